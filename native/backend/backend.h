@@ -1,0 +1,451 @@
+// The contract of a device: one function per kernel. To port Tenon to a new device, fill in a `Kernels` table.
+//
+// Rules for every kernel
+//  - Arguments are checked before it is called: shapes agree, dtypes are supported, all views live on the device.
+//    The only errors left to a kernel are those that depend on data (an index out of range) or on the device.
+//  - It writes every element of its outputs, never reads them first (unless it says "adds"), and never aliases
+//    them with inputs except where an argument says "may be x".
+//  - It allocates no tensors and decides no policy. A CPU kernel may keep thread-local scratch.
+//  - Views may have any strides, unless the comment says "contiguous" or "rows" (last dimension has stride 1).
+//  - "float dtypes" are float32, float64, bfloat16 and float16. 16-bit kernels accumulate in float32.
+//  - Results do not depend on timing: sums run in a fixed order for a given thread count.
+//  - A size of zero is legal everywhere.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/view.h"
+
+namespace tenon {
+
+// ---- creation and copies ---------------------------------------------------------------------------------------
+
+struct FillArgs {
+  View out;
+  double value = 0;
+};
+
+struct ArangeArgs {
+  View out;  // [n]: start + i * step
+  double start = 0;
+  double step = 1;
+};
+
+// dst = src converted to dst's dtype; same shapes. float -> integer truncates, anything -> bool is (x != 0).
+struct CopyArgs {
+  View src;
+  View dst;
+};
+
+// ---- elementwise -----------------------------------------------------------------------------------------------
+
+enum class UnaryOp : uint8_t {
+  Neg, Abs, Sign, Exp, Log, Sqrt, Rsqrt, Tanh, Sigmoid, Relu, Gelu, GeluTanh, Silu, Sin, Cos, Erf,
+  LogicalNot,  // bool
+  Clamp,       // to [a, b]
+  Pow,         // x ** a
+};
+
+struct UnaryArgs {
+  UnaryOp op;
+  View x;
+  View out;  // may be x
+  double a = 0;
+  double b = 0;
+};
+
+enum class BinaryOp : uint8_t {
+  Add, Sub, Mul, Div, Pow, Maximum, Minimum,
+  Equal, NotEqual, Less, LessEqual, Greater, GreaterEqual,  // out is bool
+  LogicalAnd, LogicalOr,                                    // bool
+  // Derivatives: a is the gradient of the output, b the saved input x (or output y where it says so).
+  ReluBackward, GeluBackward, GeluTanhBackward, SiluBackward,
+  TanhBackward /* y */, SigmoidBackward /* y */,
+  AbsBackward,
+};
+
+// Operands are expanded to out's shape (stride 0). An absent operand (data == nullptr) stands for `scalar`.
+struct BinaryArgs {
+  BinaryOp op;
+  View a;
+  View b;
+  View out;  // may be a or b when their strides equal out's
+  double scalar = 0;
+};
+
+// out = condition ? a : b, operands expanded as in BinaryArgs; an absent a or b stands for its scalar.
+struct WhereArgs {
+  View condition;  // bool
+  View a;
+  View b;
+  View out;
+  double a_scalar = 0;
+  double b_scalar = 0;
+};
+
+// ---- reductions ------------------------------------------------------------------------------------------------
+
+enum class ReduceOp : uint8_t { Sum, Mean, Var, Max, Min, ArgMax, ArgMin, Any, All };
+
+// out has x's rank, with size 1 where a dimension is reduced. ArgMax/ArgMin reduce one dimension (`dim`), write
+// int64 and pick the first of equals; NaN counts as the largest for Max/ArgMax and wins Min/ArgMin too.
+// Sums are pairwise or wider-typed so that float32 keeps 1e-6 relative over millions of elements.
+struct ReduceArgs {
+  ReduceOp op;
+  View x;
+  View out;
+  double correction = 0;  // Var divides by (n - correction)
+  int dim = -1;           // ArgMax, ArgMin
+};
+
+struct CumsumArgs {
+  View x;
+  View out;
+  int dim = 0;
+  bool reverse = false;
+};
+
+// softmax or log-softmax along `dim`; float dtypes.
+struct SoftmaxArgs {
+  View x;
+  View out;
+  int dim = -1;
+  bool log = false;
+};
+
+struct SoftmaxBackwardArgs {
+  View y;  // the forward's output
+  View dy;
+  View dx;
+  int dim = -1;
+  bool log = false;
+};
+
+// out = log(sum(exp(x))) along dim; out has size 1 there.
+struct LogsumexpArgs {
+  View x;
+  View out;
+  int dim = -1;
+};
+
+// The k largest (or smallest) of the last dimension, sorted, the first of equals first.
+struct TopkArgs {
+  View x;        // [..., n]
+  View values;   // [..., k]
+  View indices;  // [..., k] int64
+  bool largest = true;
+};
+
+// ---- indexing; index tensors are int32 or int64; an index outside [0, n) is an INDEX error ----------------------
+
+// out[..., i, ...] = x[..., index[i], ...] along dim; index is 1-D.
+struct IndexSelectArgs {
+  View x;
+  View index;
+  View out;
+  int dim = 0;
+};
+
+// Adds: out[..., index[i], ...] += src[..., i, ...], in the order of i.
+struct IndexAddArgs {
+  View out;
+  View index;
+  View src;
+  int dim = 0;
+};
+
+// out[i][j] = x[index[i][j]][j] for dim 0, and so on (PyTorch's gather).
+struct GatherArgs {
+  View x;
+  View index;
+  View out;
+  int dim = 0;
+};
+
+// Adds: out[index[i][j]][j] += src[i][j] for dim 0, in row-major order of src.
+struct ScatterAddArgs {
+  View out;
+  View index;
+  View src;
+  int dim = 0;
+};
+
+// out[..., c] = (index[...] == c)
+struct OneHotArgs {
+  View index;
+  View out;
+};
+
+// ---- matmul ----------------------------------------------------------------------------------------------------
+
+enum class Activation : uint8_t { None, Gelu, GeluTanh, Relu, Silu };
+
+// out = activation(a b + bias) + residual, or, with accumulate, out += a b.
+// All three are [M, K], [K, N], [M, N], or [batch, ...] of rank 3 with a batch stride of 0 where one is broadcast.
+// One of the last two strides of a and of b is 1 (a transposed operand needs no copy); out's rows are contiguous.
+struct MatmulArgs {
+  View a;
+  View b;
+  View out;
+  View bias;      // [N] or absent
+  View residual;  // shape of out, or absent; may be out
+  Activation activation = Activation::None;
+  bool accumulate = false;
+};
+
+// ---- normalisation ---------------------------------------------------------------------------------------------
+
+// s = x + residual; y = (s - mean) * rstd * gamma + beta over the last dimension. All contiguous [rows, C].
+// Statistics are float32 (float64 for float64 input).
+struct LayerNormArgs {
+  View x;
+  View residual;  // or absent
+  View gamma;     // [C] or absent
+  View beta;      // [C] or absent
+  View sum;       // s, written when residual is given
+  View y;
+  View mean;  // [rows]
+  View rstd;  // [rows]
+  double eps = 1e-6;
+};
+
+// dx = the gradient of s, plus dsum where given (the gradient that reached s directly).
+struct LayerNormBackwardArgs {
+  View dy;
+  View s;  // the normalised input (x, or x + residual)
+  View gamma;
+  View mean;
+  View rstd;
+  View dsum;  // or absent
+  View dx;
+  View dgamma;  // [C] or absent
+  View dbeta;   // [C] or absent
+};
+
+// ---- attention -------------------------------------------------------------------------------------------------
+
+// out = dropout(softmax(scale q k^T + bias, masked)) v, never holding an Nq x Nk matrix.
+// q [B, H, Nq, d], k and v [B, H, Nk, d], out [B, H, Nq, d]: any strides with the last one 1, so that they can be
+// windows on a packed [B, N, 3, H, d] projection and out a window on [B, N, H * d]. d <= 256.
+// bias (the tensors' dtype) and mask (bool, true = attend) are [B, H, Nq, Nk] with stride 0 where broadcast.
+// A query whose keys are all masked gives zeros and lse = -inf.
+struct AttentionArgs {
+  View q;
+  View k;
+  View v;
+  View bias;  // or absent
+  View mask;  // or absent
+  View out;
+  View lse;  // [B, H, Nq] float32 (float64 for float64): log of the softmax's denominator, contiguous
+  double scale = 1;
+  double dropout = 0;  // probability of dropping; element (b, h, i, j) uses Philox counter offset + its flat index
+  uint64_t seed = 0;
+  uint64_t offset = 0;
+};
+
+struct AttentionBackwardArgs {
+  View q;
+  View k;
+  View v;
+  View bias;
+  View mask;
+  View out;
+  View dout;  // strides as out's
+  View lse;
+  View dq;     // strides as q's, k's, v's kind: windows on a packed gradient
+  View dk;
+  View dv;
+  View dbias;  // or absent; contiguous, [Bb, Hb, Nq, Nk] with Bb in {1, B}, Hb in {1, H}: summed in a fixed order
+  double scale = 1;
+  double dropout = 0;
+  uint64_t seed = 0;
+  uint64_t offset = 0;
+};
+
+// The attention probabilities of chosen queries: out[b, h, r, :] = softmax row of query rows[r] (without dropout).
+struct AttentionRowsArgs {
+  View q;
+  View k;
+  View bias;
+  View mask;
+  View rows;  // [R] int64
+  View out;   // [B, H, R, Nk] contiguous
+  double scale = 1;
+};
+
+// ---- losses ----------------------------------------------------------------------------------------------------
+
+enum class Reduction : uint8_t { None, Mean, Sum };
+
+// Cross-entropy of logits [N, K] (contiguous) with class indices [N] or with soft targets [N, K]:
+//   (1 - smoothing) * -log p[label] + smoothing * mean_c(-log p[c]),  or  sum_c -target[c] log p[c].
+// Rows whose label is ignore_index count for nothing; Mean divides by the rows that count.
+// dlogits holds d(loss)/d(logits), scaled for the reduction (for None: of each row's own loss).
+struct CrossEntropyArgs {
+  View logits;
+  View labels;   // int64 or int32, or absent
+  View targets;  // logits' dtype, or absent
+  View loss;     // [] or, for None, [N]; float32 for 16-bit logits
+  View dlogits;  // or absent
+  double smoothing = 0;
+  int64_t ignore_index = -100;
+  Reduction reduction = Reduction::Mean;
+};
+
+// ---- random numbers: Philox4x32-10, element i of a call uses counter offset + i (see core/random.h) -------------
+
+enum class RandomKind : uint8_t {
+  Uniform,          // [a, b)
+  Normal,           // mean a, standard deviation b
+  TruncatedNormal,  // mean a, standard deviation b, truncated to [c, d]
+  Bernoulli,        // 1 with probability a
+  RandInt,          // integers in [a, b)
+};
+
+struct RandomArgs {
+  RandomKind kind;
+  View out;  // contiguous
+  double a = 0;
+  double b = 1;
+  double c = 0;
+  double d = 0;
+  uint64_t seed = 0;
+  uint64_t offset = 0;
+};
+
+struct PermutationArgs {
+  View out;  // [n] int64
+  uint64_t seed = 0;
+  uint64_t offset = 0;
+};
+
+// out = keep ? x / (1 - p) : 0, keep drawn per element; the same call on dy is its backward. Contiguous.
+struct DropoutArgs {
+  View x;
+  View out;  // may be x
+  double p = 0;
+  uint64_t seed = 0;
+  uint64_t offset = 0;
+};
+
+// ---- images ----------------------------------------------------------------------------------------------------
+
+enum class Interpolation : uint8_t { Nearest, Bilinear, Bicubic };
+
+// x [B, C, H, W] -> out [B, C, h, w], contiguous, half-pixel centres (align_corners = false).
+// Without antialias: PyTorch's (bicubic a = -0.75, border taps clamped). With: Pillow's and PyTorch's antialiased
+// filter (bicubic a = -0.5, support scaled when shrinking, weights renormalised at the border).
+struct InterpolateArgs {
+  View x;
+  View out;
+  Interpolation mode = Interpolation::Bilinear;
+  bool antialias = false;
+};
+
+struct InterpolateBackwardArgs {
+  View dy;
+  View dx;
+  Interpolation mode = Interpolation::Bilinear;
+  bool antialias = false;
+};
+
+// ---- optimizers: one call updates every parameter; contiguous; state is float32 (float64 for float64) ------------
+
+struct OptimizerTensor {
+  View param;   // updated in place
+  View grad;
+  View state1;  // Adam's m, SGD's momentum buffer (absent without momentum); updated in place
+  View state2;  // Adam's v; updated in place
+  View copy;    // a 16-bit copy of the new parameter, or absent
+  double lr = 0;
+  double weight_decay = 0;
+};
+
+// Adam and AdamW exactly as PyTorch: decoupled decay first, eps after the bias correction.
+struct AdamArgs {
+  std::vector<OptimizerTensor> tensors;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  int64_t step = 1;  // counts from 1
+  bool decoupled = true;
+  View norm;  // [] float32: global gradient norm, or absent: no clipping
+  double max_norm = 0;
+};
+
+struct SgdArgs {
+  std::vector<OptimizerTensor> tensors;
+  double momentum = 0;
+  bool nesterov = false;
+  bool first_step = false;  // the buffer starts as the gradient
+  View norm;
+  double max_norm = 0;
+};
+
+// norm = sqrt(sum of squares of all elements of all tensors), summed in a fixed order in float64.
+struct GlobalNormArgs {
+  std::vector<View> tensors;
+  View norm;  // []
+};
+
+// Every tensor times min(1, max_norm / (norm + 1e-6)), in place.
+struct ClipArgs {
+  std::vector<View> tensors;
+  View norm;
+  double max_norm = 0;
+};
+
+// target += weight * (source - target), pair by pair, in place: the exponential moving average of weights.
+struct LerpArgs {
+  std::vector<View> targets;
+  std::vector<View> sources;
+  double weight = 0;
+};
+
+// ---- the table -------------------------------------------------------------------------------------------------
+
+#define TENON_KERNELS(K)                          \
+  K(fill, FillArgs)                               \
+  K(arange, ArangeArgs)                           \
+  K(copy, CopyArgs)                               \
+  K(unary, UnaryArgs)                             \
+  K(binary, BinaryArgs)                           \
+  K(where, WhereArgs)                             \
+  K(reduce, ReduceArgs)                           \
+  K(cumsum, CumsumArgs)                           \
+  K(softmax, SoftmaxArgs)                         \
+  K(softmax_backward, SoftmaxBackwardArgs)        \
+  K(logsumexp, LogsumexpArgs)                     \
+  K(topk, TopkArgs)                               \
+  K(index_select, IndexSelectArgs)                \
+  K(index_add, IndexAddArgs)                      \
+  K(gather, GatherArgs)                           \
+  K(scatter_add, ScatterAddArgs)                  \
+  K(one_hot, OneHotArgs)                          \
+  K(matmul, MatmulArgs)                           \
+  K(layer_norm, LayerNormArgs)                    \
+  K(layer_norm_backward, LayerNormBackwardArgs)   \
+  K(attention, AttentionArgs)                     \
+  K(attention_backward, AttentionBackwardArgs)    \
+  K(attention_rows, AttentionRowsArgs)            \
+  K(cross_entropy, CrossEntropyArgs)              \
+  K(random, RandomArgs)                           \
+  K(permutation, PermutationArgs)                 \
+  K(dropout, DropoutArgs)                         \
+  K(interpolate, InterpolateArgs)                 \
+  K(interpolate_backward, InterpolateBackwardArgs) \
+  K(adam, AdamArgs)                               \
+  K(sgd, SgdArgs)                                 \
+  K(global_norm, GlobalNormArgs)                  \
+  K(clip, ClipArgs)                               \
+  K(lerp, LerpArgs)
+
+// `stream` is the device's own handle (a cudaStream_t on CUDA; nothing on the CPU, whose executor calls the kernel).
+struct Kernels {
+#define TENON_KERNEL(name, Args) void (*name)(const Args& args, void* stream) = nullptr;
+  TENON_KERNELS(TENON_KERNEL)
+#undef TENON_KERNEL
+};
+
+}  // namespace tenon

@@ -1,0 +1,37 @@
+// The one exception type of the native code. A message is one sentence that names the op, what was expected and
+// what came; `code` is stable for programs to test.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace tenon {
+
+class TensorError : public std::runtime_error {
+ public:
+  TensorError(std::string op, std::string code, const std::string& message)
+      : std::runtime_error(op + ": " + message), op_(std::move(op)), code_(std::move(code)) {}
+
+  const std::string& op() const { return op_; }
+  const std::string& code() const { return code_; }
+
+ private:
+  std::string op_;
+  std::string code_;
+};
+
+// Codes: SHAPE, DTYPE, DEVICE, VALUE (an argument out of range), INDEX (an index read from data), DISPOSED,
+// MEMORY (out of memory), KERNEL (a kernel or a library failed), IO.
+namespace code {
+inline constexpr const char* kShape = "SHAPE";
+inline constexpr const char* kDType = "DTYPE";
+inline constexpr const char* kDevice = "DEVICE";
+inline constexpr const char* kValue = "VALUE";
+inline constexpr const char* kIndex = "INDEX";
+inline constexpr const char* kDisposed = "DISPOSED";
+inline constexpr const char* kMemory = "MEMORY";
+inline constexpr const char* kKernel = "KERNEL";
+}  // namespace code
+
+}  // namespace tenon
