@@ -2,16 +2,30 @@
 // what came; `code` is stable for programs to test.
 #pragma once
 
+#include <cctype>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
 namespace tenon {
 
+// "layer_norm" -> "layerNorm": ops bear their TypeScript names in messages.
+inline std::string camel_case(const std::string& snake) {
+  std::string out;
+  for (size_t i = 0; i < snake.size(); ++i) {
+    if (snake[i] == '_' && i + 1 < snake.size()) {
+      out += static_cast<char>(std::toupper(static_cast<unsigned char>(snake[++i])));
+    } else {
+      out += snake[i];
+    }
+  }
+  return out;
+}
+
 class TensorError : public std::runtime_error {
  public:
-  TensorError(std::string op, std::string code, const std::string& message)
-      : std::runtime_error(op + ": " + message), op_(std::move(op)), code_(std::move(code)) {}
+  TensorError(const std::string& op, std::string code, const std::string& message)
+      : std::runtime_error(camel_case(op) + ": " + message), op_(camel_case(op)), code_(std::move(code)) {}
 
   const std::string& op() const { return op_; }
   const std::string& code() const { return code_; }

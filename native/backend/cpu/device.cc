@@ -1,0 +1,115 @@
+#include "backend/cpu/device.h"
+
+#include <omp.h>
+
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#ifdef __linux__
+#include <sched.h>
+#include <sys/mman.h>
+#endif
+
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/onednn.h"
+#include "core/error.h"
+#include "core/stream.h"
+#include "hwy/highway.h"
+#include "hwy/targets.h"
+
+namespace tenon::cpu {
+
+namespace {
+
+class SystemMemory : public MemorySource {
+ public:
+  void* acquire(size_t bytes) override {
+    constexpr size_t kHugePage = size_t{2} << 20;
+    void* data = std::aligned_alloc(kHugePage, bytes);  // segments are whole huge pages
+#ifdef __linux__
+    if (data != nullptr) madvise(data, bytes, MADV_HUGEPAGE);
+#endif
+    return data;
+  }
+  void release(void* data, size_t) override { std::free(data); }
+};
+
+class CpuDevice : public Device {
+ public:
+  explicit CpuDevice(int threads)
+      : allocator_(std::make_unique<SystemMemory>(), [this] { stream_.wait_idle(); }),
+        stream_([threads] { omp_set_num_threads(threads); }) {}
+
+  const std::string& name() const override { return name_; }
+  Allocator& allocator() override { return allocator_; }
+  const Kernels& kernels() const override { return cpu::kernels(); }
+
+  void enqueue(const char* op, std::function<void(void*)> task) override {
+    stream_.push(op, [task = std::move(task)] { task(nullptr); });
+  }
+
+  void upload(void* target, const void* source, size_t bytes) override {
+    const auto* begin = static_cast<const char*>(source);
+    stream_.push(
+        "upload",
+        [target, staged = std::vector<char>(begin, begin + bytes)] {
+          if (!staged.empty()) std::memcpy(target, staged.data(), staged.size());
+        },
+        bytes);
+  }
+
+  void download(void* target, const void* source, size_t bytes,
+                std::function<void(std::exception_ptr)> done) override {
+    stream_.push("download", [this, target, source, bytes, done = std::move(done)] {
+      if (bytes > 0) std::memcpy(target, source, bytes);
+      done(stream_.take_error());
+    });
+  }
+
+  void synchronize() override { stream_.synchronize(); }
+
+ private:
+  std::string name_ = "cpu";
+  Allocator allocator_;
+  Stream stream_;  // last, so that it has run everything before the memory goes
+};
+
+int available_cores() {
+#ifdef __linux__
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
+#endif
+  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
+}  // namespace
+
+int default_threads() {
+  const char* text = std::getenv("TENON_NUM_THREADS");
+  if (text == nullptr || *text == '\0') return available_cores();
+  const std::string_view view(text);
+  int threads = 0;
+  const auto [end, error] = std::from_chars(view.data(), view.data() + view.size(), threads);
+  if (error != std::errc() || end != view.data() + view.size() || threads < 1 || threads > 1024) {
+    throw TensorError("device", code::kValue,
+                      "TENON_NUM_THREADS: expected a whole number from 1 to 1024, got '" + std::string(view) + "'");
+  }
+  return threads;
+}
+
+std::unique_ptr<Device> make_device(int threads) {
+  return std::make_unique<CpuDevice>(threads > 0 ? threads : default_threads());
+}
+
+CpuInfo info(int threads) {
+  const int64_t targets = hwy::SupportedTargets();
+  const int64_t best = targets & -targets;  // Highway numbers better targets lower
+  return {threads > 0 ? threads : default_threads(), hwy::TargetName(best), onednn_version()};
+}
+
+}  // namespace tenon::cpu

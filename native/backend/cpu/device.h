@@ -1,0 +1,24 @@
+// The CPU device: system memory, and an executor thread with an OpenMP team.
+#pragma once
+
+#include <memory>
+
+#include "backend/device.h"
+
+namespace tenon::cpu {
+
+// `threads` of 0 takes TENON_NUM_THREADS, else the number of cores this process may use.
+std::unique_ptr<Device> make_device(int threads);
+
+// What `tenon info` reports.
+struct CpuInfo {
+  int threads;
+  std::string instruction_set;  // the best Highway target of this machine, e.g. "AVX3_ZEN4"
+  std::string onednn;           // version
+};
+CpuInfo info(int threads);
+
+// The thread count that make_device(0) would use. Throws TensorError VALUE for a malformed TENON_NUM_THREADS.
+int default_threads();
+
+}  // namespace tenon::cpu

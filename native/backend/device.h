@@ -1,0 +1,44 @@
+// A device as the ops see it: memory, a table of kernels, and a stream that runs them in program order.
+#pragma once
+
+#include <exception>
+#include <functional>
+#include <string>
+
+#include "backend/backend.h"
+#include "core/allocator.h"
+
+namespace tenon {
+
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  virtual const std::string& name() const = 0;  // "cpu", "cuda:0"
+  virtual Allocator& allocator() = 0;
+  virtual const Kernels& kernels() const = 0;
+
+  // Runs `task` in stream order: on the CPU later, on the executor; on CUDA at once, to enqueue on the stream it gets.
+  virtual void enqueue(const char* op, std::function<void(void* stream)> task) = 0;
+
+  // Copies host bytes to device memory in stream order; `source` may be reused when the call returns.
+  virtual void upload(void* target, const void* source, size_t bytes) = 0;
+
+  // Copies device memory to the host in stream order, then calls `done` on some other thread with the first error
+  // since the last wait, or null. `target` must live until then.
+  virtual void download(void* target, const void* source, size_t bytes,
+                        std::function<void(std::exception_ptr)> done) = 0;
+
+  // Blocks until everything enqueued has run; throws the first error since the last wait.
+  virtual void synchronize() = 0;
+};
+
+// Enqueues one kernel: launch(device, "softmax", &Kernels::softmax, SoftmaxArgs{...}).
+template <typename Args>
+void launch(Device& device, const char* op, void (*Kernels::*kernel)(const Args&, void*), Args args) {
+  device.enqueue(op, [function = device.kernels().*kernel, args = std::move(args)](void* stream) {
+    function(args, stream);
+  });
+}
+
+}  // namespace tenon

@@ -1,0 +1,284 @@
+// The native module: one def line per op, and the few functions that move data and report state.
+#include <napi.h>
+
+#include <cstring>
+
+#include "backend/cpu/device.h"
+#include "binding/def.h"
+#include "binding/instance.h"
+#include "ops/ops.h"
+
+namespace tenon::binding {
+
+namespace {
+
+void define_ops(Module& m) {
+  m.def<&ops::full>("full", {"device", "shape", "value", "dtype"});
+  m.def<&ops::arange>("arange", {"device", "n", "start", "step", "dtype"});
+  m.def<&ops::eye>("eye", {"device", "n", "dtype"});
+  m.def<&ops::to>("to", {"x", "dtype"});
+  m.def<&ops::clone>("clone", {"x"});
+  m.def<&ops::contiguous>("contiguous", {"x"});
+  m.def<&ops::copy_into>("copyInto", {"target", "source"});
+  m.def<&ops::fill_into>("fillInto", {"target", "value"});
+
+  m.def<&ops::alias>("alias", {"x"});
+  m.def<&ops::reshape>("reshape", {"x", "shape"});
+  m.def<&ops::permute>("permute", {"x", "dims"});
+  m.def<&ops::transpose>("transpose", {"x", "dim0", "dim1"});
+  m.def<&ops::expand>("expand", {"x", "shape"});
+  m.def<&ops::squeeze>("squeeze", {"x", "dims"});
+  m.def<&ops::unsqueeze>("unsqueeze", {"x", "dim"});
+  m.def<&ops::slice>("slice", {"x", "dim", "start", "stop", "step"});
+  m.def<&ops::cat>("cat", {"tensors", "dim"});
+  m.def<&ops::pad>("pad", {"x", "before", "after", "value"});
+  m.def<&ops::roll>("roll", {"x", "shifts", "dims"});
+  m.def<&ops::flip>("flip", {"x", "dims"});
+
+#define TENON_OP(name, Name) m.def<&ops::name>(camel_case(#name).c_str(), {"x"});
+  TENON_UNARY_OPS(TENON_OP)
+#undef TENON_OP
+  m.def<&ops::clamp>("clamp", {"x", "min", "max"});
+#define TENON_OP(name, Name) m.def<&ops::name>(camel_case(#name).c_str(), {"a", "b", "scalar"});
+  TENON_BINARY_OPS(TENON_OP)
+#undef TENON_OP
+  m.def<&ops::where>("where", {"condition", "a", "b", "aScalar", "bScalar"});
+
+  m.def<&ops::sum>("sum", {"x", "dims", "keepdim"});
+  m.def<&ops::mean>("mean", {"x", "dims", "keepdim"});
+  m.def<&ops::var>("var", {"x", "dims", "correction", "keepdim"});
+  m.def<&ops::max>("max", {"x", "dims", "keepdim"});
+  m.def<&ops::min>("min", {"x", "dims", "keepdim"});
+  m.def<&ops::any>("any", {"x", "dims", "keepdim"});
+  m.def<&ops::all>("all", {"x", "dims", "keepdim"});
+  m.def<&ops::argmax>("argmax", {"x", "dim", "keepdim"});
+  m.def<&ops::argmin>("argmin", {"x", "dim", "keepdim"});
+  m.def<&ops::cumsum>("cumsum", {"x", "dim", "reverse"});
+  m.def<&ops::topk>("topk", {"x", "k", "largest"});
+  m.def<&ops::sum_to>("sumTo", {"x", "shape"});
+
+  m.def<&ops::softmax>("softmax", {"x", "dim", "log"});
+  m.def<&ops::softmax_backward>("softmaxBackward", {"y", "dy", "dim", "log"});
+  m.def<&ops::logsumexp>("logsumexp", {"x", "dim", "keepdim"});
+
+  m.def<&ops::index_select>("indexSelect", {"x", "index", "dim"});
+  m.def<&ops::index_add>("indexAdd", {"src", "index", "dim", "size"});
+  m.def<&ops::gather>("gather", {"x", "index", "dim"});
+  m.def<&ops::scatter_add>("scatterAdd", {"x", "index", "src", "dim"});
+  m.def<&ops::one_hot>("oneHot", {"index", "classes", "dtype"});
+
+  m.def<&ops::matmul>("matmul", {"a", "b"});
+  m.def<&ops::linear>("linear", {"x", "weight", "bias", "residual", "activation"});
+  m.def<&ops::layer_norm>("layerNorm", {"x", "residual", "gamma", "beta", "eps"});
+  m.def<&ops::layer_norm_backward>("layerNormBackward",
+                                   {"dy", "s", "gamma", "hasBeta", "mean", "rstd", "dsum"});
+  m.def<&ops::attention>("attention",
+                         {"q", "k", "v", "bias", "mask", "scale", "dropout", "seed", "offset"});
+  m.def<&ops::attention_backward>("attentionBackward",
+                                  {"dout", "q", "k", "v", "bias", "mask", "out", "lse", "scale", "dropout", "seed",
+                                   "offset", "needsDbias"});
+  m.def<&ops::attention_packed>("attentionPacked",
+                                {"qkv", "heads", "bias", "mask", "scale", "dropout", "seed", "offset"});
+  m.def<&ops::attention_packed_backward>("attentionPackedBackward",
+                                         {"dout", "qkv", "heads", "bias", "mask", "out", "lse", "scale", "dropout",
+                                          "seed", "offset", "needsDbias"});
+  m.def<&ops::attention_rows>("attentionRows", {"q", "k", "bias", "mask", "rows", "scale"});
+  m.def<&ops::cross_entropy>("crossEntropy", {"logits", "labels", "targets", "smoothing", "ignoreIndex", "reduction",
+                                              "needsGradient"});
+
+  m.def<&ops::random>("random", {"device", "shape", "kind", "a", "b", "c", "d", "seed", "offset", "dtype"});
+  m.def<&ops::permutation>("permutation", {"device", "n", "seed", "offset"});
+  m.def<&ops::dropout>("dropout", {"x", "p", "seed", "offset"});
+  m.def<&ops::interpolate>("interpolate", {"x", "height", "width", "mode", "antialias"});
+  m.def<&ops::interpolate_backward>("interpolateBackward", {"dy", "height", "width", "mode", "antialias"});
+
+  m.def<&ops::adam>("adam", {"params", "grads", "m", "v", "lr", "weightDecay", "beta1", "beta2", "eps", "step",
+                             "decoupled", "norm", "maxNorm"});
+  m.def<&ops::sgd>("sgd", {"params", "grads", "buffers", "lr", "weightDecay", "momentum", "nesterov", "firstStep",
+                           "norm", "maxNorm"});
+  m.def<&ops::global_norm>("globalNorm", {"tensors"});
+  m.def<&ops::clip>("clip", {"tensors", "norm", "maxNorm"});
+  m.def<&ops::lerp>("lerp", {"targets", "sources", "weight"});
+}
+
+napi_value wrap(const Napi::CallbackInfo& info, napi_value (*body)(const Napi::CallbackInfo&, Instance&)) {
+  return guarded(info.Env(), [&] { return body(info, Instance::of(info.Env())); });
+}
+
+const Tensor& tensor_argument(const Napi::CallbackInfo& info, size_t i) {
+  return Convert<Tensor>::from_js(info.Env(), info[i]);
+}
+
+// upload(device, dtype, shape, bytes: ArrayBufferView) -> TensorId; copies the bytes in stream order.
+napi_value upload(const Napi::CallbackInfo& info, Instance& instance) {
+  const Napi::Env env = info.Env();
+  Device& device = Convert<Device>::from_js(env, info[0]);
+  const DType dtype = Convert<DType>::from_js(env, info[1]);
+  const auto sizes = Convert<std::vector<int64_t>>::from_js(env, info[2]);
+  const Shape shape{std::span<const int64_t>(sizes)};
+  if (!info[3].IsTypedArray()) throw TensorError("tensor", code::kValue, "expected a typed array");
+  napi_typedarray_type type{};
+  size_t length = 0, offset = 0;
+  void* data = nullptr;
+  napi_value buffer = nullptr;
+  napi_get_typedarray_info(env, info[3], &type, &length, &data, &buffer, &offset);
+  const size_t bytes = info[3].As<Napi::TypedArray>().ByteLength();
+  const size_t expected = static_cast<size_t>(shape.numel()) * size_of(dtype);
+  if (bytes != expected) {
+    throw TensorError("tensor", code::kShape,
+                      ops::text("expected ", shape.numel(), " elements (", expected, " bytes) for shape ", shape,
+                                ", got ", bytes, " bytes"));
+  }
+  const Tensor out = ops::empty(device, shape, dtype);
+  device.upload(out.data(), data, bytes);
+  napi_value id = Convert<Tensor>::to_js(env, out);
+  instance.report_memory(env);
+  return id;
+}
+
+// read(id) -> Promise<ArrayBuffer>: the elements in row-major order.
+napi_value read(const Napi::CallbackInfo& info, Instance& instance) {
+  const Tensor x = ops::contiguous(tensor_argument(info, 0));
+  const size_t bytes = static_cast<size_t>(x.numel()) * size_of(x.dtype());
+  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(info.Env(), bytes);
+  auto [promise, done] = instance.waiter().promise(info.Env(), buffer);
+  x.device().download(buffer.Data(), x.data(), bytes, std::move(done));
+  return promise;
+}
+
+// readSync(id) -> ArrayBuffer; blocks until the value is there.
+napi_value read_sync(const Napi::CallbackInfo& info, Instance&) {
+  const Tensor x = ops::contiguous(tensor_argument(info, 0));
+  x.device().synchronize();
+  const size_t bytes = static_cast<size_t>(x.numel()) * size_of(x.dtype());
+  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(info.Env(), bytes);
+  std::exception_ptr failure;
+  x.device().download(buffer.Data(), x.data(), bytes, [&failure](std::exception_ptr e) { failure = std::move(e); });
+  x.device().synchronize();
+  if (failure) std::rethrow_exception(failure);
+  return buffer;
+}
+
+// synchronize(device) -> Promise<undefined>: settles when everything enqueued so far has run.
+napi_value synchronize(const Napi::CallbackInfo& info, Instance& instance) {
+  Device& device = Convert<Device>::from_js(info.Env(), info[0]);
+  auto [promise, done] = instance.waiter().promise(info.Env(), Napi::Object());
+  device.download(nullptr, nullptr, 0, std::move(done));
+  return promise;
+}
+
+napi_value synchronize_sync(const Napi::CallbackInfo& info, Instance&) {
+  Convert<Device>::from_js(info.Env(), info[0]).synchronize();
+  return info.Env().Undefined();
+}
+
+napi_value release(const Napi::CallbackInfo& info, Instance& instance) {
+  instance.tensors().remove(static_cast<uint32_t>(Convert<uint64_t>::from_js(info.Env(), info[0])));
+  instance.report_memory(info.Env());
+  return info.Env().Undefined();
+}
+
+// describe(id) fills the mailbox: dtype, device, number of dimensions, sizes, strides.
+napi_value describe(const Napi::CallbackInfo& info, Instance& instance) {
+  const Tensor& x = tensor_argument(info, 0);
+  double* out = instance.mailbox();
+  uint32_t index = 0;
+  while (instance.devices()[index].get() != &x.device()) ++index;
+  *out++ = static_cast<double>(x.dtype());
+  *out++ = index;
+  *out++ = x.ndim();
+  for (const int64_t n : x.shape()) *out++ = static_cast<double>(n);
+  for (const int64_t n : x.strides()) *out++ = static_cast<double>(n);
+  return info.Env().Undefined();
+}
+
+napi_value memory_stats(const Napi::CallbackInfo& info, Instance& instance) {
+  const Napi::Env env = info.Env();
+  const MemoryStats& stats = Convert<Device>::from_js(env, info[0]).allocator().stats();
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("current", Convert<int64_t>::to_js(env, static_cast<int64_t>(stats.current)));
+  out.Set("peak", Convert<int64_t>::to_js(env, static_cast<int64_t>(stats.peak)));
+  out.Set("reserved", Convert<int64_t>::to_js(env, static_cast<int64_t>(stats.reserved)));
+  out.Set("reservedPeak", Convert<int64_t>::to_js(env, static_cast<int64_t>(stats.reserved_peak)));
+  out.Set("blocks", Convert<int64_t>::to_js(env, static_cast<int64_t>(stats.live)));
+  out.Set("allocations", Convert<int64_t>::to_js(env, static_cast<int64_t>(stats.allocations)));
+  out.Set("segments", Convert<int64_t>::to_js(env, static_cast<int64_t>(stats.segments)));
+  out.Set("tensors", Convert<int64_t>::to_js(env, static_cast<int64_t>(instance.tensors().size())));
+  return out;
+}
+
+napi_value reset_peak(const Napi::CallbackInfo& info, Instance&) {
+  Convert<Device>::from_js(info.Env(), info[0]).allocator().reset_peak();
+  return info.Env().Undefined();
+}
+
+napi_value set_memory_limit(const Napi::CallbackInfo& info, Instance&) {
+  const uint64_t bytes = Convert<uint64_t>::from_js(info.Env(), info[1]);
+  Convert<Device>::from_js(info.Env(), info[0]).allocator().set_limit(bytes);
+  return info.Env().Undefined();
+}
+
+napi_value release_cached(const Napi::CallbackInfo& info, Instance&) {
+  Convert<Device>::from_js(info.Env(), info[0]).allocator().release_cached();
+  return info.Env().Undefined();
+}
+
+napi_value device_names(const Napi::CallbackInfo& info, Instance& instance) {
+  Napi::Array names = Napi::Array::New(info.Env());
+  for (const auto& device : instance.devices()) names.Set(names.Length(), device->name());
+  return names;
+}
+
+napi_value cpu_info(const Napi::CallbackInfo& info, Instance&) {
+  const cpu::CpuInfo cpu = cpu::info(0);
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("threads", cpu.threads);
+  out.Set("instructionSet", cpu.instruction_set);
+  out.Set("oneDNN", cpu.onednn);
+  return out;
+}
+
+napi_value set_error_class(const Napi::CallbackInfo& info, Instance& instance) {
+  instance.set_error_class(info[0].As<Napi::Function>());
+  return info.Env().Undefined();
+}
+
+template <napi_value (*body)(const Napi::CallbackInfo&, Instance&)>
+void define(Napi::Env env, Napi::Object exports, const char* name) {
+  exports.Set(name, Napi::Function::New(
+                        env, [](const Napi::CallbackInfo& info) { return Napi::Value(info.Env(), wrap(info, body)); },
+                        name));
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  auto* instance = new Instance(env);
+  napi_set_instance_data(env, instance, nullptr, nullptr);
+  // A cleanup hook rather than the instance data's finalizer: it runs while the waiter's function is still valid.
+  napi_add_env_cleanup_hook(env, [](void* data) { delete static_cast<Instance*>(data); }, instance);
+
+  Module module(env, exports);
+  define_ops(module);
+  exports.Set("schema", module.schema());
+  exports.Set("mailbox", instance->mailbox_array(env));
+  define<&upload>(env, exports, "upload");
+  define<&read>(env, exports, "read");
+  define<&read_sync>(env, exports, "readSync");
+  define<&synchronize>(env, exports, "synchronize");
+  define<&synchronize_sync>(env, exports, "synchronizeSync");
+  define<&release>(env, exports, "release");
+  define<&describe>(env, exports, "describe");
+  define<&memory_stats>(env, exports, "memoryStats");
+  define<&reset_peak>(env, exports, "resetPeak");
+  define<&set_memory_limit>(env, exports, "setMemoryLimit");
+  define<&release_cached>(env, exports, "releaseCached");
+  define<&device_names>(env, exports, "deviceNames");
+  define<&cpu_info>(env, exports, "cpuInfo");
+  define<&set_error_class>(env, exports, "setErrorClass");
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(tenon, init)
+
+}  // namespace tenon::binding

@@ -1,0 +1,274 @@
+// def<&ops::layer_norm>("layerNorm", {"x", "residual", ...}): binds a C++ function to JavaScript. Its signature is the
+// single truth: it decides how arguments are converted, and it is recorded so that scripts/generate-native-types.mjs
+// can write the TypeScript types of the native module.
+//
+// An op that throws becomes a JavaScript TensorError, in `guarded` and nowhere else.
+#pragma once
+
+#include <napi.h>
+
+#include <array>
+#include <cmath>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <vector>
+
+#include "binding/instance.h"
+#include "core/error.h"
+
+namespace tenon::binding {
+
+inline constexpr double kMaxSafeInteger = 9007199254740991.0;
+
+// Convert<T>::from_js(env, value), Convert<T>::to_js(env, value) and Convert<T>::type(), the TypeScript type.
+template <typename T>
+struct Convert;
+
+template <>
+struct Convert<double> {
+  static double from_js(napi_env env, napi_value value) {
+    double number = 0;
+    if (napi_get_value_double(env, value, &number) != napi_ok) {
+      throw TensorError("argument", code::kValue, "expected a number");
+    }
+    return number;
+  }
+  static napi_value to_js(napi_env env, double number) { return Napi::Number::New(env, number); }
+  static std::string type() { return "number"; }
+};
+
+template <>
+struct Convert<int64_t> {
+  static int64_t from_js(napi_env env, napi_value value) {
+    const double number = Convert<double>::from_js(env, value);
+    if (number != std::trunc(number) || std::abs(number) > kMaxSafeInteger) {
+      throw TensorError("argument", code::kValue, "expected a whole number, got " + std::to_string(number));
+    }
+    return static_cast<int64_t>(number);
+  }
+  static napi_value to_js(napi_env env, int64_t number) { return Napi::Number::New(env, static_cast<double>(number)); }
+  static std::string type() { return "number"; }
+};
+
+template <>
+struct Convert<uint64_t> {
+  static uint64_t from_js(napi_env env, napi_value value) {
+    const int64_t number = Convert<int64_t>::from_js(env, value);
+    if (number < 0) throw TensorError("argument", code::kValue, "expected 0 or more, got " + std::to_string(number));
+    return static_cast<uint64_t>(number);
+  }
+  static std::string type() { return "number"; }
+};
+
+template <>
+struct Convert<bool> {
+  static bool from_js(napi_env env, napi_value value) {
+    bool truth = false;
+    if (napi_get_value_bool(env, value, &truth) != napi_ok) {
+      throw TensorError("argument", code::kValue, "expected a boolean");
+    }
+    return truth;
+  }
+  static std::string type() { return "boolean"; }
+};
+
+template <>
+struct Convert<std::string> {
+  static std::string from_js(napi_env env, napi_value value) {
+    const Napi::Value text(env, value);
+    if (!text.IsString()) throw TensorError("argument", code::kValue, "expected a string");
+    return text.As<Napi::String>().Utf8Value();
+  }
+  static napi_value to_js(napi_env env, const std::string& text) { return Napi::String::New(env, text); }
+  static std::string type() { return "string"; }
+};
+
+template <>
+struct Convert<DType> {
+  static DType from_js(napi_env env, napi_value value) {
+    const int64_t index = Convert<int64_t>::from_js(env, value);
+    if (index < 0 || index >= kDTypeCount) throw TensorError("argument", code::kDType, "expected a dtype's number");
+    return static_cast<DType>(index);
+  }
+  static std::string type() { return "DTypeCode"; }
+};
+
+template <>
+struct Convert<Device> {
+  static Device& from_js(napi_env env, napi_value value) {
+    return Instance::of(env).device(static_cast<uint32_t>(Convert<uint64_t>::from_js(env, value)));
+  }
+  static std::string type() { return "DeviceIndex"; }
+};
+
+template <>
+struct Convert<Tensor> {
+  static const Tensor& from_js(napi_env env, napi_value value) {
+    uint32_t id = 0;
+    if (napi_get_value_uint32(env, value, &id) != napi_ok) {
+      throw TensorError("argument", code::kValue, "expected a tensor");
+    }
+    return Instance::of(env).tensors().get(id);
+  }
+  static napi_value to_js(napi_env env, const Tensor& tensor) {
+    napi_value result = nullptr;
+    if (!tensor) {
+      napi_get_undefined(env, &result);
+    } else {
+      napi_create_uint32(env, Instance::of(env).tensors().add(tensor), &result);
+    }
+    return result;
+  }
+  static std::string type() { return "TensorId"; }
+};
+
+template <typename T>
+struct Convert<std::optional<T>> {
+  static std::optional<T> from_js(napi_env env, napi_value value) {
+    napi_valuetype kind = napi_undefined;
+    napi_typeof(env, value, &kind);
+    if (kind == napi_undefined || kind == napi_null) return std::nullopt;
+    return Convert<T>::from_js(env, value);
+  }
+  static std::string type() { return Convert<T>::type() + " | undefined"; }
+};
+
+template <typename T>
+struct Convert<std::vector<T>> {
+  static std::vector<T> from_js(napi_env env, napi_value value) {
+    uint32_t length = 0;
+    if (napi_get_array_length(env, value, &length) != napi_ok) {
+      throw TensorError("argument", code::kValue, "expected an array");
+    }
+    std::vector<T> items;
+    items.reserve(length);
+    for (uint32_t i = 0; i < length; ++i) {
+      napi_value item = nullptr;
+      napi_get_element(env, value, i, &item);
+      items.push_back(Convert<T>::from_js(env, item));
+    }
+    return items;
+  }
+  static std::string type() { return "readonly " + Convert<T>::type() + "[]"; }
+};
+
+template <typename... T>
+struct Convert<std::tuple<T...>> {
+  static napi_value to_js(napi_env env, const std::tuple<T...>& values) {
+    napi_value array = nullptr;
+    napi_create_array_with_length(env, sizeof...(T), &array);
+    uint32_t i = 0;
+    std::apply([&](const T&... item) { (napi_set_element(env, array, i++, Convert<T>::to_js(env, item)), ...); },
+               values);
+    return array;
+  }
+  static std::string type() {
+    std::string text;
+    ((text += (text.empty() ? "" : ", ") + Convert<T>::type() + (std::is_same_v<T, Tensor> ? "" : "")), ...);
+    return "[" + text + "]";
+  }
+};
+
+// Runs `body`; a C++ exception becomes a pending JavaScript TensorError.
+template <typename Body>
+napi_value guarded(napi_env env, Body&& body) {
+  try {
+    return body();
+  } catch (const Napi::Error& error) {
+    error.ThrowAsJavaScriptException();
+  } catch (...) {
+    napi_throw(env, Instance::of(env).to_js_error(env, std::current_exception()));
+  }
+  return nullptr;
+}
+
+template <typename Function>
+struct Signature;
+
+template <typename R, typename... A>
+struct Signature<R (*)(A...)> {
+  using Result = R;
+  static constexpr size_t arity = sizeof...(A);
+
+  template <R (*function)(A...), size_t... I>
+  static napi_value call(napi_env env, const napi_value* arguments, std::index_sequence<I...>) {
+    if constexpr (std::is_void_v<R>) {
+      function(Convert<std::remove_cvref_t<A>>::from_js(env, arguments[I])...);
+      return nullptr;
+    } else {
+      const R result = function(Convert<std::remove_cvref_t<A>>::from_js(env, arguments[I])...);
+      return Convert<R>::to_js(env, result);
+    }
+  }
+
+  static std::vector<std::string> types() { return {Convert<std::remove_cvref_t<A>>::type()...}; }
+  static std::string result() {
+    if constexpr (std::is_void_v<R>) {
+      return "void";
+    } else {
+      return Convert<R>::type();
+    }
+  }
+};
+
+template <auto function>
+napi_value invoke(napi_env env, napi_callback_info info) {
+  using S = Signature<decltype(function)>;
+  return guarded(env, [&]() -> napi_value {
+    std::array<napi_value, S::arity> arguments{};
+    size_t count = S::arity;
+    napi_get_cb_info(env, info, &count, arguments.data(), nullptr, nullptr);
+    if (count < S::arity) {
+      throw TensorError("argument", code::kValue,
+                        "expected " + std::to_string(S::arity) + " arguments, got " + std::to_string(count));
+    }
+    napi_value result =
+        S::template call<function>(env, arguments.data(), std::make_index_sequence<S::arity>());
+    Instance::of(env).report_memory(env);
+    return result;
+  });
+}
+
+// The functions of the module and their schema, filled while the addon initialises.
+class Module {
+ public:
+  Module(Napi::Env env, Napi::Object exports) : env_(env), exports_(exports), schema_(Napi::Array::New(env)) {}
+
+  template <auto function>
+  void def(const char* name, std::initializer_list<const char*> parameters) {
+    using S = Signature<decltype(function)>;
+    if (parameters.size() != S::arity) {
+      throw Napi::Error::New(env_, std::string("binding: ") + name + " names the wrong number of parameters");
+    }
+    napi_value js = nullptr;
+    napi_create_function(env_, name, NAPI_AUTO_LENGTH, &invoke<function>, nullptr, &js);
+    exports_.Set(name, js);
+
+    Napi::Array list = Napi::Array::New(env_);
+    const std::vector<std::string> types = S::types();
+    size_t i = 0;
+    for (const char* parameter : parameters) {
+      Napi::Object entry = Napi::Object::New(env_);
+      entry.Set("name", parameter);
+      entry.Set("type", types[i]);
+      list.Set(static_cast<uint32_t>(i++), entry);
+    }
+    Napi::Object entry = Napi::Object::New(env_);
+    entry.Set("name", name);
+    entry.Set("parameters", list);
+    entry.Set("result", S::result());
+    schema_.Set(schema_.Length(), entry);
+  }
+
+  Napi::Array schema() const { return schema_; }
+
+ private:
+  Napi::Env env_;
+  Napi::Object exports_;
+  Napi::Array schema_;
+};
+
+}  // namespace tenon::binding

@@ -1,0 +1,89 @@
+// What one loading of the addon owns: its devices, its tensors, and the promises that wait for them. Every worker
+// thread that loads Tenon has an Instance of its own; nothing is shared between them.
+#pragma once
+
+#include <napi.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "backend/device.h"
+#include "core/tensor.h"
+
+namespace tenon::binding {
+
+// JavaScript names a tensor by a small integer: a slot and the slot's generation, so that an identifier that outlived
+// its tensor is recognised. (Integers cost V8 nothing; wrapped objects would cost more than most ops' dispatch.)
+class TensorTable {
+ public:
+  uint32_t add(Tensor tensor);
+  const Tensor& get(uint32_t id) const;  // throws TensorError DISPOSED
+  void remove(uint32_t id);
+  size_t size() const { return live_; }
+
+ private:
+  static constexpr uint32_t kSlotBits = 20;  // a million live tensors
+  static constexpr uint32_t kGenerations = 1u << 10;
+  struct Slot {
+    Tensor tensor;
+    uint32_t generation = 0;
+  };
+  const Slot* find(uint32_t id) const;
+
+  std::vector<Slot> slots_;
+  std::vector<uint32_t> free_;
+  size_t live_ = 0;
+};
+
+// Resolves promises from other threads.
+class Waiter {
+ public:
+  explicit Waiter(Napi::Env env);
+  // A promise for `value` (undefined when empty), settled when the returned function is called, on any thread, with an
+  // error or null.
+  std::pair<Napi::Promise, std::function<void(std::exception_ptr)>> promise(Napi::Env env, Napi::Object value);
+  void close();
+
+ private:
+  struct Pending;
+  static void settle(napi_env env, napi_value, void* context, void* data);
+  napi_threadsafe_function function_ = nullptr;
+  napi_env env_;
+  size_t pending_ = 0;
+};
+
+class Instance {
+ public:
+  explicit Instance(Napi::Env env);
+  ~Instance();
+
+  static Instance& of(napi_env env);
+
+  Device& device(uint32_t index);
+  const std::vector<std::unique_ptr<Device>>& devices() const { return devices_; }
+  TensorTable& tensors() { return tensors_; }
+  Waiter& waiter() { return waiter_; }
+  double* mailbox() { return mailbox_; }
+  Napi::Value mailbox_array(Napi::Env env);
+  void set_error_class(Napi::Function constructor) { error_class_ = Napi::Persistent(constructor); }
+
+  // The JavaScript error for a C++ exception: TypeScript's TensorError(message, op, code).
+  Napi::Value to_js_error(Napi::Env env, std::exception_ptr error);
+
+  // Tells V8 how many native bytes its handles keep alive, in lumps.
+  void report_memory(napi_env env);
+
+ private:
+  static constexpr size_t kMailbox = 3 + 2 * kMaxDims;
+
+  std::vector<std::unique_ptr<Device>> devices_;
+  TensorTable tensors_;  // after the devices: it goes first
+  Waiter waiter_;
+  Napi::FunctionReference error_class_;
+  Napi::Reference<Napi::Float64Array> mailbox_reference_;
+  double* mailbox_ = nullptr;
+  int64_t reported_ = 0;
+};
+
+}  // namespace tenon::binding

@@ -1,0 +1,54 @@
+#include "ops/ops.h"
+
+namespace tenon::ops {
+
+namespace {
+
+Shape checked_shape(const char* op, const Dims& sizes) {
+  const Shape shape{std::span<const int64_t>(sizes)};
+  for (const int64_t n : shape) {
+    if (n < 0) fail(op, code::kShape, "expected sizes of 0 or more, got ", shape);
+  }
+  return shape;
+}
+
+}  // namespace
+
+Tensor full(Device& device, const Dims& shape, double value, DType dtype) {
+  Tensor out = empty(device, checked_shape("full", shape), dtype);
+  launch(device, "full", &Kernels::fill, FillArgs{out.view(), value});
+  return out;
+}
+
+Tensor arange(Device& device, int64_t n, double start, double step, DType dtype) {
+  Tensor out = empty(device, checked_shape("arange", {n}), dtype);
+  launch(device, "arange", &Kernels::arange, ArangeArgs{out.view(), start, step});
+  return out;
+}
+
+Tensor eye(Device& device, int64_t n, DType dtype) {
+  Tensor out = full(device, {n, n}, 0, dtype);
+  const Tensor diagonal = out.with(Shape{n}, Shape{n + 1}, 0);
+  launch(device, "eye", &Kernels::fill, FillArgs{diagonal.view(), 1});
+  return out;
+}
+
+Tensor to(const Tensor& x, DType dtype) {
+  Tensor out = empty(x.device(), x.shape(), dtype);
+  launch(x.device(), "to", &Kernels::copy, CopyArgs{x.view(), out.view()});
+  return out;
+}
+
+Tensor clone(const Tensor& x) { return to(x, x.dtype()); }
+
+void copy_into(const Tensor& target, const Tensor& source) {
+  check_same_device("copyInto", target, source);
+  const Tensor wide = broadcast_to("copyInto", source, target.shape());
+  launch(target.device(), "copyInto", &Kernels::copy, CopyArgs{wide.view(), target.view()});
+}
+
+void fill_into(const Tensor& target, double value) {
+  launch(target.device(), "fillInto", &Kernels::fill, FillArgs{target.view(), value});
+}
+
+}  // namespace tenon::ops

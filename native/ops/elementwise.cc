@@ -1,0 +1,95 @@
+#include "ops/ops.h"
+
+namespace tenon::ops {
+
+namespace {
+
+Tensor unary(const char* op, UnaryOp kind, const Tensor& x, double a = 0, double b = 0) {
+  switch (kind) {
+    case UnaryOp::LogicalNot:
+      if (x.dtype() != DType::Bool) fail(op, code::kDType, "expected a bool tensor, got ", x.dtype());
+      break;
+    case UnaryOp::Neg:
+    case UnaryOp::Abs:
+    case UnaryOp::Sign:
+    case UnaryOp::Relu:
+    case UnaryOp::Clamp:
+      if (x.dtype() == DType::Bool) fail(op, code::kDType, "expected a numeric tensor, got bool");
+      break;
+    default:
+      check_floating(op, "x", x);
+  }
+  Tensor out = empty_like(x);
+  launch(x.device(), op, &Kernels::unary, UnaryArgs{kind, x.view(), out.view(), a, b});
+  return out;
+}
+
+bool is_comparison(BinaryOp kind) { return kind >= BinaryOp::Equal && kind <= BinaryOp::GreaterEqual; }
+bool is_logical(BinaryOp kind) { return kind == BinaryOp::LogicalAnd || kind == BinaryOp::LogicalOr; }
+bool is_floating_only(BinaryOp kind) {
+  return kind == BinaryOp::Div || kind == BinaryOp::Pow || kind >= BinaryOp::ReluBackward;
+}
+
+Tensor binary(const char* op, BinaryOp kind, const OptionalTensor& a, const OptionalTensor& b, double scalar) {
+  if (!a && !b) fail(op, code::kValue, "expected at least one tensor, got two numbers");
+  const Tensor& x = a ? *a : *b;
+  if (a && b) {
+    check_same_dtype(op, "a", *a, "b", *b);
+    check_same_device(op, *a, *b);
+  }
+  if (is_logical(kind)) {
+    if (x.dtype() != DType::Bool) fail(op, code::kDType, "expected bool tensors, got ", x.dtype());
+  } else if (is_floating_only(kind)) {
+    check_floating(op, "tensor", x);
+  } else if (x.dtype() == DType::Bool && !is_comparison(kind)) {
+    fail(op, code::kDType, "expected numeric tensors, got bool");
+  }
+  const Shape shape = a && b ? broadcast_shapes(op, a->shape(), b->shape()) : x.shape();
+  const bool truth = is_comparison(kind) || is_logical(kind);
+  Tensor out = empty(x.device(), shape, truth ? DType::Bool : x.dtype());
+  const auto operand = [&](const OptionalTensor& t) { return t ? broadcast_to(op, *t, shape).view() : View{}; };
+  launch(x.device(), op, &Kernels::binary, BinaryArgs{kind, operand(a), operand(b), out.view(), scalar});
+  return out;
+}
+
+}  // namespace
+
+#define TENON_OP(name, Name) \
+  Tensor name(const Tensor& x) { return unary(#name, UnaryOp::Name, x); }
+TENON_UNARY_OPS(TENON_OP)
+#undef TENON_OP
+
+Tensor clamp(const Tensor& x, double lo, double hi) {
+  if (!(lo <= hi)) fail("clamp", code::kValue, "expected min <= max, got ", lo, " and ", hi);
+  return unary("clamp", UnaryOp::Clamp, x, lo, hi);
+}
+
+#define TENON_OP(name, Name)                                                           \
+  Tensor name(const OptionalTensor& a, const OptionalTensor& b, double scalar) { \
+    return binary(#name, BinaryOp::Name, a, b, scalar);                                \
+  }
+TENON_BINARY_OPS(TENON_OP)
+#undef TENON_OP
+
+Tensor where(const Tensor& condition, const OptionalTensor& a, const OptionalTensor& b, double a_scalar,
+             double b_scalar) {
+  if (condition.dtype() != DType::Bool) {
+    fail("where", code::kDType, "expected a bool condition, got ", condition.dtype());
+  }
+  if (!a && !b) fail("where", code::kValue, "expected at least one tensor, got two numbers");
+  Shape shape = condition.shape();
+  for (const OptionalTensor& t : {a, b}) {
+    if (!t) continue;
+    check_same_device("where", condition, *t);
+    shape = broadcast_shapes("where", shape, t->shape());
+  }
+  if (a && b) check_same_dtype("where", "a", *a, "b", *b);
+  Tensor out = empty(condition.device(), shape, a ? a->dtype() : b->dtype());
+  const auto operand = [&](const OptionalTensor& t) { return t ? broadcast_to("where", *t, shape).view() : View{}; };
+  launch(condition.device(), "where", &Kernels::where,
+         WhereArgs{broadcast_to("where", condition, shape).view(), operand(a), operand(b), out.view(), a_scalar,
+                   b_scalar});
+  return out;
+}
+
+}  // namespace tenon::ops

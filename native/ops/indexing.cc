@@ -1,0 +1,78 @@
+#include "ops/ops.h"
+
+namespace tenon::ops {
+
+Tensor index_select(const Tensor& x, const Tensor& index, int64_t d) {
+  check_index_dtype("indexSelect", "index", index);
+  check_same_device("indexSelect", x, index);
+  check_ndim("indexSelect", "index", index, 1);
+  if (x.ndim() == 0) fail("indexSelect", code::kShape, "expected at least one dimension, got a scalar");
+  const int dim = check_dim("indexSelect", d, x.ndim());
+  Shape shape = x.shape();
+  shape[dim] = index.size(0);
+  Tensor out = empty(x.device(), shape, x.dtype());
+  launch(x.device(), "indexSelect", &Kernels::index_select,
+         IndexSelectArgs{x.view(), index.view(), out.view(), dim});
+  return out;
+}
+
+Tensor index_add(const Tensor& src, const Tensor& index, int64_t d, int64_t size) {
+  check_index_dtype("indexAdd", "index", index);
+  check_ndim("indexAdd", "index", index, 1);
+  const int dim = check_dim("indexAdd", d, src.ndim());
+  if (src.ndim() == 0 || src.size(dim) != index.size(0)) {
+    fail("indexAdd", code::kShape, "expected as many indices as src has entries in dim ", d, ", got index ", index,
+         " and src ", src);
+  }
+  Shape shape = src.shape();
+  shape[dim] = size;
+  Tensor out = empty(src.device(), shape, src.dtype());
+  launch(src.device(), "indexAdd", &Kernels::fill, FillArgs{out.view(), 0});
+  launch(src.device(), "indexAdd", &Kernels::index_add, IndexAddArgs{out.view(), index.view(), src.view(), dim});
+  return out;
+}
+
+namespace {
+
+// index has x's rank, and no size above x's outside `dim`.
+int check_gather(const char* op, const Tensor& x, const Tensor& index, int64_t d) {
+  check_index_dtype(op, "index", index);
+  check_same_device(op, x, index);
+  if (x.ndim() == 0) fail(op, code::kShape, "expected at least one dimension, got a scalar");
+  const int dim = check_dim(op, d, x.ndim());
+  bool fits = index.ndim() == x.ndim();
+  for (int i = 0; fits && i < x.ndim(); ++i) fits = i == dim || index.size(i) <= x.size(i);
+  if (!fits) fail(op, code::kShape, "expected an index no larger than ", x, " outside dim ", d, ", got ", index);
+  return dim;
+}
+
+}  // namespace
+
+Tensor gather(const Tensor& x, const Tensor& index, int64_t d) {
+  const int dim = check_gather("gather", x, index, d);
+  Tensor out = empty(x.device(), index.shape(), x.dtype());
+  launch(x.device(), "gather", &Kernels::gather, GatherArgs{x.view(), index.view(), out.view(), dim});
+  return out;
+}
+
+Tensor scatter_add(const Tensor& x, const Tensor& index, const Tensor& src, int64_t d) {
+  const int dim = check_gather("scatterAdd", x, index, d);
+  check_same_dtype("scatterAdd", "x", x, "src", src);
+  check_shape("scatterAdd", "src", src, index.shape());
+  Tensor out = clone(x);
+  launch(x.device(), "scatterAdd", &Kernels::scatter_add,
+         ScatterAddArgs{out.view(), index.view(), src.view(), dim});
+  return out;
+}
+
+Tensor one_hot(const Tensor& index, int64_t classes, DType dtype) {
+  check_index_dtype("oneHot", "index", index);
+  if (classes < 1) fail("oneHot", code::kValue, "expected at least one class, got ", classes);
+  Shape shape = index.shape();
+  shape.push_back(classes);
+  Tensor out = empty(index.device(), shape, dtype);
+  launch(index.device(), "oneHot", &Kernels::one_hot, OneHotArgs{index.view(), out.view()});
+  return out;
+}
+
+}  // namespace tenon::ops

@@ -1,0 +1,137 @@
+#include <utility>
+
+#include "ops/ops.h"
+
+namespace tenon::ops {
+
+namespace {
+
+// The kernel wants one of the last two strides to be 1.
+Tensor gemm_operand(const Tensor& x) {
+  const int n = x.ndim();
+  const bool unit = x.stride(n - 1) == 1 || x.stride(n - 2) == 1 || x.size(n - 1) == 1 || x.size(n - 2) == 1;
+  bool forward = true;
+  for (const int64_t s : x.strides()) forward = forward && s >= 0;
+  return unit && forward ? x : contiguous(x);
+}
+
+// Folds the leading dimensions into one, keeping a broadcast (stride 0) where there is one; copies when it must.
+Tensor fold_batch(const Tensor& x) {
+  const int64_t rows = x.size(-2), columns = x.size(-1);
+  int64_t batch = 1;
+  bool broadcast = true;
+  for (int i = 0; i < x.ndim() - 2; ++i) {
+    batch *= x.size(i);
+    broadcast = broadcast && (x.stride(i) == 0 || x.size(i) == 1);
+  }
+  if (broadcast) {
+    return x.with(Shape{batch, rows, columns}, Shape{0, x.stride(-2), x.stride(-1)}, x.offset());
+  }
+  int64_t step = 0;
+  bool regular = true;
+  int64_t inner = 1;
+  for (int i = x.ndim() - 3; i >= 0; --i) {
+    if (x.size(i) == 1) continue;
+    if (step == 0) step = x.stride(i);
+    regular = regular && step != 0 && x.stride(i) == step * inner;
+    inner *= x.size(i);
+  }
+  if (regular) return x.with(Shape{batch, rows, columns}, Shape{step, x.stride(-2), x.stride(-1)}, x.offset());
+  const Tensor copy = contiguous(x);
+  return copy.with(Shape{batch, rows, columns}, Shape{rows * columns, columns, 1}, copy.offset());
+}
+
+void gemm(const char* op, const Tensor& a, const Tensor& b, const Tensor& out) {
+  if (out.numel() == 0) return;
+  launch(out.device(), op, &Kernels::matmul, MatmulArgs{a.view(), b.view(), out.view(), {}, {}});
+}
+
+Activation activation_named(const std::string& name) {
+  if (name == "none") return Activation::None;
+  if (name == "gelu") return Activation::Gelu;
+  if (name == "geluTanh") return Activation::GeluTanh;
+  if (name == "relu") return Activation::Relu;
+  if (name == "silu") return Activation::Silu;
+  fail("linear", code::kValue, "expected an activation of none, gelu, geluTanh, relu or silu, got '", name, "'");
+}
+
+}  // namespace
+
+Tensor matmul(const Tensor& a, const Tensor& b) {
+  check_same_device("matmul", a, b);
+  check_floating("matmul", "a", a);
+  check_same_dtype("matmul", "a", a, "b", b);
+  if (a.ndim() == 0 || b.ndim() == 0) {
+    fail("matmul", code::kShape, "expected tensors with at least one dimension, got ", a, " and ", b);
+  }
+  const Tensor a2 = a.ndim() == 1 ? unsqueeze(a, 0) : a;
+  const Tensor b2 = b.ndim() == 1 ? unsqueeze(b, 1) : b;
+  const int64_t m = a2.size(-2), k = a2.size(-1), n = b2.size(-1);
+  if (b2.size(-2) != k) fail("matmul", code::kShape, "inner dimensions differ: a ", a, ", b ", b);
+
+  Shape a_batch = a2.shape(), b_batch = b2.shape();
+  for (int i = 0; i < 2; ++i) {
+    a_batch.erase(a_batch.ndim() - 1);
+    b_batch.erase(b_batch.ndim() - 1);
+  }
+  const Shape batch = broadcast_shapes("matmul", a_batch, b_batch);
+  Shape shape = batch;
+  shape.push_back(m);
+  shape.push_back(n);
+  Tensor out = empty(a.device(), shape, a.dtype());
+
+  if (batch.empty()) {
+    gemm("matmul", gemm_operand(a2), gemm_operand(b2), out);
+  } else if (b2.ndim() == 2 && a2.is_contiguous()) {  // one tall product instead of a batch
+    const int64_t rows = a2.numel() / std::max<int64_t>(k, 1);
+    const Tensor tall = a2.with(Shape{k == 0 ? batch.numel() * m : rows, k}, Shape{k, 1}, a2.offset());
+    gemm("matmul", tall, gemm_operand(b2), out.with(Shape{batch.numel() * m, n}, Shape{n, 1}, 0));
+  } else {
+    Shape a_shape = batch, b_shape = batch;
+    a_shape.push_back(m);
+    a_shape.push_back(k);
+    b_shape.push_back(k);
+    b_shape.push_back(n);
+    const Tensor a3 = fold_batch(broadcast_to("matmul", gemm_operand(a2), a_shape));
+    const Tensor b3 = fold_batch(broadcast_to("matmul", gemm_operand(b2), b_shape));
+    gemm("matmul", a3, b3, out.with(Shape{batch.numel(), m, n}, Shape{m * n, n, 1}, 0));
+  }
+  if (a.ndim() == 1) out = squeeze(out, {-2});
+  if (b.ndim() == 1) out = squeeze(out, {-1});
+  return out;
+}
+
+Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, const OptionalTensor& residual,
+              const std::string& activation) {
+  check_same_device("linear", x, weight);
+  check_floating("linear", "x", x);
+  check_same_dtype("linear", "x", x, "weight", weight);
+  check_ndim("linear", "weight", weight, 2);
+  const int64_t in = weight.size(1), out_features = weight.size(0);
+  if (x.ndim() == 0 || x.size(-1) != in) {
+    fail("linear", code::kShape, "expected x [..., ", in, "] for a weight ", weight, ", got ", x);
+  }
+  Shape shape = x.shape();
+  shape[x.ndim() - 1] = out_features;
+  if (bias) {
+    check_same_dtype("linear", "x", x, "bias", *bias);
+    check_shape("linear", "bias", *bias, Shape{out_features});
+  }
+  if (residual) {
+    check_same_dtype("linear", "x", x, "residual", *residual);
+    check_shape("linear", "residual", *residual, shape);
+  }
+  Tensor out = empty(x.device(), shape, x.dtype());
+  if (out.numel() == 0) return out;
+  const int64_t rows = out.numel() / out_features;
+  const Tensor x2 = gemm_operand(reshape(x, {rows, in}));
+  const Tensor w = gemm_operand(weight);
+  const OptionalTensor b = bias ? OptionalTensor(contiguous(*bias)) : bias;
+  const OptionalTensor r = residual ? OptionalTensor(reshape(contiguous(*residual), {rows, out_features})) : residual;
+  launch(x.device(), "linear", &Kernels::matmul,
+         MatmulArgs{x2.view(), transpose(w, 0, 1).view(), out.with(Shape{rows, out_features}, Shape{out_features, 1}, 0).view(),
+                    optional_view(b), optional_view(r), activation_named(activation), false});
+  return out;
+}
+
+}  // namespace tenon::ops

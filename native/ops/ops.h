@@ -1,0 +1,193 @@
+// Every op, by family. An op checks its arguments, infers shapes, allocates results and enqueues its kernel.
+// There are no derivatives here: a backward kernel is an op like any other, and TypeScript's tape calls it.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "ops/check.h"
+
+namespace tenon::ops {
+
+using Dims = std::vector<int64_t>;
+using OptionalTensor = std::optional<Tensor>;
+
+// ---- creation.cc
+Tensor full(Device& device, const Dims& shape, double value, DType dtype);
+Tensor arange(Device& device, int64_t n, double start, double step, DType dtype);
+Tensor eye(Device& device, int64_t n, DType dtype);
+Tensor to(const Tensor& x, DType dtype);  // always a new tensor
+Tensor clone(const Tensor& x);
+void copy_into(const Tensor& target, const Tensor& source);  // in place, converting
+void fill_into(const Tensor& target, double value);          // in place
+
+// ---- views.cc: no data moves, except where reshape must copy
+Tensor reshape(const Tensor& x, const Dims& shape);  // one size may be -1
+Tensor permute(const Tensor& x, const Dims& dims);
+Tensor transpose(const Tensor& x, int64_t dim0, int64_t dim1);
+Tensor expand(const Tensor& x, const Dims& shape);  // -1 keeps a size
+Tensor squeeze(const Tensor& x, const Dims& dims);  // empty: every dimension of size 1
+Tensor unsqueeze(const Tensor& x, int64_t dim);
+Tensor slice(const Tensor& x, int64_t dim, int64_t start, int64_t stop, int64_t step);
+Tensor alias(const Tensor& x);  // another tensor on the same elements
+
+// ---- layout.cc: data moves
+Tensor cat(const std::vector<Tensor>& tensors, int64_t dim);
+Tensor pad(const Tensor& x, const Dims& before, const Dims& after, double value);
+Tensor roll(const Tensor& x, const Dims& shifts, const Dims& dims);
+Tensor flip(const Tensor& x, const Dims& dims);
+
+// ---- elementwise.cc
+#define TENON_UNARY_OPS(K) \
+  K(neg, Neg)              \
+  K(abs, Abs)              \
+  K(sign, Sign)            \
+  K(exp, Exp)              \
+  K(log, Log)              \
+  K(sqrt, Sqrt)            \
+  K(rsqrt, Rsqrt)          \
+  K(tanh, Tanh)            \
+  K(sigmoid, Sigmoid)      \
+  K(relu, Relu)            \
+  K(gelu, Gelu)            \
+  K(gelu_tanh, GeluTanh)   \
+  K(silu, Silu)            \
+  K(sin, Sin)              \
+  K(cos, Cos)              \
+  K(erf, Erf)              \
+  K(logical_not, LogicalNot)
+
+#define TENON_BINARY_OPS(K)                  \
+  K(add, Add)                                \
+  K(sub, Sub)                                \
+  K(mul, Mul)                                \
+  K(div, Div)                                \
+  K(pow, Pow)                                \
+  K(maximum, Maximum)                        \
+  K(minimum, Minimum)                        \
+  K(equal, Equal)                            \
+  K(not_equal, NotEqual)                     \
+  K(less, Less)                              \
+  K(less_equal, LessEqual)                   \
+  K(greater, Greater)                        \
+  K(greater_equal, GreaterEqual)             \
+  K(logical_and, LogicalAnd)                 \
+  K(logical_or, LogicalOr)                   \
+  K(relu_backward, ReluBackward)             \
+  K(gelu_backward, GeluBackward)             \
+  K(gelu_tanh_backward, GeluTanhBackward)    \
+  K(silu_backward, SiluBackward)             \
+  K(tanh_backward, TanhBackward)             \
+  K(sigmoid_backward, SigmoidBackward)       \
+  K(abs_backward, AbsBackward)
+
+#define TENON_OP(name, Name) Tensor name(const Tensor& x);
+TENON_UNARY_OPS(TENON_OP)
+#undef TENON_OP
+Tensor clamp(const Tensor& x, double lo, double hi);
+
+// One of a and b may be absent: `scalar` stands for it.
+#define TENON_OP(name, Name) Tensor name(const OptionalTensor& a, const OptionalTensor& b, double scalar);
+TENON_BINARY_OPS(TENON_OP)
+#undef TENON_OP
+
+Tensor where(const Tensor& condition, const OptionalTensor& a, const OptionalTensor& b, double a_scalar,
+             double b_scalar);
+
+// ---- reduce.cc; empty dims mean all
+Tensor sum(const Tensor& x, const Dims& dims, bool keepdim);
+Tensor mean(const Tensor& x, const Dims& dims, bool keepdim);
+Tensor var(const Tensor& x, const Dims& dims, double correction, bool keepdim);
+Tensor max(const Tensor& x, const Dims& dims, bool keepdim);
+Tensor min(const Tensor& x, const Dims& dims, bool keepdim);
+Tensor any(const Tensor& x, const Dims& dims, bool keepdim);
+Tensor all(const Tensor& x, const Dims& dims, bool keepdim);
+Tensor argmax(const Tensor& x, int64_t dim, bool keepdim);
+Tensor argmin(const Tensor& x, int64_t dim, bool keepdim);
+Tensor cumsum(const Tensor& x, int64_t dim, bool reverse);
+std::tuple<Tensor, Tensor> topk(const Tensor& x, int64_t k, bool largest);  // of the last dimension
+Tensor sum_to(const Tensor& x, const Dims& shape);  // the reverse of broadcasting to x's shape
+
+// ---- softmax.cc
+Tensor softmax(const Tensor& x, int64_t dim, bool log);
+Tensor softmax_backward(const Tensor& y, const Tensor& dy, int64_t dim, bool log);
+Tensor logsumexp(const Tensor& x, int64_t dim, bool keepdim);
+
+// ---- indexing.cc
+Tensor index_select(const Tensor& x, const Tensor& index, int64_t dim);
+Tensor index_add(const Tensor& src, const Tensor& index, int64_t dim, int64_t size);  // into zeros
+Tensor gather(const Tensor& x, const Tensor& index, int64_t dim);
+Tensor scatter_add(const Tensor& x, const Tensor& index, const Tensor& src, int64_t dim);
+Tensor one_hot(const Tensor& index, int64_t classes, DType dtype);
+
+// ---- matmul.cc
+Tensor matmul(const Tensor& a, const Tensor& b);
+// activation(x w^T + bias) + residual; w is [out, in]; activation is "none", "gelu", "geluTanh", "relu" or "silu"
+Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, const OptionalTensor& residual,
+              const std::string& activation);
+
+// ---- layer_norm.cc
+// y, the sum x + residual (absent without a residual), mean, rstd
+std::tuple<Tensor, Tensor, Tensor, Tensor> layer_norm(const Tensor& x, const OptionalTensor& residual,
+                                                      const OptionalTensor& gamma, const OptionalTensor& beta,
+                                                      double eps);
+// dx, dgamma, dbeta (absent without gamma or beta)
+std::tuple<Tensor, Tensor, Tensor> layer_norm_backward(const Tensor& dy, const Tensor& s, const OptionalTensor& gamma,
+                                                       bool has_beta, const Tensor& mean, const Tensor& rstd,
+                                                       const OptionalTensor& dsum);
+
+// ---- attention.cc
+// q [B, H, Nq, d], k and v [B, H, Nk, d] -> out [B, H, Nq, d] (stored as [B, Nq, H, d]) and lse [B, H, Nq]
+std::tuple<Tensor, Tensor> attention(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& bias,
+                                     const OptionalTensor& mask, double scale, double dropout, uint64_t seed,
+                                     uint64_t offset);
+// dq, dk, dv, dbias (absent unless asked for)
+std::tuple<Tensor, Tensor, Tensor, Tensor> attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k,
+                                                              const Tensor& v, const OptionalTensor& bias,
+                                                              const OptionalTensor& mask, const Tensor& out,
+                                                              const Tensor& lse, double scale, double dropout,
+                                                              uint64_t seed, uint64_t offset, bool needs_dbias);
+// The packed form: qkv [B, N, 3 * H * d] -> out [B, N, H * d] and lse, without a copy of q, k or v.
+std::tuple<Tensor, Tensor> attention_packed(const Tensor& qkv, int64_t heads, const OptionalTensor& bias,
+                                            const OptionalTensor& mask, double scale, double dropout, uint64_t seed,
+                                            uint64_t offset);
+// dqkv, dbias
+std::tuple<Tensor, Tensor> attention_packed_backward(const Tensor& dout, const Tensor& qkv, int64_t heads,
+                                                     const OptionalTensor& bias, const OptionalTensor& mask,
+                                                     const Tensor& out, const Tensor& lse, double scale,
+                                                     double dropout, uint64_t seed, uint64_t offset,
+                                                     bool needs_dbias);
+Tensor attention_rows(const Tensor& q, const Tensor& k, const OptionalTensor& bias, const OptionalTensor& mask,
+                      const Tensor& rows, double scale);
+
+// ---- cross_entropy.cc
+// loss and, when asked for, its gradient; exactly one of labels and targets; reduction is "none", "mean" or "sum"
+std::tuple<Tensor, Tensor> cross_entropy(const Tensor& logits, const OptionalTensor& labels,
+                                         const OptionalTensor& targets, double smoothing, int64_t ignore_index,
+                                         const std::string& reduction, bool needs_gradient);
+
+// ---- random.cc
+Tensor random(Device& device, const Dims& shape, const std::string& kind, double a, double b, double c, double d,
+              uint64_t seed, uint64_t offset, DType dtype);
+Tensor permutation(Device& device, int64_t n, uint64_t seed, uint64_t offset);
+Tensor dropout(const Tensor& x, double p, uint64_t seed, uint64_t offset);
+
+// ---- interpolate.cc
+Tensor interpolate(const Tensor& x, int64_t height, int64_t width, const std::string& mode, bool antialias);
+Tensor interpolate_backward(const Tensor& dy, int64_t height, int64_t width, const std::string& mode, bool antialias);
+
+// ---- optimizer.cc: in place
+void adam(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& m,
+          const std::vector<Tensor>& v, const std::vector<double>& lr, const std::vector<double>& weight_decay,
+          double beta1, double beta2, double eps, int64_t step, bool decoupled, const OptionalTensor& norm,
+          double max_norm);
+void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& buffers,
+         const std::vector<double>& lr, const std::vector<double>& weight_decay, double momentum, bool nesterov,
+         bool first_step, const OptionalTensor& norm, double max_norm);
+Tensor global_norm(const std::vector<Tensor>& tensors);
+void clip(const std::vector<Tensor>& tensors, const Tensor& norm, double max_norm);
+void lerp(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, double weight);
+
+}  // namespace tenon::ops

@@ -1,0 +1,122 @@
+#include "ops/ops.h"
+
+namespace tenon::ops {
+
+namespace {
+
+void check_list(const char* op, const char* name, size_t expected, size_t got) {
+  if (expected != got) {
+    fail(op, code::kValue, "expected ", expected, " ", name, ", one for each parameter, got ", got);
+  }
+}
+
+void check_in_place(const char* op, const char* name, size_t i, const Tensor& param, const Tensor& x) {
+  const std::string label = std::string(name) + " " + std::to_string(i);
+  check_same_dtype(op, "parameter", param, label.c_str(), x);
+  check_same_device(op, param, x);
+  check_shape(op, label.c_str(), x, param.shape());
+  if (!x.is_contiguous()) fail(op, code::kShape, "expected ", label, " to be contiguous");
+}
+
+// The parameter list of an optimizer's call. A gradient that is not contiguous (a transposed view, say) is copied;
+// `copies` keeps those alive until the launch.
+std::vector<OptimizerTensor> optimizer_tensors(const char* op, const std::vector<Tensor>& params,
+                                               const std::vector<Tensor>& grads, const std::vector<Tensor>& state1,
+                                               const std::vector<Tensor>& state2, const std::vector<double>& lr,
+                                               const std::vector<double>& weight_decay, std::vector<Tensor>& copies) {
+  check_list(op, "gradients", params.size(), grads.size());
+  check_list(op, "learning rates", params.size(), lr.size());
+  check_list(op, "weight decays", params.size(), weight_decay.size());
+  if (!state1.empty()) check_list(op, "first states", params.size(), state1.size());
+  if (!state2.empty()) check_list(op, "second states", params.size(), state2.size());
+  std::vector<OptimizerTensor> list;
+  list.reserve(params.size());
+  for (size_t i = 0; i < params.size(); ++i) {
+    const Tensor& p = params[i];
+    check_floating(op, "parameter", p);
+    check_in_place(op, "parameter", i, p, p);
+    const Tensor g = contiguous(grads[i]);
+    copies.push_back(g);
+    check_in_place(op, "gradient", i, p, g);
+    if (!state1.empty()) check_in_place(op, "state", i, p, state1[i]);
+    if (!state2.empty()) check_in_place(op, "state", i, p, state2[i]);
+    OptimizerTensor entry;
+    entry.param = p.view();
+    entry.grad = g.view();
+    if (!state1.empty()) entry.state1 = state1[i].view();
+    if (!state2.empty()) entry.state2 = state2[i].view();
+    entry.lr = lr[i];
+    entry.weight_decay = weight_decay[i];
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
+}  // namespace
+
+void adam(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& m,
+          const std::vector<Tensor>& v, const std::vector<double>& lr, const std::vector<double>& weight_decay,
+          double beta1, double beta2, double eps, int64_t step, bool decoupled, const OptionalTensor& norm,
+          double max_norm) {
+  if (params.empty()) return;
+  std::vector<Tensor> copies;
+  check_list("adam", "first states", params.size(), m.size());
+  check_list("adam", "second states", params.size(), v.size());
+  AdamArgs args{optimizer_tensors("adam", params, grads, m, v, lr, weight_decay, copies), beta1, beta2, eps, step,
+                decoupled, optional_view(norm), max_norm};
+  launch(params.front().device(), "adam", &Kernels::adam, std::move(args));
+}
+
+void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& buffers,
+         const std::vector<double>& lr, const std::vector<double>& weight_decay, double momentum, bool nesterov,
+         bool first_step, const OptionalTensor& norm, double max_norm) {
+  if (params.empty()) return;
+  if (momentum != 0) check_list("sgd", "momentum buffers", params.size(), buffers.size());
+  std::vector<Tensor> copies;
+  SgdArgs args{optimizer_tensors("sgd", params, grads, buffers, {}, lr, weight_decay, copies), momentum, nesterov,
+               first_step, optional_view(norm), max_norm};
+  launch(params.front().device(), "sgd", &Kernels::sgd, std::move(args));
+}
+
+Tensor global_norm(const std::vector<Tensor>& tensors) {
+  if (tensors.empty()) fail("globalNorm", code::kValue, "expected at least one tensor, got none");
+  GlobalNormArgs args;
+  std::vector<Tensor> copies;
+  for (const Tensor& t : tensors) {
+    check_floating("globalNorm", "tensor", t);
+    copies.push_back(contiguous(t));
+    args.tensors.push_back(copies.back().view());
+  }
+  Tensor norm = empty(tensors.front().device(), Shape{}, DType::Float32);
+  args.norm = norm.view();
+  launch(tensors.front().device(), "globalNorm", &Kernels::global_norm, std::move(args));
+  return norm;
+}
+
+void clip(const std::vector<Tensor>& tensors, const Tensor& norm, double max_norm) {
+  if (tensors.empty()) return;
+  ClipArgs args;
+  for (const Tensor& t : tensors) {
+    check_floating("clip", "tensor", t);
+    check_in_place("clip", "tensor", args.tensors.size(), t, t);
+    args.tensors.push_back(t.view());
+  }
+  args.norm = norm.view();
+  args.max_norm = max_norm;
+  launch(tensors.front().device(), "clip", &Kernels::clip, std::move(args));
+}
+
+void lerp(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, double weight) {
+  check_list("lerp", "sources", targets.size(), sources.size());
+  if (targets.empty()) return;
+  LerpArgs args;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    check_in_place("lerp", "source", i, targets[i], sources[i]);
+    args.targets.push_back(targets[i].view());
+    args.sources.push_back(sources[i].view());
+  }
+  args.weight = weight;
+  launch(targets.front().device(), "lerp", &Kernels::lerp, std::move(args));
+}
+
+}  // namespace tenon::ops
