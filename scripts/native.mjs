@@ -1,10 +1,11 @@
-// Builds and tests the native code through cmake-js.
+// Builds and tests the native code: CMake, run through cmake-js.
 //
-//   node scripts/native.mjs build                       build/Release/tenon.node, built in build/cmake
-//   node scripts/native.mjs test [--sanitize LIST] [...] the GoogleTest harness; LIST as in TENON_SANITIZE, e.g.
-//                                                        address,undefined, built apart; more goes to the harness
+//   node scripts/native.mjs build                         build/Release/tenon.node (CMake works in build/cmake)
+//   node scripts/native.mjs configure                     CMake's configuration alone, with compile_commands.json
+//   node scripts/native.mjs test [--sanitize LIST] [...]  the GoogleTest harness; LIST as in TENON_SANITIZE, e.g.
+//                                                         address,undefined, built apart; more goes to the harness
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -13,18 +14,20 @@ import { fileURLToPath } from 'node:url';
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js');
 
-function run(command, args, env = {}) {
+const addonOptions = { CMAKE_LIBRARY_OUTPUT_DIRECTORY: join(root, 'build', 'Release') };
+
+function spawn(command, args, env = {}) {
   const { status, error } = spawnSync(command, args, {
     cwd: root,
     stdio: 'inherit',
     env: { ...process.env, ...env },
   });
   if (error) throw error;
-  if (status !== 0) process.exit(status ?? 1);
+  return status ?? 1; // null: ended by a signal
 }
 
 /** True where the folder is configured with these options already: a build with nothing to do must be quick. */
-function configured(folder, options) {
+function isConfigured(folder, options) {
   const cache = join(root, folder, 'CMakeCache.txt');
   if (!existsSync(cache)) return false;
   const lines = readFileSync(cache, 'utf8').split('\n');
@@ -33,26 +36,61 @@ function configured(folder, options) {
   );
 }
 
-function build(folder, target, options) {
+function cmake(command, folder, ...args) {
+  // Ninja runs in parallel by itself, make does not.
+  const env = {
+    CMAKE_BUILD_PARALLEL_LEVEL: process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? `${availableParallelism()}`,
+  };
   const flags = ['--directory', 'native', '--out', folder, '--log-level', 'warn'];
-  const defines = Object.entries(options).map(([name, value]) => `--CD${name}=${value}`);
-  const env = { CMAKE_BUILD_PARALLEL_LEVEL: process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? `${availableParallelism()}` };
-  if (!configured(folder, options)) run(process.execPath, [cmakeJs, 'configure', ...flags, ...defines], env);
-  run(process.execPath, [cmakeJs, 'build', ...flags, '--target', target], env);
+  const status = spawn(process.execPath, [cmakeJs, command, ...flags, ...args], env);
+  if (status !== 0) process.exit(status);
 }
 
-const [command, ...rest] = process.argv.slice(2);
-const addon = { CMAKE_LIBRARY_OUTPUT_DIRECTORY: join(root, 'build', 'Release') };
-if (command === 'build' && rest.length === 0) {
-  build('build/cmake', 'tenon', addon);
-} else if (command === 'test') {
-  const sanitize = rest[0] === '--sanitize' ? rest.splice(0, 2)[1] : undefined;
+function configure(folder, options) {
+  if (isConfigured(folder, options)) return;
+  cmake('configure', folder, ...Object.entries(options).map(([name, value]) => `--CD${name}=${value}`));
+}
+
+export function buildAddon() {
+  configure('build/cmake', addonOptions);
+  cmake('build', 'build/cmake', '--target', 'tenon');
+}
+
+/** Builds and runs the GoogleTest harness and counts its tests; a crash counts as one failure. */
+export function testNative({ sanitize, args = [] } = {}) {
+  // Without sanitizers the harness shares the addon's objects.
   const folder = sanitize === undefined ? 'build/cmake' : `build/${sanitize.replaceAll(',', '-')}`;
   const options =
-    sanitize === undefined ? addon : { TENON_SANITIZE: sanitize, TENON_BUILD_ADDON: 'OFF' };
-  build(folder, 'tenon_tests', { ...options, TENON_BUILD_TESTS: 'ON' });
-  run(join(root, folder, 'tenon_tests'), rest, { UBSAN_OPTIONS: 'print_stacktrace=1' });
-} else {
-  console.error('usage: node scripts/native.mjs build | test [--sanitize LIST] [harness options]');
-  process.exit(2);
+    sanitize === undefined ? addonOptions : { TENON_SANITIZE: sanitize, TENON_BUILD_ADDON: 'OFF' };
+  configure(folder, { ...options, TENON_BUILD_TESTS: 'ON' });
+  cmake('build', folder, '--target', 'tenon_tests');
+
+  const report = join(root, folder, 'tests.json');
+  rmSync(report, { force: true });
+  const status = spawn(join(root, folder, 'tenon_tests'), [`--gtest_output=json:${report}`, ...args], {
+    UBSAN_OPTIONS: 'print_stacktrace=1',
+  });
+  if (!existsSync(report)) return { passed: 0, failed: 1 };
+  const { tests, failures, errors, disabled } = JSON.parse(readFileSync(report, 'utf8'));
+  const failed = failures + errors;
+  // A sanitizer may end the process after the last test has passed.
+  return { passed: tests - failed - disabled, failed: failed === 0 && status !== 0 ? 1 : failed };
 }
+
+function main([command, ...rest]) {
+  if (command === 'build' && rest.length === 0) return buildAddon();
+  if (command === 'configure' && rest.length === 0) return configure('build/cmake', addonOptions);
+  if (command === 'test') {
+    const sanitize = rest[0] === '--sanitize' ? rest.splice(0, 2)[1] : undefined;
+    const { passed, failed } = testNative({ sanitize, args: rest });
+    console.log(`${passed} passed, ${failed} failed`);
+    process.exitCode = failed === 0 ? 0 : 1;
+    return;
+  }
+  console.error(
+    'usage: node scripts/native.mjs build | configure | test [--sanitize LIST] [harness options]',
+  );
+  process.exitCode = 2;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) main(process.argv.slice(2));

@@ -1,0 +1,39 @@
+// `npm test`: builds what changed, runs AVA, then the native tests. The last line sums both.
+// Arguments go to AVA (`npm test -- test/ops/matmul.ts`), and then the native tests are left out.
+import { spawn, spawnSync } from 'node:child_process';
+import { stripVTControlCharacters } from 'node:util';
+
+import { buildAddon, testNative } from './native.mjs';
+
+function buildTypeScript() {
+  const { status } = spawnSync('npx', ['--no-install', 'tsc', '-p', 'tsconfig.json'], { stdio: 'inherit' });
+  if (status !== 0) process.exit(status ?? 1);
+}
+
+/** Runs AVA, shows its output and counts its tests; whatever else made it fail (a crash, a timeout) counts once. */
+async function testTypeScript(args) {
+  const child = spawn('npx', ['--no-install', 'ava', ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  let output = '';
+  child.stdout.on('data', (chunk) => {
+    process.stdout.write(chunk);
+    output += chunk;
+  });
+  const status = await new Promise((resolve, reject) => child.on('error', reject).on('close', resolve));
+  const count = (what) => {
+    const found = stripVTControlCharacters(output).match(new RegExp(`^\\s*(\\d+) ${what}`, 'm'));
+    return found ? Number(found[1]) : 0;
+  };
+  const failed = count('tests? failed') + count('uncaught exceptions?') + count('unhandled rejections?');
+  return { passed: count('tests? passed'), failed: failed === 0 && status !== 0 ? 1 : failed };
+}
+
+const args = process.argv.slice(2);
+buildAddon();
+buildTypeScript();
+const results = [await testTypeScript(args)];
+if (args.length === 0) results.push(testNative({ args: ['--gtest_brief=1'] }));
+
+const passed = results.reduce((sum, result) => sum + result.passed, 0);
+const failed = results.reduce((sum, result) => sum + result.failed, 0);
+console.log(`${passed} passed, ${failed} failed`);
+process.exitCode = failed === 0 ? 0 : 1;
