@@ -72,6 +72,8 @@ export default tseslint.config(
   },
   {
     files: ['**/*.mjs', '*.js'],
-    languageOptions: { globals: { console: 'readonly', performance: 'readonly', process: 'readonly' } },
+    languageOptions: {
+      globals: { URL: 'readonly', console: 'readonly', performance: 'readonly', process: 'readonly' },
+    },
   },
 );

@@ -4,7 +4,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 
-const npx = ['npx', '--no-install'];
+const bin = (name) => `node_modules/.bin/${name}`;
 
 function run(command) {
   return new Promise((resolve) => {
@@ -34,6 +34,21 @@ const tidyFiles = nativeFiles.filter(
     /^native\/(core|ops|binding)\/.*\.cc$/.test(file) && (process.env.CI !== undefined || changed.has(file)),
 );
 
+/** The addon reports its signatures, so it is built first. */
+async function nativeTypes() {
+  const built = await run(['node', 'scripts/native.mjs', 'build']);
+  return built.ok ? run(['node', 'scripts/generate-native-types.mjs', '--check']) : built;
+}
+
+async function clangFormat() {
+  const { ok, output } = await run(['clang-format', '--dry-run', '-Werror', ...nativeFiles]);
+  const files = new Set([...output.matchAll(/^(\S+?):\d+:\d+: error/gm)].map((match) => match[1]));
+  return {
+    ok,
+    output: files.size > 0 ? `npm run format would change\n  ${[...files].join('\n  ')}` : output,
+  };
+}
+
 async function clangTidy() {
   const configured = await run(['node', 'scripts/native.mjs', 'configure']);
   if (!configured.ok) return configured;
@@ -55,13 +70,12 @@ function clangTool(name, step) {
 }
 
 const steps = {
-  prettier: () => run([...npx, 'prettier', '--check', '--log-level', 'warn', '.']),
-  eslint: () => run([...npx, 'eslint', '.']),
-  tsc: () => run([...npx, 'tsc', '--noEmit', '-p', 'tsconfig.json', '--incremental', 'false']),
+  prettier: () => run([bin('prettier'), '--check', '--log-level', 'warn', '.']),
+  eslint: () => run([bin('eslint'), '.']),
+  tsc: () => run([bin('tsc'), '--noEmit', '-p', 'tsconfig.json', '--incremental', 'false']),
+  'native types': nativeTypes,
   'native layers': () => run(['node', 'scripts/check-native-layers.mjs']),
-  'clang-format': clangTool('clang-format', () =>
-    run(['clang-format', '--dry-run', '-Werror', ...nativeFiles]),
-  ),
+  'clang-format': clangTool('clang-format', clangFormat),
   [`clang-tidy (${tidyFiles.length} files)`]: clangTool('clang-tidy', clangTidy),
 };
 

@@ -49,7 +49,7 @@ lock=$(node -p 'require("node:crypto").createHash("sha256").update(require("node
 if [ "$(cat node_modules/.tenon-lock 2>/dev/null)" != "$lock" ]; then
   say 'Installing npm packages'
   # --ignore-scripts: npm would build the addon here, unseen; it is built below.
-  npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+  npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
   printf '%s' "$lock" >node_modules/.tenon-lock
 fi
 

@@ -6,13 +6,13 @@ import { stripVTControlCharacters } from 'node:util';
 import { buildAddon, testNative } from './native.mjs';
 
 function buildTypeScript() {
-  const { status } = spawnSync('npx', ['--no-install', 'tsc', '-p', 'tsconfig.json'], { stdio: 'inherit' });
+  const { status } = spawnSync('node_modules/.bin/tsc', ['-p', 'tsconfig.json'], { stdio: 'inherit' });
   if (status !== 0) process.exit(status ?? 1);
 }
 
 /** Runs AVA, shows its output and counts its tests; whatever else made it fail (a crash, a timeout) counts once. */
 async function testTypeScript(args) {
-  const child = spawn('npx', ['--no-install', 'ava', ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn('node_modules/.bin/ava', args, { stdio: ['ignore', 'pipe', 'inherit'] });
   let output = '';
   child.stdout.on('data', (chunk) => {
     process.stdout.write(chunk);
