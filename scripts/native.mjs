@@ -43,7 +43,7 @@ function cmake(command, folder, ...args) {
   };
   const flags = ['--directory', 'native', '--out', folder, '--log-level', 'warn'];
   const status = spawn(process.execPath, [cmakeJs, command, ...flags, ...args], env);
-  if (status !== 0) process.exit(status);
+  if (status !== 0) throw new Error(`native: cmake could not ${command} ${folder}, see above`);
 }
 
 function configure(folder, options) {
@@ -93,4 +93,11 @@ function main([command, ...rest]) {
   process.exitCode = 2;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) main(process.argv.slice(2));
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    main(process.argv.slice(2));
+  } catch (error) {
+    console.error(error.message);
+    process.exitCode = 1;
+  }
+}

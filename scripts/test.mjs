@@ -7,7 +7,7 @@ import { buildAddon, testNative } from './native.mjs';
 
 function buildTypeScript() {
   const { status } = spawnSync('node_modules/.bin/tsc', ['-p', 'tsconfig.json'], { stdio: 'inherit' });
-  if (status !== 0) process.exit(status ?? 1);
+  if (status !== 0) throw new Error('test: tsc found errors, see above');
 }
 
 /** Runs AVA, shows its output and counts its tests; whatever else made it fail (a crash, a timeout) counts once. */
@@ -28,12 +28,20 @@ async function testTypeScript(args) {
 }
 
 const args = process.argv.slice(2);
-buildAddon();
-buildTypeScript();
-const results = [await testTypeScript(args)];
-if (args.length === 0) results.push(testNative({ args: ['--gtest_brief=1'] }));
-
-const passed = results.reduce((sum, result) => sum + result.passed, 0);
-const failed = results.reduce((sum, result) => sum + result.failed, 0);
+let passed = 0;
+let failed = 0;
+const add = (result) => {
+  passed += result.passed;
+  failed += result.failed;
+};
+try {
+  buildAddon();
+  buildTypeScript();
+  add(await testTypeScript(args));
+  if (args.length === 0) add(testNative({ args: ['--gtest_brief=1'] }));
+} catch (error) {
+  console.error(error.message);
+  failed += 1;
+}
 console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;
