@@ -1,0 +1,97 @@
+/**
+ * The native module: the only importer of `tenon.node`. Its types are generated from the C++ signatures
+ * (`native-types.ts`); everything above this file sees typed functions on tensor identifiers.
+ */
+import { createRequire } from 'node:module';
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { isMainThread } from 'node:worker_threads';
+
+import type { NativeOps, TensorId } from './native-types.js';
+
+export type { DTypeCode, DeviceIndex, NativeOps, TensorId } from './native-types.js';
+
+/** Bytes and counts of one device's allocator. */
+export interface MemoryStats {
+  /** Bytes in live tensors (rounded up to 64). */
+  readonly current: number;
+  /** The most `current` has been since `resetPeakMemory()`. */
+  readonly peak: number;
+  /** Bytes held from the system, in use or cached. */
+  readonly reserved: number;
+  /** The most `reserved` has been. */
+  readonly reservedPeak: number;
+  /** Live blocks. */
+  readonly blocks: number;
+  /** Blocks handed out since the start. */
+  readonly allocations: number;
+  /** Segments taken from the system since the start: constant in a steady training loop. */
+  readonly segments: number;
+  /** Live native tensors, views included. */
+  readonly tensors: number;
+}
+
+export interface CpuInfo {
+  readonly threads: number;
+  readonly instructionSet: string;
+  readonly oneDNN: string;
+}
+
+export interface NativeModule extends NativeOps {
+  readonly schema: readonly {
+    readonly name: string;
+    readonly parameters: readonly { readonly name: string; readonly type: string }[];
+    readonly result: string;
+  }[];
+  /** Filled by `describe`: dtype, device, number of dimensions, sizes, strides. */
+  readonly mailbox: Float64Array;
+  upload(device: number, dtype: number, shape: readonly number[], data: NodeJS.TypedArray): TensorId;
+  read(id: TensorId): Promise<ArrayBuffer>;
+  readSync(id: TensorId): ArrayBuffer;
+  synchronize(device: number): Promise<void>;
+  synchronizeSync(device: number): void;
+  release(id: TensorId): void;
+  describe(id: TensorId): void;
+  memoryStats(device: number): MemoryStats;
+  resetPeak(device: number): void;
+  setMemoryLimit(device: number, bytes: number): void;
+  releaseCached(device: number): void;
+  deviceNames(): string[];
+  cpuInfo(): CpuInfo;
+  setErrorClass(constructor: new (message: string, op: string, code: string) => Error): void;
+}
+
+/** Where the built addon is looked for, in order. */
+function addonPath(): string {
+  const root = fileURLToPath(new URL('../../', import.meta.url)); // from dist/src/
+  const named = process.env['TENON_ADDON'];
+  const places = named === undefined ? [`${root}build/Release/tenon.node`] : [named];
+  const found = places.find((place) => existsSync(place));
+  if (found === undefined) {
+    throw new Error(
+      `tenon: expected the native addon at ${places.join(' or ')}, found nothing there; build it with "npm run build"`,
+    );
+  }
+  return found;
+}
+
+function load(): NativeModule {
+  // OpenMP's threads must sleep, not spin, between kernels: spinning starves Node and the data workers. libgomp reads
+  // this when it is loaded, and only the main thread's process.env reaches the real environment.
+  if (isMainThread) {
+    process.env['OMP_WAIT_POLICY'] ??= 'passive';
+  }
+  const path = addonPath();
+  try {
+    return createRequire(import.meta.url)(path) as NativeModule;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new Error(
+      `tenon: the native addon ${path} could not be loaded: ${reason}; rebuild it with "npm run build" for this ` +
+        `Node (${process.version}, ${process.platform}-${process.arch}) and check that oneDNN is installed`,
+      { cause },
+    );
+  }
+}
+
+export const native: NativeModule = load();

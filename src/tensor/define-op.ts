@@ -1,0 +1,136 @@
+/**
+ * How every differentiable op is made, Tenon's own and its users'.
+ */
+import { fail } from './error.js';
+import { isGradEnabled, nextSequence, noGrad } from './tape.js';
+import { Tensor, share, type Edge, type GraphNode } from './tensor.js';
+
+/** What an op's forward leaves for its backward. */
+export interface OpContext {
+  /** Keeps tensors for backward (undefined entries stay so). Does nothing when no gradient is wanted. */
+  save(...tensors: (Tensor | undefined)[]): void;
+  /** The saved tensors, in order. */
+  readonly saved: readonly Tensor[];
+  /** True in forward when the op is being recorded: some input requires a gradient. */
+  readonly recording: boolean;
+  /** For each argument: whether it (or, for an array, some element) requires a gradient. */
+  readonly needsGrad: readonly boolean[];
+}
+
+/** The gradient for one argument: a tensor, one for each element of an array, or undefined for none. */
+export type Gradient = Tensor | undefined | readonly (Tensor | undefined)[];
+
+export interface OpDefinition<Args extends readonly unknown[], Result extends Tensor | readonly Tensor[]> {
+  /** Its name in messages. */
+  readonly name: string;
+  /** Computes the result. Ops called in it are not recorded. */
+  forward(ctx: OpContext, ...args: Args): Result;
+  /**
+   * The gradients of forward's arguments, in their order, from those of its results (undefined for a result that
+   * nothing depended on). Arguments that are not tensors, and those with `needsGrad` false, may be undefined.
+   */
+  backward(ctx: OpContext, ...gradients: (Tensor | undefined)[]): readonly Gradient[] | Gradient;
+}
+
+/**
+ * Makes a differentiable op of a forward and a backward function. Arguments of `forward` that are tensors, or arrays
+ * of tensors, are its inputs.
+ *
+ * @example
+ * const square = defineOp({
+ *   name: 'square',
+ *   forward: (ctx, x: Tensor<'float32'>) => { ctx.save(x); return mul(x, x) },
+ *   backward: ({ saved: [x] }, dy) => [mul(mul(x, 2), dy)],
+ * });
+ */
+export function defineOp<Args extends readonly unknown[], Result extends Tensor | readonly Tensor[]>(
+  definition: OpDefinition<Args, Result>,
+): (...args: Args) => Result {
+  const { name } = definition;
+  return (...args: Args): Result => {
+    if (!isGradEnabled() || !args.some(wantsGrad)) return noGrad(() => definition.forward(UNRECORDED, ...args));
+
+    const needsGrad = args.map(wantsGrad);
+    let saved: Tensor[] | undefined = [];
+    const ctx: OpContext = {
+      recording: true,
+      needsGrad,
+      save: (...tensors) => {
+        // A saved tensor is an owner of its own, outside every scope.
+        saved = tensors.map((tensor) => {
+          if (tensor === undefined) return undefined as unknown as Tensor;
+          const own = share(tensor);
+          own.kept = true;
+          return own;
+        });
+      },
+      get saved() {
+        return saved ?? fail(name, 'AUTOGRAD', 'expected a first backward, got a second; pass { retainGraph: true }');
+      },
+    };
+    const result = noGrad(() => definition.forward(ctx, ...args));
+    const outputs: readonly Tensor[] = result instanceof Tensor ? [result] : result;
+    const inputs: (Edge | undefined)[] = [];
+    const layout = args.map((arg) => {
+      const tensors = arg instanceof Tensor ? [arg] : isTensorArray(arg) ? arg : [];
+      for (const tensor of tensors) inputs.push(tensor.edge);
+      return { isArray: !(arg instanceof Tensor), count: tensors.length };
+    });
+    const node: GraphNode = {
+      name,
+      sequence: nextSequence(),
+      inputs,
+      outputs: outputs.length,
+      backward: (gradients) => flatten(name, layout, definition.backward(ctx, ...gradients)),
+      release: () => {
+        for (const tensor of saved ?? []) (tensor as Tensor | undefined)?.dispose();
+        saved = undefined;
+      },
+    };
+    outputs.forEach((output, index) => {
+      output.edge = { node, index };
+    });
+    return result;
+  };
+}
+
+const UNRECORDED: OpContext = {
+  recording: false,
+  needsGrad: [],
+  saved: [],
+  save: () => undefined,
+};
+
+function isTensorArray(value: unknown): value is readonly Tensor[] {
+  return Array.isArray(value) && value.length > 0 && value[0] instanceof Tensor;
+}
+
+function wantsGrad(arg: unknown): boolean {
+  if (arg instanceof Tensor) return arg.edge !== undefined;
+  return isTensorArray(arg) && arg.some((item) => item.edge !== undefined);
+}
+
+/** How many input tensors an argument holds. The node keeps this rather than the arguments, which may be disposed. */
+interface ArgumentLayout {
+  readonly isArray: boolean;
+  readonly count: number;
+}
+
+/** Gradients by argument to gradients by input tensor. */
+function flatten(
+  name: string,
+  layout: readonly ArgumentLayout[],
+  result: readonly Gradient[] | Gradient,
+): (Tensor | undefined)[] {
+  const gradients = (Array.isArray(result) ? result : [result]) as readonly Gradient[];
+  return layout.flatMap(({ isArray, count }, i) => {
+    const gradient = gradients[i];
+    if (gradient === undefined) return new Array<undefined>(count).fill(undefined);
+    if (count === 0) return [];
+    const list = isArray ? (gradient as readonly (Tensor | undefined)[]) : [gradient as Tensor];
+    if (list.length !== count) {
+      return fail(name, 'AUTOGRAD', `expected ${count} gradients for argument ${i}, got ${list.length}`);
+    }
+    return list;
+  });
+}

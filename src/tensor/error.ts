@@ -1,0 +1,36 @@
+/** What an error is about; stable, for programs to test. */
+export type ErrorCode =
+  | 'SHAPE'
+  | 'DTYPE'
+  | 'DEVICE'
+  | 'VALUE'
+  | 'INDEX'
+  | 'DISPOSED'
+  | 'MEMORY'
+  | 'KERNEL'
+  | 'AUTOGRAD'
+  | 'IO';
+
+/**
+ * The error of every op: one sentence with the op, what was expected and what came.
+ *
+ * @example
+ * try { matmul(a, b) } catch (e) { if (e instanceof TensorError && e.code === 'SHAPE') … }
+ */
+export class TensorError extends Error {
+  override readonly name = 'TensorError';
+  /** The op that complained, by its TypeScript name. */
+  readonly op: string;
+  readonly code: ErrorCode;
+
+  constructor(message: string, op: string, code: ErrorCode) {
+    super(message);
+    this.op = op;
+    this.code = code;
+  }
+}
+
+/** Throws a TensorError whose message starts with the op's name. */
+export function fail(op: string, code: ErrorCode, message: string): never {
+  throw new TensorError(`${op}: ${message}`, op, code);
+}

@@ -1,0 +1,14 @@
+export { DTYPES, isFloating } from './dtype.js';
+export type { DType, DataOf, FloatDType, IndexDType, ItemOf, NumericDType } from './dtype.js';
+export { TensorError } from './error.js';
+export type { ErrorCode } from './error.js';
+export { Tensor } from './tensor.js';
+export type { Device, GradientHook } from './tensor.js';
+export { inferenceMode, isGradEnabled, noGrad, enableGrad, grad, backward, detach, registerHook } from './tape.js';
+export type { BackwardOptions, GradOptions } from './tape.js';
+export { setRequiresGrad, requiresGrad } from './tape.js';
+export { defineOp } from './define-op.js';
+export type { Gradient, OpContext, OpDefinition } from './define-op.js';
+export { keep, leakCheck, scope, visitTensors } from './scope.js';
+export { getRandomState, manualSeed, setRandomState } from './random.js';
+export type { RandomState } from './random.js';

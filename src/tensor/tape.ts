@@ -1,0 +1,281 @@
+/**
+ * Autograd: the tape that ops record, and the engine that runs it backwards.
+ *
+ * Every recorded op is a node that holds what its backward needs (native references of its own, so disposing of a
+ * user's handle never breaks a gradient) and edges to the nodes of its inputs. The engine visits nodes in the reverse
+ * order of their making, which is a topological order, and frees what each saved as soon as it has run.
+ */
+import { native } from '../native.js';
+import { dtypeCode, isFloating, type DType, type FloatDType } from './dtype.js';
+import { fail } from './error.js';
+import { scope } from './scope.js';
+import { Tensor, deviceIndex, share, wrap, type Edge, type GradientHook, type GraphNode } from './tensor.js';
+
+let recording = true;
+let sequence = 0;
+
+/** Whether ops are being recorded. */
+export function isGradEnabled(): boolean {
+  return recording;
+}
+
+function withRecording<T>(op: string, value: boolean, fn: () => T): T {
+  const before = recording;
+  recording = value;
+  try {
+    const result = fn();
+    if (result instanceof Promise) fail(op, 'VALUE', 'expected a synchronous function, got a promise');
+    return result;
+  } finally {
+    recording = before;
+  }
+}
+
+/** Runs `fn` without recording: its results want no gradients. @throws TensorError VALUE when `fn` is asynchronous */
+export function noGrad<T>(fn: () => T): T {
+  return withRecording('noGrad', false, fn);
+}
+
+/** Runs `fn` with recording on, inside a `noGrad`. */
+export function enableGrad<T>(fn: () => T): T {
+  return withRecording('enableGrad', true, fn);
+}
+
+/** `noGrad` and `scope` in one: what `fn` made and does not return is freed when it returns. */
+export function inferenceMode<T>(fn: () => T): T {
+  return withRecording('inferenceMode', false, () => scope(fn));
+}
+
+/** @internal */
+export function nextSequence(): number {
+  sequence += 1;
+  return sequence;
+}
+
+/** Whether a tensor collects or passes on gradients. */
+export function requiresGrad(tensor: Tensor): boolean {
+  return tensor.edge !== undefined;
+}
+
+/**
+ * Makes a tensor a leaf that collects its gradient in `grad` (or no longer does). Returns it.
+ * @throws TensorError DTYPE unless it is floating-point; AUTOGRAD when it is the result of a recorded op
+ */
+export function setRequiresGrad<D extends FloatDType>(tensor: Tensor<D>, value = true): Tensor<D> {
+  const edge = tensor.edge;
+  if (edge !== undefined && edge.node.leaf === undefined) {
+    fail('requiresGrad', 'AUTOGRAD', 'expected a leaf, got the result of a recorded op; detach() it first');
+  }
+  if (!value) {
+    tensor.edge = undefined;
+  } else if (edge === undefined) {
+    if (!isFloating(tensor.dtype)) {
+      fail('requiresGrad', 'DTYPE', `expected a floating-point tensor, got ${String(tensor.dtype)}`);
+    }
+    const leaf: GraphNode = {
+      name: 'leaf',
+      sequence: nextSequence(),
+      inputs: [],
+      outputs: 1,
+      backward: () => [],
+      release: () => undefined,
+      leaf: tensor as unknown as Tensor,
+    };
+    tensor.edge = { node: leaf, index: 0 };
+  }
+  return tensor;
+}
+
+/** The same elements outside the graph. */
+export function detach<D extends DType>(tensor: Tensor<D>): Tensor<D> {
+  return share(tensor);
+}
+
+/**
+ * Calls `hook` with the gradient of `tensor` during backward; a tensor it returns takes the gradient's place.
+ * Returns a function that removes the hook.
+ * @throws TensorError AUTOGRAD when the tensor wants no gradient
+ */
+export function registerHook(tensor: Tensor, hook: GradientHook): () => void {
+  const edge = tensor.edge;
+  if (edge === undefined) return fail('registerHook', 'AUTOGRAD', 'expected a tensor that requires a gradient');
+  const hooks = (edge.node.hooks ??= new Map<number, GradientHook[]>());
+  const list = hooks.get(edge.index) ?? [];
+  list.push(hook);
+  hooks.set(edge.index, list);
+  return () => {
+    const at = list.indexOf(hook);
+    if (at >= 0) list.splice(at, 1);
+  };
+}
+
+export interface BackwardOptions {
+  /** Gradient of the output; may be left out for a scalar, where it is 1. */
+  readonly gradient?: Tensor;
+  /** Keep what was saved, so that backward can run again. Default false. */
+  readonly retainGraph?: boolean;
+}
+
+/**
+ * Adds the gradient of `output` to the `grad` of every leaf it depends on.
+ * @throws TensorError AUTOGRAD when it was not recorded, SHAPE when it is no scalar and no gradient is given
+ */
+export function backward(output: Tensor, options: BackwardOptions = {}): void {
+  run('backward', [output], [options.gradient], options.retainGraph === true, undefined);
+}
+
+export interface GradOptions {
+  /** Gradients of the outputs; may be left out for scalars. */
+  readonly gradients?: readonly (Tensor | undefined)[];
+  readonly retainGraph?: boolean;
+}
+
+/**
+ * The gradients of the sum of `outputs` with respect to `inputs`, leaving every `grad` alone. An input that the
+ * outputs do not depend on gives undefined.
+ * @throws TensorError AUTOGRAD when an input requires no gradient
+ */
+export function grad(
+  outputs: Tensor | readonly Tensor[],
+  inputs: readonly Tensor[],
+  options: GradOptions = {},
+): (Tensor | undefined)[] {
+  const targets = inputs.map((input, i) => {
+    return input.edge ?? fail('grad', 'AUTOGRAD', `expected inputs that require a gradient, input ${i} does not`);
+  });
+  const roots = outputs instanceof Tensor ? [outputs] : outputs;
+  return run('grad', roots, options.gradients ?? [], options.retainGraph === true, targets);
+}
+
+/** Gradients on their way to one node. The engine owns them. */
+type Slots = (Tensor | undefined)[];
+
+function run(
+  op: string,
+  outputs: readonly Tensor[],
+  gradients: readonly (Tensor | undefined)[],
+  retainGraph: boolean,
+  targets: readonly Edge[] | undefined,
+): (Tensor | undefined)[] {
+  return noGrad(() =>
+    scope(() => {
+      const pending = new Map<GraphNode, Slots>();
+      outputs.forEach((output, i) => {
+        const edge = output.edge ?? fail(op, 'AUTOGRAD', `expected an output that requires a gradient, got ${output}`);
+        add(pending, edge, seed(op, output, gradients[i]));
+      });
+      const captured = new Map<GraphNode, Slots>();
+      for (const target of targets ?? []) captured.set(target.node, []);
+
+      for (const node of inReverse(outputs)) {
+        const slots = pending.get(node);
+        if (slots === undefined) continue;
+        pending.delete(node);
+        runHooks(node, slots);
+        const wanted = captured.get(node);
+        if (wanted !== undefined) slots.forEach((slot, i) => (wanted[i] = slot && share(slot)));
+        if (node.leaf === undefined) {
+          step(op, node, slots, pending);
+          if (!retainGraph) node.release();
+        } else if (targets === undefined && slots[0] !== undefined) {
+          collect(node.leaf, slots[0]);
+        }
+        for (const slot of slots) slot?.dispose();
+      }
+      return (targets ?? []).map((target) => captured.get(target.node)?.[target.index]);
+    }),
+  );
+}
+
+/** The gradient that backward starts from. */
+function seed(op: string, output: Tensor, gradient: Tensor | undefined): Tensor {
+  if (gradient === undefined) {
+    if (output.size !== 1) {
+      fail(op, 'SHAPE', `expected a scalar output or a gradient for it, got shape [${output.shape.join(', ')}]`);
+    }
+    return wrap(native.full(deviceIndex(output.device), output.shape, 1, dtypeCode(output.dtype)));
+  }
+  if (gradient.shape.join() !== output.shape.join()) {
+    fail(op, 'SHAPE', `expected a gradient [${output.shape.join(', ')}], got [${gradient.shape.join(', ')}]`);
+  }
+  return share(gradient);
+}
+
+/** Every node that the outputs depend on, latest first. */
+function inReverse(outputs: readonly Tensor[]): GraphNode[] {
+  const seen = new Set<GraphNode>();
+  const stack: GraphNode[] = outputs.flatMap((output) => (output.edge === undefined ? [] : [output.edge.node]));
+  for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
+    if (seen.has(node)) continue;
+    seen.add(node);
+    for (const input of node.inputs) if (input !== undefined) stack.push(input.node);
+  }
+  return [...seen].sort((a, b) => b.sequence - a.sequence);
+}
+
+/** Runs one node's backward and passes its results on. */
+function step(op: string, node: GraphNode, slots: Slots, pending: Map<GraphNode, Slots>): void {
+  scope(() => {
+    const results = node.backward(slots);
+    node.inputs.forEach((edge, i) => {
+      const result = results[i];
+      if (edge === undefined || result === undefined) return;
+      // `share` gives the engine an owner of its own, whether the node made the gradient or passed one through.
+      add(pending, edge, detachFromScope(result));
+    });
+    if (results.length !== node.inputs.length) {
+      fail(op, 'AUTOGRAD', `expected ${node.inputs.length} gradients from ${node.name}, got ${results.length}`);
+    }
+  });
+}
+
+function detachFromScope(tensor: Tensor): Tensor {
+  const owned = share(tensor);
+  owned.kept = true;
+  return owned;
+}
+
+/** Adds a gradient to what waits for an edge. */
+function add(pending: Map<GraphNode, Slots>, edge: Edge, gradient: Tensor): void {
+  let slots = pending.get(edge.node);
+  if (slots === undefined) {
+    slots = new Array<Tensor | undefined>(edge.node.outputs).fill(undefined);
+    pending.set(edge.node, slots);
+  }
+  const before = slots[edge.index];
+  if (before === undefined) {
+    slots[edge.index] = gradient;
+    return;
+  }
+  const sum = wrap(native.add(before.id, gradient.id, 0));
+  sum.kept = true;
+  slots[edge.index] = sum;
+  before.dispose();
+  gradient.dispose();
+}
+
+function runHooks(node: GraphNode, slots: Slots): void {
+  node.hooks?.forEach((hooks, index) => {
+    for (const hook of hooks) {
+      const gradient = slots[index];
+      if (gradient === undefined) return;
+      const replacement = hook(gradient);
+      if (replacement === undefined || replacement === gradient) continue;
+      slots[index] = detachFromScope(replacement);
+      gradient.dispose();
+    }
+  });
+}
+
+/** leaf.grad += gradient */
+function collect(leaf: Tensor, gradient: Tensor): void {
+  const before = leaf.grad;
+  if (before === undefined) {
+    leaf.grad = detachFromScope(gradient);
+    return;
+  }
+  const sum = wrap(native.add(before.id, gradient.id, 0));
+  sum.kept = true;
+  leaf.grad = sum;
+  before.dispose();
+}

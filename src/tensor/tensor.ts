@@ -1,0 +1,249 @@
+/**
+ * The tensor: a small handle on a strided view of native memory. Its methods are the ops (`src/ops/methods.ts`
+ * attaches them); this file holds only what a tensor is and how its values are read.
+ */
+import { native, type TensorId } from '../native.js';
+import { DTYPES, type DType, type DataOf, type ItemOf, dtypeCode } from './dtype.js';
+import { fail, TensorError } from './error.js';
+import { Handle, enterScope } from './handle.js';
+
+native.setErrorClass(TensorError as new (message: string, op: string, code: string) => Error);
+
+/** `'cpu'`, or `'cuda'`, `'cuda:1'` where a CUDA backend is loaded. */
+export type Device = string;
+
+/** @internal A step of the tape: an op that was recorded, or a leaf that collects a gradient. */
+export interface GraphNode {
+  readonly name: string;
+  /** Grows as nodes are made: a node's inputs always have smaller numbers. */
+  readonly sequence: number;
+  /** Where the gradients of the inputs go, one for each; undefined where none is wanted. */
+  readonly inputs: readonly (Edge | undefined)[];
+  /** Number of outputs. */
+  readonly outputs: number;
+  /** The gradients of the inputs from those of the outputs (undefined stands for zero). */
+  backward(gradients: readonly (Tensor | undefined)[]): readonly (Tensor | undefined)[];
+  /** Lets go of what was saved for backward. */
+  release(): void;
+  hooks?: Map<number, GradientHook[]>;
+  /** Set on a leaf: the tensor whose `grad` collects. */
+  readonly leaf?: Tensor;
+}
+
+/** @internal One output of a node. */
+export interface Edge {
+  readonly node: GraphNode;
+  readonly index: number;
+}
+
+/** Sees a gradient on its way, and may return another one to take its place. */
+export type GradientHook = (gradient: Tensor) => Tensor | undefined;
+
+interface Description {
+  readonly dtype: DType;
+  readonly device: Device;
+  readonly shape: readonly number[];
+  readonly strides: readonly number[];
+}
+
+const deviceNames = native.deviceNames();
+
+export class Tensor<D extends DType = DType> implements Disposable {
+  /** @internal */
+  readonly handle: Handle;
+  /** @internal Where gradients go; undefined when none are wanted. */
+  edge: Edge | undefined;
+  /** @internal Set by `keep()`. */
+  kept = false;
+  /** The accumulated gradient of a leaf, after `backward()`. */
+  grad: Tensor<D> | undefined;
+  private description: Description | undefined;
+  private disposed = false;
+
+  /** @internal Use `tensor()`, `zeros()` and the other creation functions. */
+  constructor(handle: Handle) {
+    this.handle = handle;
+    enterScope(this as unknown as Tensor);
+  }
+
+  /** @internal The native identifier. @throws TensorError DISPOSED */
+  get id(): TensorId {
+    if (this.disposed) {
+      fail('tensor', 'DISPOSED', `expected a live tensor, got one that was disposed${this.describeDisposed()}`);
+    }
+    return this.handle.id;
+  }
+
+  private describeDisposed(): string {
+    const known = this.description;
+    return known === undefined ? '' : ` (${known.dtype} [${known.shape.join(', ')}])`;
+  }
+
+  private get about(): Description {
+    if (this.description === undefined) {
+      native.describe(this.id);
+      const box = native.mailbox;
+      const ndim = box[2];
+      this.description = {
+        dtype: DTYPES[box[0]] as DType,
+        device: deviceNames[box[1]] as string,
+        shape: Array.from(box.subarray(3, 3 + ndim)),
+        strides: Array.from(box.subarray(3 + ndim, 3 + 2 * ndim)),
+      };
+    }
+    return this.description;
+  }
+
+  /** Sizes, outermost first. */
+  get shape(): readonly number[] {
+    return this.about.shape;
+  }
+
+  /** Distances between neighbours along each dimension, in elements; 0 where a dimension is broadcast. */
+  get strides(): readonly number[] {
+    return this.about.strides;
+  }
+
+  get dtype(): D {
+    return this.about.dtype as D;
+  }
+
+  get device(): Device {
+    return this.about.device;
+  }
+
+  get ndim(): number {
+    return this.about.shape.length;
+  }
+
+  /** Number of elements. */
+  get size(): number {
+    return this.about.shape.reduce((product, n) => product * n, 1);
+  }
+
+  get isDisposed(): boolean {
+    return this.disposed;
+  }
+
+  /** Frees the native memory, unless an alias or the tape still needs it. A second call does nothing. */
+  dispose(): void {
+    if (this.disposed) return;
+    this.disposed = true;
+    this.handle.release();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  /**
+   * The elements in row-major order, once they have been computed; never blocks the event loop.
+   *
+   * @param options.bigint for int64: a BigInt64Array instead of a Float64Array.
+   * @throws TensorError VALUE when an int64 beyond 2^53 is read without `bigint`; any error of the ops before it.
+   */
+  data(this: Tensor<'int64'>, options: { bigint: true }): Promise<BigInt64Array>;
+  data(): Promise<DataOf[D]>;
+  async data(options: { bigint?: boolean } = {}): Promise<DataOf[D] | BigInt64Array> {
+    const dtype = this.dtype;
+    const readable = this.readable();
+    const buffer = await native.read(readable.id).finally(() => {
+      if (readable !== (this as unknown as Tensor)) readable.dispose();
+    });
+    return toTypedArray(buffer, dtype, options.bigint === true) as DataOf[D];
+  }
+
+  /** As `data()`, but blocks the thread until the values are there. */
+  dataSync(this: Tensor<'int64'>, options: { bigint: true }): BigInt64Array;
+  dataSync(): DataOf[D];
+  dataSync(options: { bigint?: boolean } = {}): DataOf[D] | BigInt64Array {
+    const dtype = this.dtype;
+    const readable = this.readable();
+    try {
+      return toTypedArray(native.readSync(readable.id), dtype, options.bigint === true) as DataOf[D];
+    } finally {
+      if (readable !== (this as unknown as Tensor)) readable.dispose();
+    }
+  }
+
+  /** The value of a tensor with one element. @throws TensorError SHAPE for any other size. */
+  item(this: Tensor<'int64'>, options: { bigint: true }): Promise<bigint>;
+  item(): Promise<ItemOf[D]>;
+  async item(options: { bigint?: boolean } = {}): Promise<ItemOf[D] | bigint> {
+    if (this.size !== 1) fail('item', 'SHAPE', `expected one element, got shape [${this.shape.join(', ')}]`);
+    const dtype: DType = this.dtype;
+    const values = await (this as unknown as Tensor<'int64'>).data(options as { bigint: true });
+    const value = values[0] as bigint | number;
+    return (dtype === 'bool' ? value !== 0 : value) as ItemOf[D];
+  }
+
+  /** As `item()`, but blocks. */
+  itemSync(): ItemOf[D] {
+    if (this.size !== 1) fail('item', 'SHAPE', `expected one element, got shape [${this.shape.join(', ')}]`);
+    const dtype: DType = this.dtype;
+    const value = (this.dataSync() as ArrayLike<number>)[0];
+    return (dtype === 'bool' ? value !== 0 : value) as ItemOf[D];
+  }
+
+  /** 16-bit floats are widened by the device before they are read. */
+  private readable(): Tensor {
+    const dtype: DType = this.dtype;
+    const narrow = dtype === 'bfloat16' || dtype === 'float16';
+    return narrow ? wrap(native.to(this.id, dtypeCode('float32'))) : (this as unknown as Tensor);
+  }
+
+  /** `Tensor float32 [2, 3] cpu` */
+  toString(): string {
+    if (this.disposed) return `Tensor (disposed${this.describeDisposed()})`;
+    return `Tensor ${this.dtype} [${this.shape.join(', ')}] ${this.device}`;
+  }
+
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return this.toString();
+  }
+}
+
+/** @internal A new tensor on a native one. */
+export function wrap<D extends DType = DType>(id: TensorId): Tensor<D> {
+  return new Tensor<D>(new Handle(id));
+}
+
+/** @internal Another owner of the same native tensor, without its place in the graph. */
+export function share<D extends DType>(tensor: Tensor<D>): Tensor<D> {
+  void tensor.id; // throws when disposed
+  return new Tensor<D>(tensor.handle.retain());
+}
+
+/** @internal The native index of a device. @throws TensorError DEVICE */
+export function deviceIndex(device: Device): number {
+  const index = deviceNames.indexOf(device === 'cuda' ? 'cuda:0' : device);
+  if (index < 0) fail('device', 'DEVICE', `expected one of ${deviceNames.join(', ')}, got '${device}'`);
+  return index;
+}
+
+function toTypedArray(buffer: ArrayBuffer, dtype: DType, bigint: boolean): DataOf[DType] | BigInt64Array {
+  switch (dtype) {
+    case 'float32':
+    case 'bfloat16':
+    case 'float16':
+      return new Float32Array(buffer);
+    case 'float64':
+      return new Float64Array(buffer);
+    case 'int32':
+      return new Int32Array(buffer);
+    case 'int64': {
+      const exact = new BigInt64Array(buffer);
+      if (bigint) return exact;
+      return Float64Array.from(exact, (value) => {
+        const number = Number(value);
+        if (!Number.isSafeInteger(number)) {
+          fail('data', 'VALUE', `expected int64 values up to 2^53, got ${value}; read them with { bigint: true }`);
+        }
+        return number;
+      });
+    }
+    case 'uint8':
+    case 'bool':
+      return new Uint8Array(buffer);
+  }
+}
