@@ -1,0 +1,302 @@
+#include "backend/cpu/onednn.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstring>
+#include <list>
+#include <memory>
+#include <new>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <optional>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+namespace tenon::cpu {
+
+namespace {
+
+using dnnl::memory;
+
+// ---- the interfaces of v2 and v3 differ in how a primitive and an eltwise post-op are described -----------------
+
+dnnl::matmul::primitive_desc describe(const dnnl::engine& engine, const memory::desc& a,
+                                      const memory::desc& b, const std::optional<memory::desc>& bias,
+                                      const memory::desc& out, const dnnl::primitive_attr& attributes) {
+  constexpr bool allow_empty = true;  // "unsupported" gives an empty description, not an exception
+#if DNNL_VERSION_MAJOR >= 3
+  return bias ? dnnl::matmul::primitive_desc(engine, a, b, *bias, out, attributes, allow_empty)
+              : dnnl::matmul::primitive_desc(engine, a, b, out, attributes, allow_empty);
+#else
+  const auto desc = bias ? dnnl::matmul::desc(a, b, *bias, out) : dnnl::matmul::desc(a, b, out);
+  return {desc, attributes, engine, allow_empty};
+#endif
+}
+
+void append_activation(dnnl::post_ops& post_ops, dnnl::algorithm algorithm, float alpha) {
+#if DNNL_VERSION_MAJOR >= 3
+  post_ops.append_eltwise(algorithm, alpha, 0.f);
+#else
+  post_ops.append_eltwise(1.f, algorithm, alpha, 0.f);
+#endif
+}
+
+// ---- what makes two calls use the same primitive ------------------------------------------------------------------
+
+enum class Residual : uint8_t { None, Add, InPlace };
+
+// Everything but the addresses; compared and hashed as bytes, so it has no padding.
+struct Key {
+  int64_t batch = 1, m = 0, k = 0, n = 0;
+  int64_t a_strides[3] = {}, b_strides[3] = {}, out_strides[3] = {};
+  int64_t threads = 0;
+  DType in = DType::Float32, out = DType::Float32, bias_dtype = DType::Float32;
+  Activation activation = Activation::None;
+  Residual residual = Residual::None;
+  bool bias = false, accumulate = false, packed = false;
+
+  bool operator==(const Key& other) const { return std::memcmp(this, &other, sizeof(Key)) == 0; }
+};
+static_assert(std::has_unique_object_representations_v<Key>);
+
+struct KeyHash {
+  size_t operator()(const Key& key) const {
+    return std::hash<std::string_view>()({reinterpret_cast<const char*>(&key), sizeof(Key)});
+  }
+};
+
+std::optional<memory::data_type> data_type(DType dtype) {
+  switch (dtype) {
+    case DType::Float32:
+      return memory::data_type::f32;
+    case DType::BFloat16:
+      return memory::data_type::bf16;
+    case DType::Float16:
+      return memory::data_type::f16;
+    default:
+      return std::nullopt;
+  }
+}
+
+// The strides of x as [batch, rows, columns] where a dimension of size 1 gets the stride that it would have in
+// row-major order; nothing where oneDNN cannot take them (rows that overlap, no unit stride).
+bool matrix_strides(const View& x, int64_t* strides) {
+  const int64_t rows = x.size(-2), columns = x.size(-1);
+  int64_t row = x.stride(-2), column = x.stride(-1);
+  if (columns == 1) column = 1;
+  if (rows == 1) row = column == 1 ? columns : 1;
+  const bool row_major = column == 1 && row >= columns;
+  const bool column_major = row == 1 && column >= rows;
+  strides[0] = x.ndim() == 3 ? x.stride(0) : 0;
+  strides[1] = row;
+  strides[2] = column;
+  return (row_major || column_major) && strides[0] >= 0;
+}
+
+// ---- primitives, created once per key and executor thread -----------------------------------------------------------
+
+class Buffer {
+ public:
+  void* reserve(size_t bytes) {
+    if (bytes > size_) {
+      data_.reset();
+      size_ = 0;
+      data_.reset(static_cast<char*>(::operator new(bytes, kAlignment)));
+      size_ = bytes;
+    }
+    return data_.get();
+  }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  struct Free {
+    void operator()(char* data) const { ::operator delete(data, kAlignment); }
+  };
+  std::unique_ptr<char, Free> data_;
+  size_t size_ = 0;
+};
+
+// A primitive and its operands, whose addresses are set before each execution.
+struct Plan {
+  bool supported = false;
+  dnnl::matmul primitive;
+  std::unordered_map<int, memory> operands;
+  dnnl::reorder pack;  // b to the primitive's own layout, when the key asks for it
+  memory b;            // the caller's b, when packed
+  size_t packed_bytes = 0;
+  size_t scratch_bytes = 0;
+};
+
+constexpr int kResidualOperand = DNNL_ARG_SRC_1;
+
+class Context {
+ public:
+  Context() : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
+
+  bool run(const Key& key, const MatmulArgs& args) {
+    Plan& plan = find(key);
+    if (!plan.supported) return false;
+    auto& operands = plan.operands;
+    operands.at(DNNL_ARG_SRC).set_data_handle(args.a.data);
+    operands.at(DNNL_ARG_DST).set_data_handle(args.out.data);
+    if (key.bias) operands.at(DNNL_ARG_BIAS).set_data_handle(args.bias.data);
+    if (key.residual == Residual::Add)
+      operands.at(residual_argument(key)).set_data_handle(args.residual.data);
+    operands.at(DNNL_ARG_SCRATCHPAD).set_data_handle(scratch_.reserve(plan.scratch_bytes));
+    if (plan.packed_bytes > 0) {
+      memory& packed = operands.at(DNNL_ARG_WEIGHTS);
+      packed.set_data_handle(packed_.reserve(plan.packed_bytes));
+      plan.b.set_data_handle(args.b.data);
+      plan.pack.execute(stream_, plan.b, packed);
+    } else {
+      operands.at(DNNL_ARG_WEIGHTS).set_data_handle(args.b.data);
+    }
+    plan.primitive.execute(stream_, operands);
+    stream_.wait();
+    return true;
+  }
+
+ private:
+  static constexpr size_t kMaxPlans = 1024;
+  using Recent = std::list<std::pair<Key, Plan>>;  // the latest used first
+
+  Plan& find(const Key& key) {
+    if (const auto found = index_.find(key); found != index_.end()) {
+      recent_.splice(recent_.begin(), recent_, found->second);
+      return found->second->second;
+    }
+    recent_.emplace_front(key, make(key));
+    index_.emplace(key, recent_.begin());
+    if (recent_.size() > kMaxPlans) {
+      index_.erase(recent_.back().first);
+      recent_.pop_back();
+    }
+    return recent_.front().second;
+  }
+
+  // The residual is the last post-op; the activation, if any, precedes it.
+  static int residual_argument(const Key& key) {
+    return DNNL_ARG_ATTR_MULTIPLE_POST_OP(key.activation == Activation::None ? 0 : 1) | kResidualOperand;
+  }
+
+  Plan make(const Key& key) const {
+    const bool batched = key.batch > 1;
+    const auto desc = [batched, &key](int64_t rows, int64_t columns, memory::data_type type,
+                                      const int64_t* strides) {
+      if (!batched) return memory::desc({rows, columns}, type, memory::dims{strides[1], strides[2]});
+      const int64_t batch = strides[0] == 0 ? 1 : key.batch;  // oneDNN broadcasts a size of 1
+      const int64_t stride = strides[0] == 0 ? rows * columns : strides[0];
+      return memory::desc({batch, rows, columns}, type, memory::dims{stride, strides[1], strides[2]});
+    };
+    const auto type = *data_type(key.in);
+    const memory::desc a = desc(key.m, key.k, type, key.a_strides);
+    const memory::desc b = desc(key.k, key.n, type, key.b_strides);
+    const memory::desc out = desc(key.m, key.n, *data_type(key.out), key.out_strides);
+    std::optional<memory::desc> bias;
+    if (key.bias) {
+      const int64_t row[3] = {0, key.n, 1};
+      bias = desc(1, key.n, *data_type(key.bias_dtype), row);
+    }
+
+    dnnl::post_ops post_ops;
+    switch (key.activation) {
+      case Activation::None:
+        break;
+      case Activation::Gelu:
+        append_activation(post_ops, dnnl::algorithm::eltwise_gelu_erf, 0.f);
+        break;
+      case Activation::GeluTanh:
+        append_activation(post_ops, dnnl::algorithm::eltwise_gelu_tanh, 0.f);
+        break;
+      case Activation::Relu:
+        append_activation(post_ops, dnnl::algorithm::eltwise_relu, 0.f);
+        break;
+      case Activation::Silu:
+        append_activation(post_ops, dnnl::algorithm::eltwise_swish, 1.f);
+        break;
+    }
+    if (key.residual == Residual::Add) post_ops.append_binary(dnnl::algorithm::binary_add, out);
+    if (key.residual == Residual::InPlace || key.accumulate) post_ops.append_sum(1.f);
+    dnnl::primitive_attr attributes;
+    attributes.set_post_ops(post_ops);
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+
+    const memory::desc weights = key.packed ? memory::desc({key.k, key.n}, type, memory::format_tag::any) : b;
+    const auto description = describe(engine_, a, weights, bias, out, attributes);
+    Plan plan;
+    // The reference implementation is orders of magnitude slower than our own GEMM.
+    if (!description || std::string_view(description.impl_info_str()).starts_with("ref")) return plan;
+    plan.supported = true;
+    plan.primitive = dnnl::matmul(description);
+    const auto operand = [this](const memory::desc& d) { return memory(d, engine_, DNNL_MEMORY_NONE); };
+    plan.operands.emplace(DNNL_ARG_SRC, operand(a));
+    plan.operands.emplace(DNNL_ARG_WEIGHTS, operand(description.weights_desc()));
+    plan.operands.emplace(DNNL_ARG_DST, operand(out));
+    plan.operands.emplace(DNNL_ARG_SCRATCHPAD, operand(description.scratchpad_desc()));
+    if (bias) plan.operands.emplace(DNNL_ARG_BIAS, operand(*bias));
+    if (key.residual == Residual::Add) plan.operands.emplace(residual_argument(key), operand(out));
+    plan.scratch_bytes = description.scratchpad_desc().get_size();
+    if (description.weights_desc() != b) {
+      plan.b = operand(b);
+      plan.pack = dnnl::reorder(plan.b, plan.operands.at(DNNL_ARG_WEIGHTS));
+      plan.packed_bytes = description.weights_desc().get_size();
+    }
+    return plan;
+  }
+
+  dnnl::engine engine_;
+  dnnl::stream stream_;
+  Recent recent_;
+  std::unordered_map<Key, Recent::iterator, KeyHash> index_;
+  Buffer scratch_;
+  Buffer packed_;
+};
+
+}  // namespace
+
+std::string onednn_version() {
+  const dnnl_version_t* version = dnnl_version();
+  return std::to_string(version->major) + "." + std::to_string(version->minor) + "." +
+         std::to_string(version->patch);
+}
+
+bool onednn_matmul(const MatmulArgs& args) {
+  const View &a = args.a, &b = args.b, &out = args.out;
+  if (!data_type(a.dtype) || a.dtype != b.dtype || !data_type(out.dtype)) return false;
+  Key key;
+  key.batch = out.ndim() == 3 ? out.size(0) : 1;
+  key.m = out.size(-2);
+  key.k = a.size(-1);
+  key.n = out.size(-1);
+  if (!matrix_strides(a, key.a_strides) || !matrix_strides(b, key.b_strides) ||
+      !matrix_strides(out, key.out_strides)) {
+    return false;
+  }
+  if (key.batch > 1 && key.a_strides[0] == 0 && key.b_strides[0] == 0)
+    return false;  // no operand has the batch
+  key.threads = omp_get_max_threads();
+  key.in = a.dtype;
+  key.out = out.dtype;
+  key.activation = args.activation;
+  key.accumulate = args.accumulate;
+  if (args.bias) {
+    if (!data_type(args.bias.dtype) || (args.bias.stride(0) != 1 && key.n != 1)) return false;
+    key.bias = true;
+    key.bias_dtype = args.bias.dtype;
+  }
+  if (args.residual) {
+    int64_t strides[3];
+    if (args.residual.dtype != out.dtype || !matrix_strides(args.residual, strides) ||
+        !std::equal(strides, strides + 3, key.out_strides)) {
+      return false;
+    }
+    key.residual = args.residual.data == out.data ? Residual::InPlace : Residual::Add;
+  }
+  key.packed = key.batch == 1 && key.m >= 64;
+
+  static thread_local Context context;
+  return context.run(key, args);
+}
+
+}  // namespace tenon::cpu

@@ -1,0 +1,171 @@
+// Helpers of the CPU kernels' tests: tensors between guard zones, random data, errors against a float64 reference.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "core/view.h"
+
+namespace tenon::testing {
+
+inline double load(DType dtype, const void* data, int64_t i) {
+  switch (dtype) {
+    case DType::Float32:
+      return static_cast<const float*>(data)[i];
+    case DType::BFloat16:
+      return static_cast<float>(static_cast<const bfloat16*>(data)[i]);
+    case DType::Float16:
+      return static_cast<float>(static_cast<const float16*>(data)[i]);
+    case DType::Float64:
+      return static_cast<const double*>(data)[i];
+    case DType::Int32:
+      return static_cast<const int32_t*>(data)[i];
+    case DType::Int64:
+      return static_cast<double>(static_cast<const int64_t*>(data)[i]);
+    default:
+      return static_cast<const uint8_t*>(data)[i];
+  }
+}
+
+inline void store(DType dtype, void* data, int64_t i, double value) {
+  switch (dtype) {
+    case DType::Float32:
+      static_cast<float*>(data)[i] = static_cast<float>(value);
+      return;
+    case DType::BFloat16:
+      static_cast<bfloat16*>(data)[i] = bfloat16(static_cast<float>(value));
+      return;
+    case DType::Float16:
+      static_cast<float16*>(data)[i] = float16(static_cast<float>(value));
+      return;
+    case DType::Float64:
+      static_cast<double*>(data)[i] = value;
+      return;
+    case DType::Int32:
+      static_cast<int32_t*>(data)[i] = static_cast<int32_t>(value);
+      return;
+    case DType::Int64:
+      static_cast<int64_t*>(data)[i] = static_cast<int64_t>(value);
+      return;
+    default:
+      static_cast<uint8_t*>(data)[i] = static_cast<uint8_t>(value);
+  }
+}
+
+// Calls f(offset) for every element in row-major order; offset is in elements.
+template <typename F>
+void for_each_offset(const Shape& shape, const Shape& strides, F&& f) {
+  Shape index = shape;
+  for (int d = 0; d < shape.ndim(); ++d) index[d] = 0;
+  for (int64_t n = shape.numel(); n > 0; --n) {
+    int64_t offset = 0;
+    for (int d = 0; d < shape.ndim(); ++d) offset += index[d] * strides[d];
+    f(offset);
+    for (int d = shape.ndim() - 1; d >= 0 && ++index[d] == shape[d]; --d) index[d] = 0;
+  }
+}
+
+// A strided tensor that owns its memory. Elements start as NaN (integers as all ones), and the bytes around and
+// between them stay 0xff unless somebody writes where nothing should be written.
+class Buffer {
+ public:
+  explicit Buffer(DType dtype, const Shape& shape) : Buffer(dtype, shape, contiguous_strides(shape)) {}
+  Buffer(DType dtype, const Shape& shape, const Shape& strides) {
+    int64_t last = 0, first = 0;
+    for (int d = 0; d < shape.ndim() && shape.numel() > 0; ++d) {
+      (strides[d] > 0 ? last : first) += (shape[d] - 1) * strides[d];
+    }
+    const int64_t extent = shape.numel() == 0 ? 0 : last - first + 1;
+    bytes_.assign(2 * kGuard + static_cast<size_t>(extent) * size_of(dtype), 0xff);
+    view_ = {bytes_.data() + kGuard - first * static_cast<int64_t>(size_of(dtype)), dtype, shape, strides};
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  const View& view() const { return view_; }
+
+  Buffer& fill(double value) {
+    for_each_offset(view_.shape, view_.strides, [&](int64_t i) { store(view_.dtype, view_.data, i, value); });
+    return *this;
+  }
+  Buffer& fill(const std::vector<double>& values) {
+    size_t at = 0;
+    for_each_offset(view_.shape, view_.strides,
+                    [&](int64_t i) { store(view_.dtype, view_.data, i, values.at(at++)); });
+    return *this;
+  }
+  Buffer& fill_normal(uint32_t seed, double deviation = 1) {
+    std::mt19937 generator(seed);
+    std::normal_distribution<double> normal(0, deviation);
+    for_each_offset(view_.shape, view_.strides,
+                    [&](int64_t i) { store(view_.dtype, view_.data, i, normal(generator)); });
+    return *this;
+  }
+
+  // The elements in row-major order.
+  std::vector<double> values() const {
+    std::vector<double> out;
+    for_each_offset(view_.shape, view_.strides,
+                    [&](int64_t i) { out.push_back(load(view_.dtype, view_.data, i)); });
+    return out;
+  }
+
+  // Whether every byte outside the elements is as it was.
+  bool intact() const {
+    std::vector<bool> element(bytes_.size(), false);
+    const auto zero = static_cast<const unsigned char*>(view_.data) - bytes_.data();
+    const auto size = static_cast<int64_t>(size_of(view_.dtype));
+    for_each_offset(view_.shape, view_.strides, [&](int64_t i) {
+      for (int64_t b = 0; b < size; ++b) element[static_cast<size_t>(zero + i * size + b)] = true;
+    });
+    for (size_t i = 0; i < bytes_.size(); ++i) {
+      if (!element[i] && bytes_[i] != 0xff) return false;
+    }
+    return true;
+  }
+
+ private:
+  static constexpr int64_t kGuard = 256;
+  std::vector<unsigned char> bytes_;
+  View view_;
+};
+
+// ||actual - expected|| / ||expected||; infinite when an element is NaN, or infinite in one only.
+inline double relative_error(const std::vector<double>& actual, const std::vector<double>& expected) {
+  if (actual.size() != expected.size()) return std::numeric_limits<double>::infinity();
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < actual.size(); ++i) {
+    const double d = actual[i] == expected[i] ? 0 : actual[i] - expected[i];
+    difference += d * d;
+    norm += expected[i] * expected[i];
+  }
+  if (!(difference < std::numeric_limits<double>::infinity())) return std::numeric_limits<double>::infinity();
+  return difference == 0 ? 0 : std::sqrt(difference / norm);
+}
+
+// What rounding each result to dtype may cost, with room for a few roundings inside.
+inline double tolerance(DType dtype) {
+  switch (dtype) {
+    case DType::Float64:
+      return 1e-14;
+    case DType::BFloat16:
+      return 4e-3;
+    case DType::Float16:
+      return 5e-4;
+    default:
+      return 2e-6;
+  }
+}
+
+inline const std::vector<DType>& float_dtypes() {
+  static const std::vector<DType> dtypes = {DType::Float32, DType::Float64, DType::BFloat16, DType::Float16};
+  return dtypes;
+}
+
+}  // namespace tenon::testing
