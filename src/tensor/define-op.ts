@@ -15,6 +15,8 @@ export interface OpContext {
   readonly recording: boolean;
   /** For each argument: whether it (or, for an array, some element) requires a gradient. */
   readonly needsGrad: readonly boolean[];
+  /** Anything else that backward needs: forward puts it here. */
+  state: unknown;
 }
 
 /** The gradient for one argument: a tensor, one for each element of an array, or undefined for none. */
@@ -55,6 +57,7 @@ export function defineOp<Args extends readonly unknown[], Result extends Tensor 
     const ctx: OpContext = {
       recording: true,
       needsGrad,
+      state: undefined,
       save: (...tensors) => {
         // A saved tensor is an owner of its own, outside every scope.
         saved = tensors.map((tensor) => {
@@ -94,11 +97,18 @@ export function defineOp<Args extends readonly unknown[], Result extends Tensor 
   };
 }
 
+/** The context of a call that is not recorded: it keeps nothing. */
 const UNRECORDED: OpContext = {
   recording: false,
   needsGrad: [],
   saved: [],
   save: () => undefined,
+  get state() {
+    return undefined;
+  },
+  set state(_ignored) {
+    // nothing will run backward
+  },
 };
 
 function isTensorArray(value: unknown): value is readonly Tensor[] {

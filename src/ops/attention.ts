@@ -1,0 +1,227 @@
+/**
+ * Scaled dot-product attention, fused: softmax(q k^T * scale + bias) v without ever holding the N x N matrix, forward
+ * and backward. Memory is linear in N: backward recomputes the probabilities from the log-sum-exp of each row.
+ *
+ * Source: Dao et al., "FlashAttention", 2022; Vaswani et al., "Attention is all you need", 2017.
+ */
+import { native } from '../native.js';
+import { defineOp } from '../tensor/define-op.js';
+import type { FloatDType } from '../tensor/dtype.js';
+import { fail } from '../tensor/error.js';
+import { type RandomState, takeRandom } from '../tensor/random.js';
+import { type Tensor, wrap } from '../tensor/tensor.js';
+
+export interface AttentionOptions<D extends FloatDType = FloatDType> {
+  /** Added to the scaled scores; broadcasts to `[B, H, Nq, Nk]`; has a gradient. */
+  readonly bias?: Tensor<D> | undefined;
+  /** True where a query may attend to a key; broadcasts to `[B, H, Nq, Nk]`. A query that sees no key gives zeros. */
+  readonly mask?: Tensor<'bool'> | undefined;
+  /** Default 1 / sqrt(d). */
+  readonly scale?: number;
+  /** Probability of dropping an attention weight. Default 0. */
+  readonly dropout?: number;
+}
+
+export interface PackedAttentionOptions<D extends FloatDType = FloatDType> extends AttentionOptions<D> {
+  readonly numHeads: number;
+}
+
+interface Settings {
+  readonly scale: number;
+  readonly dropout: number;
+  readonly random: RandomState;
+}
+
+function settings(options: AttentionOptions, headDim: number, scores: number): Settings {
+  const dropout = options.dropout ?? 0;
+  return {
+    scale: options.scale ?? 1 / Math.sqrt(headDim),
+    dropout,
+    random: dropout > 0 ? takeRandom(scores) : { seed: 0, offset: 0 },
+  };
+}
+
+const attentionOp = defineOp({
+  name: 'attention',
+  forward(
+    ctx,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | undefined,
+    mask: Tensor | undefined,
+    s: Settings,
+  ): [Tensor, Tensor] {
+    const { seed, offset } = s.random;
+    const ids = native.attention(q.id, k.id, v.id, bias?.id, mask?.id, s.scale, s.dropout, seed, offset);
+    const out = wrap(ids[0]);
+    const lse = wrap(ids[1]);
+    ctx.save(q, k, v, out, lse, bias, mask);
+    ctx.state = s;
+    return [out, lse];
+  },
+  backward({ saved: [q, k, v, out, lse, bias, mask], needsGrad, state }, dout, dlse) {
+    if (dlse !== undefined) fail('attention', 'AUTOGRAD', 'expected no gradient for the log-sum-exp: it has none');
+    if (dout === undefined) return [];
+    const { scale, dropout, random } = state as Settings;
+    return native
+      .attentionBackward(
+        dout.id,
+        q.id,
+        k.id,
+        v.id,
+        (bias as Tensor | undefined)?.id,
+        (mask as Tensor | undefined)?.id,
+        out.id,
+        lse.id,
+        scale,
+        dropout,
+        random.seed,
+        random.offset,
+        needsGrad[3] === true,
+      )
+      .map((id) => ((id as unknown) === undefined ? undefined : wrap(id)));
+  },
+});
+
+const attentionPackedOp = defineOp({
+  name: 'attentionPacked',
+  forward(
+    ctx,
+    qkv: Tensor,
+    bias: Tensor | undefined,
+    mask: Tensor | undefined,
+    heads: number,
+    s: Settings,
+  ): [Tensor, Tensor] {
+    const { seed, offset } = s.random;
+    const ids = native.attentionPacked(qkv.id, heads, bias?.id, mask?.id, s.scale, s.dropout, seed, offset);
+    const out = wrap(ids[0]);
+    const lse = wrap(ids[1]);
+    ctx.save(qkv, out, lse, bias, mask);
+    ctx.state = { ...s, heads };
+    return [out, lse];
+  },
+  backward({ saved: [qkv, out, lse, bias, mask], needsGrad, state }, dout) {
+    if (dout === undefined) return [];
+    const { scale, dropout, random, heads } = state as Settings & { heads: number };
+    return native
+      .attentionPackedBackward(
+        dout.id,
+        qkv.id,
+        heads,
+        (bias as Tensor | undefined)?.id,
+        (mask as Tensor | undefined)?.id,
+        out.id,
+        lse.id,
+        scale,
+        dropout,
+        random.seed,
+        random.offset,
+        needsGrad[1] === true,
+      )
+      .map((id) => ((id as unknown) === undefined ? undefined : wrap(id)));
+  },
+});
+
+function runAttention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  options: AttentionOptions,
+): [out: Tensor, lse: Tensor] {
+  if (q.ndim !== 4) fail('attention', 'SHAPE', `expected q [B, H, N, d], got [${q.shape.join(', ')}]`);
+  const scores = q.shape[0] * q.shape[1] * q.shape[2] * (k.shape[2] ?? 0);
+  const { bias, mask } = options as { bias?: Tensor; mask?: Tensor };
+  return attentionOp(q, k, v, bias, mask, settings(options, q.shape[3], scores));
+}
+
+/**
+ * Fused attention: `softmax(q k^T * scale + bias) v`.
+ *
+ * Shapes: q `[B, H, Nq, d]`, k and v `[B, H, Nk, d]` -> `[B, H, Nq, d]`; d up to 256, any strides. The result is
+ * stored as `[B, Nq, H, d]`, so that `transpose(1, 2).reshape([B, Nq, H * d])` moves nothing.
+ *
+ * @throws TensorError SHAPE, DTYPE or VALUE
+ * @example
+ * const out = attention(q, k, v, { mask });
+ */
+export function attention<D extends FloatDType>(
+  q: Tensor<D>,
+  k: Tensor<D>,
+  v: Tensor<D>,
+  options: AttentionOptions<D> = {},
+): Tensor<D> {
+  const [out, lse] = runAttention(
+    q as unknown as Tensor,
+    k as unknown as Tensor,
+    v as unknown as Tensor,
+    options as unknown as AttentionOptions,
+  );
+  lse.dispose();
+  return out as unknown as Tensor<D>;
+}
+
+/**
+ * As `attention`, and also the log-sum-exp of each query's scores `[B, H, Nq]` (float32; float64 for float64 inputs),
+ * which has no gradient. With it, attention over parts of the keys can be merged.
+ */
+export function attentionWithLse<D extends FloatDType>(
+  q: Tensor<D>,
+  k: Tensor<D>,
+  v: Tensor<D>,
+  options: AttentionOptions<D> = {},
+): { out: Tensor<D>; lse: Tensor<'float32' | 'float64'> } {
+  const [out, lse] = runAttention(
+    q as unknown as Tensor,
+    k as unknown as Tensor,
+    v as unknown as Tensor,
+    options as unknown as AttentionOptions,
+  );
+  return { out: out as unknown as Tensor<D>, lse: lse as unknown as Tensor<'float32' | 'float64'> };
+}
+
+/**
+ * Self-attention straight from a packed projection, copying neither q, k nor v.
+ *
+ * Shapes: qkv `[B, N, 3 * H * d]`, whose features are ordered (q, k, v), head, d as timm's fused projection has them
+ * -> `[B, N, H * d]`.
+ *
+ * @throws TensorError SHAPE when the last dimension is no multiple of 3 * numHeads, DTYPE or VALUE
+ * @example
+ * const out = attentionPacked(linear(x, wQkv, bQkv), { numHeads: 3 });
+ */
+export function attentionPacked<D extends FloatDType>(
+  qkv: Tensor<D>,
+  options: PackedAttentionOptions<D>,
+): Tensor<D> {
+  const { numHeads } = options;
+  if (qkv.ndim !== 3 || !(numHeads >= 1) || qkv.shape[2] % (3 * numHeads) !== 0) {
+    fail('attentionPacked', 'SHAPE', `expected qkv [B, N, 3 * ${numHeads} * d], got [${qkv.shape.join(', ')}]`);
+  }
+  const [batch, n, features] = qkv.shape;
+  const { bias, mask } = options as unknown as { bias?: Tensor; mask?: Tensor };
+  const s = settings(options as unknown as AttentionOptions, features / (3 * numHeads), batch * numHeads * n * n);
+  const [out, lse] = attentionPackedOp(qkv as unknown as Tensor, bias, mask, numHeads, s);
+  lse.dispose();
+  return out as unknown as Tensor<D>;
+}
+
+/**
+ * The attention probabilities of chosen queries, to look at what a model attends to without an N x N matrix.
+ *
+ * Shapes: q `[B, H, Nq, d]`, k `[B, H, Nk, d]`, rows: R query indices -> `[B, H, R, Nk]`. No gradient.
+ *
+ * @throws TensorError SHAPE, DTYPE, or (when read) INDEX for a row outside [0, Nq)
+ * @example
+ * const classToken = attentionRows(q, k, tensor([0], { dtype: 'int64' }));
+ */
+export function attentionRows<D extends FloatDType>(
+  q: Tensor<D>,
+  k: Tensor<D>,
+  rows: Tensor<'int64'>,
+  options: Pick<AttentionOptions<D>, 'bias' | 'mask' | 'scale'> = {},
+): Tensor<D> {
+  const scale = options.scale ?? 1 / Math.sqrt(q.shape.at(-1) ?? 1);
+  return wrap<D>(native.attentionRows(q.id, k.id, options.bias?.id, options.mask?.id, rows.id, scale));
+}

@@ -1,0 +1,53 @@
+import { defineOp } from '../tensor/define-op.js';
+import { getRandomState, setRandomState } from '../tensor/random.js';
+import { backward, detach, enableGrad, setRequiresGrad } from '../tensor/tape.js';
+import { isFloating, type FloatDType } from '../tensor/dtype.js';
+import { type Tensor, share } from '../tensor/tensor.js';
+
+/**
+ * Runs `fn(...inputs)` without keeping what its ops would save, and runs it again during backward: memory for time.
+ * The second run draws the same random numbers. Leaves that `fn` uses (parameters) collect their gradients as usual
+ * by `backward()`; `grad()` sees only the inputs. At least one input must require a gradient.
+ *
+ * Source: Chen et al., "Training deep nets with sublinear memory cost", 2016.
+ *
+ * @example
+ * for (const block of blocks) x = checkpoint((t) => block.call(t), x);
+ */
+export function checkpoint<Inputs extends readonly Tensor[]>(
+  fn: (...inputs: Inputs) => Tensor,
+  ...inputs: Inputs
+): Tensor {
+  const op = defineOp({
+    name: 'checkpoint',
+    forward(ctx, ...args: Tensor[]): Tensor {
+      ctx.state = getRandomState();
+      ctx.save(...args);
+      return fn(...(args as unknown as Inputs));
+    },
+    backward({ saved, needsGrad, state }, dy) {
+      if (dy === undefined) return [];
+      const now = getRandomState();
+      setRandomState(state as ReturnType<typeof getRandomState>);
+      try {
+        return enableGrad(() => {
+          const leaves = saved.map((input, i) => {
+            const leaf = detach(input);
+            return needsGrad[i] && isFloating(leaf.dtype) ? setRequiresGrad(leaf as unknown as Tensor<FloatDType>) : leaf;
+          }) as unknown as Tensor[];
+          const output = fn(...(leaves as unknown as Inputs));
+          backward(output, { gradient: dy });
+          return leaves.map((leaf) => {
+            if (leaf.grad === undefined) return undefined;
+            const gradient = share(leaf.grad); // belongs to the scope of this backward, unlike a leaf's own
+            leaf.grad.dispose();
+            return gradient;
+          });
+        });
+      } finally {
+        setRandomState(now);
+      }
+    },
+  });
+  return op(...inputs);
+}

@@ -1,0 +1,86 @@
+import { native } from '../native.js';
+import { defineOp } from '../tensor/define-op.js';
+import type { FloatDType, IndexDType } from '../tensor/dtype.js';
+import { isFloating } from '../tensor/dtype.js';
+import { type Tensor, wrap } from '../tensor/tensor.js';
+
+export interface CrossEntropyOptions {
+  /** Share of the target spread evenly over all classes, in [0, 1). Only with class indices. Default 0. */
+  readonly labelSmoothing?: number;
+  /** Rows with this label count for nothing. Default -100. */
+  readonly ignoreIndex?: number;
+  /** 'mean' (default) divides by the rows that count; 'none' gives one loss for each row. */
+  readonly reduction?: 'none' | 'mean' | 'sum';
+}
+
+interface Settings {
+  readonly smoothing: number;
+  readonly ignoreIndex: number;
+  readonly reduction: 'none' | 'mean' | 'sum';
+}
+
+const crossEntropyOp = defineOp({
+  name: 'crossEntropy',
+  forward(ctx, logits: Tensor, labels: Tensor | undefined, targets: Tensor | undefined, s: Settings): Tensor {
+    const [loss, gradient] = native.crossEntropy(
+      logits.id,
+      labels?.id,
+      targets?.id,
+      s.smoothing,
+      s.ignoreIndex,
+      s.reduction,
+      ctx.needsGrad[0] === true,
+    );
+    const dlogits = (gradient as unknown) === undefined ? undefined : wrap(gradient);
+    ctx.save(dlogits, ctx.needsGrad[2] === true ? logits : undefined);
+    ctx.state = s;
+    dlogits?.dispose();
+    return wrap(loss);
+  },
+  backward({ saved: [dlogits, logits], needsGrad, state }, dy) {
+    if (dy === undefined) return [];
+    const { reduction } = state as Settings;
+    // One upstream gradient for each row, or one for all; 16-bit logits have a float32 loss.
+    const reference = (dlogits as Tensor | undefined) ?? logits;
+    const own = wrap(native.to(dy.id, dtypeOf(reference)));
+    const upstream = reduction === 'none' ? wrap(native.unsqueeze(own.id, 1)) : own;
+    const gradient = needsGrad[0] ? wrap(native.mul(dlogits.id, upstream.id, 0)) : undefined;
+    if (!needsGrad[2]) return [gradient];
+    // d/dtarget of -sum target * log p is -log p.
+    const rows = reduction === 'mean' ? logits.shape[0] : 1;
+    const logp = wrap(native.softmax(logits.id, 1, true));
+    const scaled = wrap(native.mul(logp.id, undefined, -1 / rows));
+    return [gradient, undefined, wrap(native.mul(scaled.id, upstream.id, 0))];
+  },
+});
+
+function dtypeOf(x: Tensor): number {
+  native.describe(x.id);
+  return native.mailbox[0];
+}
+
+/**
+ * Cross-entropy of logits with class indices or with soft targets:
+ * `-(1 - s) log p[y] - s / K * sum_c log p[c]` with label smoothing s, or `-sum_c t[c] log p[c]`, p = softmax(logits).
+ *
+ * Shapes: logits `[N, K]`; target `[N]` (int32 or int64) or `[N, K]` (the dtype of the logits, with a gradient of its
+ * own) -> a scalar, or `[N]` for reduction 'none'. Loss and gradient are computed in one pass over the logits. When
+ * every row is ignored, the mean is NaN, as in PyTorch.
+ *
+ * @throws TensorError SHAPE, DTYPE or VALUE; INDEX, when the loss is read, for a label outside [0, K)
+ * @example
+ * crossEntropy(logits, labels, { labelSmoothing: 0.1 }).backward();
+ */
+export function crossEntropy<D extends FloatDType>(
+  logits: Tensor<D>,
+  target: Tensor<IndexDType> | Tensor<'int32'> | Tensor<'int64'> | Tensor<D>,
+  options: CrossEntropyOptions = {},
+): Tensor<D> {
+  const t = target as unknown as Tensor;
+  const soft = isFloating(t.dtype);
+  return crossEntropyOp(logits as unknown as Tensor, soft ? undefined : t, soft ? t : undefined, {
+    smoothing: options.labelSmoothing ?? 0,
+    ignoreIndex: options.ignoreIndex ?? -100,
+    reduction: options.reduction ?? 'mean',
+  }) as unknown as Tensor<D>;
+}

@@ -1,0 +1,108 @@
+import { native } from '../native.js';
+import { defineOp } from '../tensor/define-op.js';
+import type { FloatDType } from '../tensor/dtype.js';
+import { type Tensor, wrap } from '../tensor/tensor.js';
+
+export interface LayerNormOptions {
+  /** Added to the variance. Default 1e-6 (ViT; PyTorch's own default is 1e-5). */
+  readonly eps?: number;
+}
+
+const DEFAULT_EPS = 1e-6;
+
+function optionalWrap(id: Parameters<typeof wrap>[0] | undefined): Tensor | undefined {
+  return id === undefined ? undefined : wrap(id);
+}
+
+const layerNormOp = defineOp({
+  name: 'layerNorm',
+  forward(ctx, x: Tensor, gamma: Tensor | undefined, beta: Tensor | undefined, eps: number): Tensor {
+    const [y, , mean, rstd] = native.layerNorm(x.id, undefined, gamma?.id, beta?.id, eps);
+    const statistics = [wrap(mean), wrap(rstd)] as const;
+    ctx.save(x, ...statistics, gamma);
+    ctx.state = beta !== undefined;
+    for (const t of statistics) t.dispose();
+    return wrap(y);
+  },
+  backward({ saved: [x, mean, rstd, gamma], state }, dy) {
+    if (dy === undefined) return [];
+    const ids = native.layerNormBackward(dy.id, x.id, gamma?.id, state === true, mean.id, rstd.id, undefined);
+    return ids.map(optionalWrap);
+  },
+});
+
+const layerNormResidualOp = defineOp({
+  name: 'layerNormResidual',
+  forward(
+    ctx,
+    x: Tensor,
+    residual: Tensor,
+    gamma: Tensor | undefined,
+    beta: Tensor | undefined,
+    eps: number,
+  ): [Tensor, Tensor] {
+    const [y, sum, mean, rstd] = native.layerNorm(x.id, residual.id, gamma?.id, beta?.id, eps);
+    const s = wrap(sum);
+    const statistics = [wrap(mean), wrap(rstd)] as const;
+    ctx.save(s, ...statistics, gamma);
+    ctx.state = beta !== undefined;
+    for (const t of statistics) t.dispose();
+    return [wrap(y), s];
+  },
+  backward({ saved: [s, mean, rstd, gamma], state }, dy, dsum) {
+    if (dy === undefined) return [dsum, dsum];
+    const [dx, dgamma, dbeta] = native
+      .layerNormBackward(dy.id, s.id, gamma?.id, state === true, mean.id, rstd.id, dsum?.id)
+      .map(optionalWrap);
+    return [dx, dx, dgamma, dbeta];
+  },
+});
+
+/**
+ * Layer normalisation over the last dimension: `y = (x - mean) / sqrt(var + eps) * gamma + beta`.
+ *
+ * Shapes: x and y `[..., C]`, gamma and beta `[C]` (either may be left out). Statistics are computed in float32 for
+ * 16-bit inputs. Source: Ba, Kiros, Hinton, "Layer Normalization", 2016.
+ *
+ * @throws TensorError SHAPE or DTYPE when gamma or beta do not fit x
+ * @example
+ * const y = layerNorm(x, gamma, beta, { eps: 1e-5 });
+ */
+export function layerNorm<D extends FloatDType>(
+  x: Tensor<D>,
+  gamma?: Tensor<D>,
+  beta?: Tensor<D>,
+  options: LayerNormOptions = {},
+): Tensor<D> {
+  return layerNormOp(
+    x as unknown as Tensor,
+    gamma as unknown as Tensor | undefined,
+    beta as unknown as Tensor | undefined,
+    options.eps ?? DEFAULT_EPS,
+  ) as unknown as Tensor<D>;
+}
+
+/**
+ * Layer normalisation of a residual sum, in one pass over memory: `s = x + residual; y = layerNorm(s)`.
+ * Returns `[y, s]`: the normalised values and the sum, which the next block adds to.
+ *
+ * Shapes and errors as `layerNorm`; residual has x's shape.
+ *
+ * @example
+ * const [y, s] = layerNormResidual(branch, stream, gamma, beta);
+ */
+export function layerNormResidual<D extends FloatDType>(
+  x: Tensor<D>,
+  residual: Tensor<D>,
+  gamma?: Tensor<D>,
+  beta?: Tensor<D>,
+  options: LayerNormOptions = {},
+): [Tensor<D>, Tensor<D>] {
+  return layerNormResidualOp(
+    x as unknown as Tensor,
+    residual as unknown as Tensor,
+    gamma as unknown as Tensor | undefined,
+    beta as unknown as Tensor | undefined,
+    options.eps ?? DEFAULT_EPS,
+  ) as unknown as [Tensor<D>, Tensor<D>];
+}

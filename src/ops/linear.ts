@@ -1,0 +1,92 @@
+import { native } from '../native.js';
+import { defineOp } from '../tensor/define-op.js';
+import type { FloatDType } from '../tensor/dtype.js';
+import { type Tensor, wrap } from '../tensor/tensor.js';
+
+/** What may follow the product inside the same kernel. */
+export type Activation = 'none' | 'gelu' | 'geluTanh' | 'relu' | 'silu';
+
+export interface LinearOptions<D extends FloatDType = FloatDType> {
+  /** Applied to the product plus bias. Default 'none'. */
+  readonly activation?: Activation;
+  /** Added after the activation; the shape of the result. */
+  readonly residual?: Tensor<D> | undefined;
+}
+
+const DERIVATIVES = {
+  gelu: native.geluBackward,
+  geluTanh: native.geluTanhBackward,
+  relu: native.reluBackward,
+  silu: native.siluBackward,
+};
+
+/** `[..., K]` seen as `[rows, K]`. */
+function rows(x: Tensor): Tensor {
+  return wrap(native.reshape(x.id, [-1, x.shape.at(-1) ?? 1]));
+}
+
+const linearOp = defineOp({
+  name: 'linear',
+  forward(
+    ctx,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | undefined,
+    residual: Tensor | undefined,
+    activation: Activation,
+  ): Tensor {
+    ctx.state = activation;
+    if (!ctx.recording || activation === 'none') {
+      ctx.save(x, weight);
+      return wrap(native.linear(x.id, weight.id, bias?.id, residual?.id, activation));
+    }
+    // Backward needs what goes into the activation, which the fused epilogue would not leave behind.
+    const before = wrap(native.linear(x.id, weight.id, bias?.id, undefined, 'none'));
+    ctx.save(x, weight, before);
+    const after = wrap(native[activation](before.id));
+    if (residual === undefined) return after;
+    const sum = wrap(native.add(after.id, residual.id, 0));
+    after.dispose();
+    return sum;
+  },
+  backward({ saved: [x, weight, before], needsGrad, state }, dy) {
+    if (dy === undefined) return [];
+    const activation = state as Activation;
+    const dz = activation === 'none' ? dy : wrap(DERIVATIVES[activation](dy.id, before.id, 0));
+    const dz2 = rows(dz);
+    const dz2T = wrap(native.transpose(dz2.id, 0, 1));
+    return [
+      needsGrad[0] ? wrap(native.matmul(dz.id, weight.id)) : undefined,
+      needsGrad[1] ? wrap(native.matmul(dz2T.id, rows(x).id)) : undefined,
+      needsGrad[2] ? wrap(native.sum(dz2.id, [0], false)) : undefined,
+      needsGrad[3] ? dy : undefined,
+    ];
+  },
+});
+
+/**
+ * A fully connected layer in one kernel: `y = activation(x W^T + b) + residual`.
+ *
+ * Shapes: x `[..., in]`, weight `[out, in]`, bias `[out]`, residual and result `[..., out]`. Bias, activation and
+ * residual ride in the matrix product's epilogue; while gradients are recorded, an activation runs as a kernel of its
+ * own, because its input must be kept.
+ *
+ * @throws TensorError SHAPE or DTYPE when the operands do not fit
+ * @example
+ * const h = linear(x, w1, b1, { activation: 'gelu' });
+ * const y = linear(h, w2, b2, { residual: x });
+ */
+export function linear<D extends FloatDType>(
+  x: Tensor<D>,
+  weight: Tensor<D>,
+  bias?: Tensor<D>,
+  options: LinearOptions<D> = {},
+): Tensor<D> {
+  return linearOp(
+    x as unknown as Tensor,
+    weight as unknown as Tensor,
+    bias as unknown as Tensor | undefined,
+    options.residual as unknown as Tensor | undefined,
+    options.activation ?? 'none',
+  ) as unknown as Tensor<D>;
+}

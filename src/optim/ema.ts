@@ -1,0 +1,64 @@
+import { native } from '../native.js';
+import { fail } from '../tensor/error.js';
+import { type Tensor, wrap } from '../tensor/tensor.js';
+
+export interface EmaOptions {
+  /** Share of the average that stays at each update. Default 0.9999. */
+  readonly decay?: number;
+  /** Start with a smaller decay, `min(decay, 1 - (1 + step)^(-2/3))`, so that early weights fade. Default false. */
+  readonly warmup?: boolean;
+}
+
+/**
+ * An exponential moving average of weights: `average += (1 - decay) (weight - average)` after each optimizer step, for
+ * all of them in one call.
+ *
+ * Source: timm's ModelEmaV3 (warmup with gamma 1 and power 2/3).
+ *
+ * @example
+ * const ema = new Ema(model.stateDict(), { decay: 0.999 });
+ * optimizer.step();
+ * ema.update();
+ */
+export class Ema {
+  /** The averages, by the names of the weights. */
+  readonly averages: Readonly<Record<string, Tensor>>;
+  /** Updates so far. */
+  steps = 0;
+  private readonly weights: readonly Tensor[];
+  private readonly targets: readonly Tensor[];
+  private readonly decay: number;
+  private readonly warmup: boolean;
+
+  constructor(weights: Readonly<Record<string, Tensor>>, options: EmaOptions = {}) {
+    this.decay = options.decay ?? 0.9999;
+    this.warmup = options.warmup ?? false;
+    if (!(this.decay >= 0 && this.decay <= 1)) {
+      fail('Ema', 'VALUE', `expected a decay in [0, 1], got ${this.decay}`);
+    }
+    const names = Object.keys(weights);
+    this.weights = names.map((name) => weights[name] as Tensor);
+    this.targets = this.weights.map((weight) => {
+      const copy = wrap(native.clone(weight.id));
+      copy.kept = true;
+      return copy;
+    });
+    this.averages = Object.fromEntries(names.map((name, i) => [name, this.targets[i] as Tensor]));
+  }
+
+  /** Moves the averages towards the present weights. */
+  update(): void {
+    this.steps += 1;
+    const decay = this.warmup ? Math.min(this.decay, 1 - (1 + this.steps) ** (-2 / 3)) : this.decay;
+    native.lerp(
+      this.targets.map((t) => t.id),
+      this.weights.map((t) => t.id),
+      1 - decay,
+    );
+  }
+
+  /** Frees the averages. */
+  dispose(): void {
+    for (const target of this.targets) target.dispose();
+  }
+}

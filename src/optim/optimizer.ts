@@ -1,0 +1,252 @@
+/**
+ * What every optimizer shares: parameter groups, gradients, and a state that a checkpoint can store.
+ *
+ * An update is one native call for all parameters, in place: the multi-tensor kernel reads the gradient norm from the
+ * device, so clipping costs no pass of its own and nothing waits.
+ */
+import { native } from '../native.js';
+import { dtypeCode, type FloatDType } from '../tensor/dtype.js';
+import { fail } from '../tensor/error.js';
+import { Tensor, deviceIndex, wrap } from '../tensor/tensor.js';
+
+/** Parameters that share settings. */
+export interface ParamGroup {
+  readonly params: readonly Tensor<FloatDType>[];
+  /** Overrides the optimizer's learning rate for this group. */
+  lr?: number;
+  /** Overrides the optimizer's weight decay for this group. */
+  weightDecay?: number;
+  /** Multiplies whatever learning rate a schedule sets. Default 1. */
+  readonly lrScale?: number;
+}
+
+export interface StepOptions {
+  /** Clip the global gradient norm to this, as part of the update. */
+  readonly maxNorm?: number;
+}
+
+/** What a checkpoint stores: tensors by name, and plain numbers. */
+export interface OptimizerState {
+  readonly tensors: Record<string, Tensor>;
+  readonly values: { readonly steps: readonly number[]; readonly groups: readonly GroupSettings[] };
+}
+
+interface GroupSettings {
+  readonly lr: number;
+  readonly weightDecay: number;
+}
+
+/** One parameter with its settings and the number of updates it has had. */
+interface Slot {
+  readonly param: Tensor;
+  readonly group: ResolvedGroup;
+  /** State tensors, made at the first update. */
+  state: Tensor[];
+  steps: number;
+}
+
+interface ResolvedGroup {
+  readonly params: readonly Tensor<FloatDType>[];
+  readonly lrScale: number;
+  lr: number;
+  weightDecay: number;
+}
+
+/** The parameters of one native call: all with the same number of earlier updates. */
+export interface Update {
+  readonly params: readonly Tensor[];
+  readonly grads: readonly Tensor[];
+  /** For each state tensor, one for each parameter. */
+  readonly states: readonly (readonly Tensor[])[];
+  readonly lr: readonly number[];
+  readonly weightDecay: readonly number[];
+  /** Counts from 1. */
+  readonly step: number;
+  readonly norm: Tensor | undefined;
+  readonly maxNorm: number;
+}
+
+export abstract class Optimizer {
+  readonly groups: readonly ResolvedGroup[];
+  private readonly slots: Slot[];
+  /** Names of the state tensors, e.g. `['m', 'v']`. */
+  protected abstract readonly stateNames: readonly string[];
+
+  constructor(
+    private readonly name: string,
+    params: readonly Tensor<FloatDType>[] | readonly ParamGroup[],
+    defaults: { readonly lr: number; readonly weightDecay: number },
+  ) {
+    const groups = (params[0] instanceof Tensor ? [{ params }] : params) as readonly ParamGroup[];
+    this.groups = groups.map((group) => ({
+      params: group.params,
+      lrScale: group.lrScale ?? 1,
+      lr: group.lr ?? defaults.lr * (group.lrScale ?? 1),
+      weightDecay: group.weightDecay ?? defaults.weightDecay,
+    }));
+    this.slots = this.groups.flatMap((group) =>
+      group.params.map((param) => ({ param: param as unknown as Tensor, group, state: [], steps: 0 })),
+    );
+    if (this.slots.length === 0) fail(name, 'VALUE', 'expected at least one parameter, got none');
+    const distinct = new Set(this.slots.map((slot) => slot.param));
+    if (distinct.size !== this.slots.length) fail(name, 'VALUE', 'expected each parameter once, got one twice');
+    for (const { lr, weightDecay } of this.groups) {
+      if (!(lr >= 0)) fail(name, 'VALUE', `expected a learning rate of 0 or more, got ${lr}`);
+      if (!(weightDecay >= 0)) fail(name, 'VALUE', `expected a weight decay of 0 or more, got ${weightDecay}`);
+    }
+  }
+
+  /** Sets every group's learning rate to `lr` times its `lrScale`: what a schedule calls. */
+  setLearningRate(lr: number): void {
+    for (const group of this.groups) group.lr = lr * group.lrScale;
+  }
+
+  /**
+   * Updates every parameter that has a gradient. Returns the global gradient norm (before clipping) as a scalar on the
+   * device when `maxNorm` is given.
+   */
+  step(options: StepOptions = {}): Tensor<'float32'> | undefined {
+    const ready = this.slots.filter((slot) => slot.param.grad !== undefined);
+    if (ready.length === 0) return undefined;
+    const { maxNorm } = options;
+    if (maxNorm !== undefined && !(maxNorm > 0)) {
+      fail(this.name, 'VALUE', `expected a maxNorm above 0, got ${maxNorm}`);
+    }
+    const norm = maxNorm === undefined ? undefined : globalNorm(ready.map((slot) => gradOf(slot.param)));
+
+    // A parameter without a gradient sits a step out, so parameters can differ in how many they have had.
+    for (const [steps, slots] of groupBySteps(ready)) {
+      for (const slot of slots) if (slot.state.length === 0) slot.state = this.makeState(slot.param);
+      this.update({
+        params: slots.map((slot) => slot.param),
+        grads: slots.map((slot) => gradOf(slot.param)),
+        states: this.stateNames.map((_, k) => slots.map((slot) => slot.state[k] as Tensor)),
+        lr: slots.map((slot) => slot.group.lr),
+        weightDecay: slots.map((slot) => slot.group.weightDecay),
+        step: steps + 1,
+        norm: norm as Tensor | undefined,
+        maxNorm: maxNorm ?? 0,
+      });
+      for (const slot of slots) slot.steps += 1;
+    }
+    return norm;
+  }
+
+  protected abstract update(update: Update): void;
+
+  private makeState(param: Tensor): Tensor[] {
+    return this.stateNames.map(() => {
+      const dtype = param.dtype === 'float64' ? 'float64' : 'float32';
+      const state = wrap(native.full(deviceIndex(param.device), param.shape, 0, dtypeCode(dtype)));
+      state.kept = true;
+      return state;
+    });
+  }
+
+  /** Disposes of every gradient. */
+  zeroGrad(): void {
+    for (const { param } of this.slots) {
+      param.grad?.dispose();
+      param.grad = undefined;
+    }
+  }
+
+  /** References to the state (not copies), for a checkpoint. */
+  stateDict(): OptimizerState {
+    const tensors: Record<string, Tensor> = {};
+    this.slots.forEach((slot, i) => {
+      slot.state.forEach((state, k) => (tensors[`${this.stateNames[k]}.${i}`] = state));
+    });
+    return {
+      tensors,
+      values: {
+        steps: this.slots.map((slot) => slot.steps),
+        groups: this.groups.map(({ lr, weightDecay }) => ({ lr, weightDecay })),
+      },
+    };
+  }
+
+  /**
+   * Copies a stored state into this optimizer.
+   * @throws TensorError VALUE or SHAPE when it belongs to other parameters
+   */
+  loadStateDict(state: OptimizerState): void {
+    const { steps, groups } = state.values;
+    if (steps.length !== this.slots.length || groups.length !== this.groups.length) {
+      fail(
+        this.name,
+        'VALUE',
+        `expected the state of ${this.slots.length} parameters in ${this.groups.length} groups, got ` +
+          `${steps.length} in ${groups.length}`,
+      );
+    }
+    this.groups.forEach((group, i) => Object.assign(group, groups[i]));
+    this.slots.forEach((slot, i) => {
+      slot.steps = steps[i] as number;
+      if (slot.steps === 0) return;
+      if (slot.state.length === 0) slot.state = this.makeState(slot.param);
+      this.stateNames.forEach((name, k) => {
+        const source = state.tensors[`${name}.${i}`];
+        if (source === undefined) return fail(this.name, 'VALUE', `expected a tensor ${name}.${i} in the state`);
+        return native.copyInto((slot.state[k] as Tensor).id, source.id);
+      });
+    });
+  }
+
+  /** Frees the state and the gradients; the parameters stay. */
+  dispose(): void {
+    this.zeroGrad();
+    for (const slot of this.slots) {
+      for (const state of slot.state) state.dispose();
+      slot.state = [];
+      slot.steps = 0;
+    }
+  }
+}
+
+function groupBySteps(slots: readonly Slot[]): Map<number, Slot[]> {
+  const groups = new Map<number, Slot[]>();
+  for (const slot of slots) {
+    const list = groups.get(slot.steps);
+    if (list === undefined) groups.set(slot.steps, [slot]);
+    else list.push(slot);
+  }
+  return groups;
+}
+
+function gradOf(param: Tensor): Tensor {
+  return param.grad as Tensor;
+}
+
+/** The square root of the sum of squares over all tensors, as a float32 scalar on the device. */
+export function globalNorm(tensors: readonly Tensor[]): Tensor<'float32'> {
+  return wrap<'float32'>(native.globalNorm(tensors.map((t) => t.id)));
+}
+
+/**
+ * Multiplies every gradient by `min(1, maxNorm / (norm + 1e-6))`, in place, and returns the norm before, on the device.
+ * `optimizer.step({ maxNorm })` does the same without a pass of its own.
+ *
+ * @throws TensorError VALUE when no parameter has a gradient or maxNorm is not above 0
+ */
+export function clipGradNorm(params: Iterable<Tensor<FloatDType>>, maxNorm: number): Tensor<'float32'> {
+  if (!(maxNorm > 0)) fail('clipGradNorm', 'VALUE', `expected a maxNorm above 0, got ${maxNorm}`);
+  const owners = [...params].filter((param) => param.grad !== undefined);
+  if (owners.length === 0) fail('clipGradNorm', 'VALUE', 'expected at least one gradient, got none');
+  const grads = owners.map((param) => {
+    // A gradient may be a view (of a transposed product, say); clipping needs it in one piece.
+    const grad = param.grad as Tensor;
+    const packed = wrap(native.contiguous(grad.id));
+    packed.kept = true;
+    grad.dispose();
+    param.grad = packed as Tensor<FloatDType>;
+    return packed;
+  });
+  const norm = globalNorm(grads);
+  native.clip(
+    grads.map((grad) => grad.id),
+    norm.id,
+    maxNorm,
+  );
+  return norm;
+}
