@@ -13,109 +13,115 @@ export type DeviceIndex = number;
 
 /** The ops of the native module. A tuple's tensor is undefined where the op's documentation says "absent". */
 export interface NativeOps {
-  full(device: DeviceIndex, shape: readonly number[], value: number, dtype: DTypeCode): TensorId;
-  arange(device: DeviceIndex, n: number, start: number, step: number, dtype: DTypeCode): TensorId;
-  eye(device: DeviceIndex, n: number, dtype: DTypeCode): TensorId;
-  to(x: TensorId, dtype: DTypeCode): TensorId;
-  clone(x: TensorId): TensorId;
-  contiguous(x: TensorId): TensorId;
-  copyInto(target: TensorId, source: TensorId): void;
-  fillInto(target: TensorId, value: number): void;
-  alias(x: TensorId): TensorId;
-  reshape(x: TensorId, shape: readonly number[]): TensorId;
-  permute(x: TensorId, dims: readonly number[]): TensorId;
-  transpose(x: TensorId, dim0: number, dim1: number): TensorId;
-  expand(x: TensorId, shape: readonly number[]): TensorId;
-  squeeze(x: TensorId, dims: readonly number[]): TensorId;
-  unsqueeze(x: TensorId, dim: number): TensorId;
-  slice(x: TensorId, dim: number, start: number, stop: number, step: number): TensorId;
-  cat(tensors: readonly TensorId[], dim: number): TensorId;
-  pad(x: TensorId, before: readonly number[], after: readonly number[], value: number): TensorId;
-  roll(x: TensorId, shifts: readonly number[], dims: readonly number[]): TensorId;
-  flip(x: TensorId, dims: readonly number[]): TensorId;
-  neg(x: TensorId): TensorId;
-  abs(x: TensorId): TensorId;
-  sign(x: TensorId): TensorId;
-  exp(x: TensorId): TensorId;
-  log(x: TensorId): TensorId;
-  sqrt(x: TensorId): TensorId;
-  rsqrt(x: TensorId): TensorId;
-  tanh(x: TensorId): TensorId;
-  sigmoid(x: TensorId): TensorId;
-  relu(x: TensorId): TensorId;
-  gelu(x: TensorId): TensorId;
-  geluTanh(x: TensorId): TensorId;
-  silu(x: TensorId): TensorId;
-  sin(x: TensorId): TensorId;
-  cos(x: TensorId): TensorId;
-  erf(x: TensorId): TensorId;
-  logicalNot(x: TensorId): TensorId;
-  clamp(x: TensorId, min: number, max: number): TensorId;
-  add(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  sub(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  mul(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  div(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  pow(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  maximum(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  minimum(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  equal(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  notEqual(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  less(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  lessEqual(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  greater(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  greaterEqual(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  logicalAnd(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  logicalOr(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  reluBackward(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  geluBackward(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  geluTanhBackward(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  siluBackward(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  tanhBackward(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  sigmoidBackward(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  absBackward(a: TensorId | undefined, b: TensorId | undefined, scalar: number): TensorId;
-  where(
+  readonly full: (device: DeviceIndex, shape: readonly number[], value: number, dtype: DTypeCode) => TensorId;
+  readonly arange: (
+    device: DeviceIndex,
+    n: number,
+    start: number,
+    step: number,
+    dtype: DTypeCode,
+  ) => TensorId;
+  readonly eye: (device: DeviceIndex, n: number, dtype: DTypeCode) => TensorId;
+  readonly to: (x: TensorId, dtype: DTypeCode) => TensorId;
+  readonly clone: (x: TensorId) => TensorId;
+  readonly contiguous: (x: TensorId) => TensorId;
+  readonly copyInto: (target: TensorId, source: TensorId) => void;
+  readonly fillInto: (target: TensorId, value: number) => void;
+  readonly alias: (x: TensorId) => TensorId;
+  readonly reshape: (x: TensorId, shape: readonly number[]) => TensorId;
+  readonly permute: (x: TensorId, dims: readonly number[]) => TensorId;
+  readonly transpose: (x: TensorId, dim0: number, dim1: number) => TensorId;
+  readonly expand: (x: TensorId, shape: readonly number[]) => TensorId;
+  readonly squeeze: (x: TensorId, dims: readonly number[]) => TensorId;
+  readonly unsqueeze: (x: TensorId, dim: number) => TensorId;
+  readonly slice: (x: TensorId, dim: number, start: number, stop: number, step: number) => TensorId;
+  readonly cat: (tensors: readonly TensorId[], dim: number) => TensorId;
+  readonly pad: (x: TensorId, before: readonly number[], after: readonly number[], value: number) => TensorId;
+  readonly roll: (x: TensorId, shifts: readonly number[], dims: readonly number[]) => TensorId;
+  readonly flip: (x: TensorId, dims: readonly number[]) => TensorId;
+  readonly neg: (x: TensorId) => TensorId;
+  readonly abs: (x: TensorId) => TensorId;
+  readonly sign: (x: TensorId) => TensorId;
+  readonly exp: (x: TensorId) => TensorId;
+  readonly log: (x: TensorId) => TensorId;
+  readonly sqrt: (x: TensorId) => TensorId;
+  readonly rsqrt: (x: TensorId) => TensorId;
+  readonly tanh: (x: TensorId) => TensorId;
+  readonly sigmoid: (x: TensorId) => TensorId;
+  readonly relu: (x: TensorId) => TensorId;
+  readonly gelu: (x: TensorId) => TensorId;
+  readonly geluTanh: (x: TensorId) => TensorId;
+  readonly silu: (x: TensorId) => TensorId;
+  readonly sin: (x: TensorId) => TensorId;
+  readonly cos: (x: TensorId) => TensorId;
+  readonly erf: (x: TensorId) => TensorId;
+  readonly logicalNot: (x: TensorId) => TensorId;
+  readonly clamp: (x: TensorId, min: number, max: number) => TensorId;
+  readonly add: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly sub: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly mul: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly div: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly pow: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly maximum: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly minimum: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly equal: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly notEqual: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly less: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly lessEqual: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly greater: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly greaterEqual: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly logicalAnd: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly logicalOr: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly reluBackward: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly geluBackward: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly geluTanhBackward: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly siluBackward: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly tanhBackward: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly sigmoidBackward: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly absBackward: (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+  readonly where: (
     condition: TensorId,
     a: TensorId | undefined,
     b: TensorId | undefined,
     aScalar: number,
     bScalar: number,
-  ): TensorId;
-  sum(x: TensorId, dims: readonly number[], keepdim: boolean): TensorId;
-  mean(x: TensorId, dims: readonly number[], keepdim: boolean): TensorId;
-  var(x: TensorId, dims: readonly number[], correction: number, keepdim: boolean): TensorId;
-  max(x: TensorId, dims: readonly number[], keepdim: boolean): TensorId;
-  min(x: TensorId, dims: readonly number[], keepdim: boolean): TensorId;
-  any(x: TensorId, dims: readonly number[], keepdim: boolean): TensorId;
-  all(x: TensorId, dims: readonly number[], keepdim: boolean): TensorId;
-  argmax(x: TensorId, dim: number, keepdim: boolean): TensorId;
-  argmin(x: TensorId, dim: number, keepdim: boolean): TensorId;
-  cumsum(x: TensorId, dim: number, reverse: boolean): TensorId;
-  topk(x: TensorId, k: number, largest: boolean): [TensorId, TensorId];
-  sumTo(x: TensorId, shape: readonly number[]): TensorId;
-  softmax(x: TensorId, dim: number, log: boolean): TensorId;
-  softmaxBackward(y: TensorId, dy: TensorId, dim: number, log: boolean): TensorId;
-  logsumexp(x: TensorId, dim: number, keepdim: boolean): TensorId;
-  indexSelect(x: TensorId, index: TensorId, dim: number): TensorId;
-  indexAdd(src: TensorId, index: TensorId, dim: number, size: number): TensorId;
-  gather(x: TensorId, index: TensorId, dim: number): TensorId;
-  scatterAdd(x: TensorId, index: TensorId, src: TensorId, dim: number): TensorId;
-  oneHot(index: TensorId, classes: number, dtype: DTypeCode): TensorId;
-  matmul(a: TensorId, b: TensorId): TensorId;
-  linear(
+  ) => TensorId;
+  readonly sum: (x: TensorId, dims: readonly number[], keepdim: boolean) => TensorId;
+  readonly mean: (x: TensorId, dims: readonly number[], keepdim: boolean) => TensorId;
+  readonly var: (x: TensorId, dims: readonly number[], correction: number, keepdim: boolean) => TensorId;
+  readonly max: (x: TensorId, dims: readonly number[], keepdim: boolean) => TensorId;
+  readonly min: (x: TensorId, dims: readonly number[], keepdim: boolean) => TensorId;
+  readonly any: (x: TensorId, dims: readonly number[], keepdim: boolean) => TensorId;
+  readonly all: (x: TensorId, dims: readonly number[], keepdim: boolean) => TensorId;
+  readonly argmax: (x: TensorId, dim: number, keepdim: boolean) => TensorId;
+  readonly argmin: (x: TensorId, dim: number, keepdim: boolean) => TensorId;
+  readonly cumsum: (x: TensorId, dim: number, reverse: boolean) => TensorId;
+  readonly topk: (x: TensorId, k: number, largest: boolean) => [TensorId, TensorId];
+  readonly sumTo: (x: TensorId, shape: readonly number[]) => TensorId;
+  readonly softmax: (x: TensorId, dim: number, log: boolean) => TensorId;
+  readonly softmaxBackward: (y: TensorId, dy: TensorId, dim: number, log: boolean) => TensorId;
+  readonly logsumexp: (x: TensorId, dim: number, keepdim: boolean) => TensorId;
+  readonly indexSelect: (x: TensorId, index: TensorId, dim: number) => TensorId;
+  readonly indexAdd: (src: TensorId, index: TensorId, dim: number, size: number) => TensorId;
+  readonly gather: (x: TensorId, index: TensorId, dim: number) => TensorId;
+  readonly scatterAdd: (x: TensorId, index: TensorId, src: TensorId, dim: number) => TensorId;
+  readonly oneHot: (index: TensorId, classes: number, dtype: DTypeCode) => TensorId;
+  readonly matmul: (a: TensorId, b: TensorId) => TensorId;
+  readonly linear: (
     x: TensorId,
     weight: TensorId,
     bias: TensorId | undefined,
     residual: TensorId | undefined,
     activation: string,
-  ): TensorId;
-  layerNorm(
+  ) => TensorId;
+  readonly layerNorm: (
     x: TensorId,
     residual: TensorId | undefined,
     gamma: TensorId | undefined,
     beta: TensorId | undefined,
     eps: number,
-  ): [TensorId, TensorId, TensorId, TensorId];
-  layerNormBackward(
+  ) => [TensorId, TensorId, TensorId, TensorId];
+  readonly layerNormBackward: (
     dy: TensorId,
     s: TensorId,
     gamma: TensorId | undefined,
@@ -123,8 +129,8 @@ export interface NativeOps {
     mean: TensorId,
     rstd: TensorId,
     dsum: TensorId | undefined,
-  ): [TensorId, TensorId, TensorId];
-  attention(
+  ) => [TensorId, TensorId, TensorId];
+  readonly attention: (
     q: TensorId,
     k: TensorId,
     v: TensorId,
@@ -134,8 +140,8 @@ export interface NativeOps {
     dropout: number,
     seed: number,
     offset: number,
-  ): [TensorId, TensorId];
-  attentionBackward(
+  ) => [TensorId, TensorId];
+  readonly attentionBackward: (
     dout: TensorId,
     q: TensorId,
     k: TensorId,
@@ -149,8 +155,8 @@ export interface NativeOps {
     seed: number,
     offset: number,
     needsDbias: boolean,
-  ): [TensorId, TensorId, TensorId, TensorId];
-  attentionPacked(
+  ) => [TensorId, TensorId, TensorId, TensorId];
+  readonly attentionPacked: (
     qkv: TensorId,
     heads: number,
     bias: TensorId | undefined,
@@ -159,8 +165,8 @@ export interface NativeOps {
     dropout: number,
     seed: number,
     offset: number,
-  ): [TensorId, TensorId];
-  attentionPackedBackward(
+  ) => [TensorId, TensorId];
+  readonly attentionPackedBackward: (
     dout: TensorId,
     qkv: TensorId,
     heads: number,
@@ -173,16 +179,16 @@ export interface NativeOps {
     seed: number,
     offset: number,
     needsDbias: boolean,
-  ): [TensorId, TensorId];
-  attentionRows(
+  ) => [TensorId, TensorId];
+  readonly attentionRows: (
     q: TensorId,
     k: TensorId,
     bias: TensorId | undefined,
     mask: TensorId | undefined,
     rows: TensorId,
     scale: number,
-  ): TensorId;
-  crossEntropy(
+  ) => TensorId;
+  readonly crossEntropy: (
     logits: TensorId,
     labels: TensorId | undefined,
     targets: TensorId | undefined,
@@ -190,8 +196,8 @@ export interface NativeOps {
     ignoreIndex: number,
     reduction: string,
     needsGradient: boolean,
-  ): [TensorId, TensorId];
-  random(
+  ) => [TensorId, TensorId];
+  readonly random: (
     device: DeviceIndex,
     shape: readonly number[],
     kind: string,
@@ -202,18 +208,24 @@ export interface NativeOps {
     seed: number,
     offset: number,
     dtype: DTypeCode,
-  ): TensorId;
-  permutation(device: DeviceIndex, n: number, seed: number, offset: number): TensorId;
-  dropout(x: TensorId, p: number, seed: number, offset: number): TensorId;
-  interpolate(x: TensorId, height: number, width: number, mode: string, antialias: boolean): TensorId;
-  interpolateBackward(
+  ) => TensorId;
+  readonly permutation: (device: DeviceIndex, n: number, seed: number, offset: number) => TensorId;
+  readonly dropout: (x: TensorId, p: number, seed: number, offset: number) => TensorId;
+  readonly interpolate: (
+    x: TensorId,
+    height: number,
+    width: number,
+    mode: string,
+    antialias: boolean,
+  ) => TensorId;
+  readonly interpolateBackward: (
     dy: TensorId,
     height: number,
     width: number,
     mode: string,
     antialias: boolean,
-  ): TensorId;
-  adam(
+  ) => TensorId;
+  readonly adam: (
     params: readonly TensorId[],
     grads: readonly TensorId[],
     m: readonly TensorId[],
@@ -227,8 +239,8 @@ export interface NativeOps {
     decoupled: boolean,
     norm: TensorId | undefined,
     maxNorm: number,
-  ): void;
-  sgd(
+  ) => void;
+  readonly sgd: (
     params: readonly TensorId[],
     grads: readonly TensorId[],
     buffers: readonly TensorId[],
@@ -239,8 +251,8 @@ export interface NativeOps {
     firstStep: boolean,
     norm: TensorId | undefined,
     maxNorm: number,
-  ): void;
-  globalNorm(tensors: readonly TensorId[]): TensorId;
-  clip(tensors: readonly TensorId[], norm: TensorId, maxNorm: number): void;
-  lerp(targets: readonly TensorId[], sources: readonly TensorId[], weight: number): void;
+  ) => void;
+  readonly globalNorm: (tensors: readonly TensorId[]) => TensorId;
+  readonly clip: (tensors: readonly TensorId[], norm: TensorId, maxNorm: number) => void;
+  readonly lerp: (targets: readonly TensorId[], sources: readonly TensorId[], weight: number) => void;
 }

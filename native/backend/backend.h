@@ -41,7 +41,22 @@ struct CopyArgs {
 // ---- elementwise -----------------------------------------------------------------------------------------------
 
 enum class UnaryOp : uint8_t {
-  Neg, Abs, Sign, Exp, Log, Sqrt, Rsqrt, Tanh, Sigmoid, Relu, Gelu, GeluTanh, Silu, Sin, Cos, Erf,
+  Neg,
+  Abs,
+  Sign,
+  Exp,
+  Log,
+  Sqrt,
+  Rsqrt,
+  Tanh,
+  Sigmoid,
+  Relu,
+  Gelu,
+  GeluTanh,
+  Silu,
+  Sin,
+  Cos,
+  Erf,
   LogicalNot,  // bool
   Clamp,       // to [a, b]
   Pow,         // x ** a
@@ -56,12 +71,28 @@ struct UnaryArgs {
 };
 
 enum class BinaryOp : uint8_t {
-  Add, Sub, Mul, Div, Pow, Maximum, Minimum,
-  Equal, NotEqual, Less, LessEqual, Greater, GreaterEqual,  // out is bool
-  LogicalAnd, LogicalOr,                                    // bool
+  Add,
+  Sub,
+  Mul,
+  Div,
+  Pow,
+  Maximum,
+  Minimum,
+  Equal,
+  NotEqual,
+  Less,
+  LessEqual,
+  Greater,
+  GreaterEqual,  // out is bool
+  LogicalAnd,
+  LogicalOr,  // bool
   // Derivatives: a is the gradient of the output, b the saved input x (or output y where it says so).
-  ReluBackward, GeluBackward, GeluTanhBackward, SiluBackward,
-  TanhBackward /* y */, SigmoidBackward /* y */,
+  ReluBackward,
+  GeluBackward,
+  GeluTanhBackward,
+  SiluBackward,
+  TanhBackward /* y */,
+  SigmoidBackward /* y */,
   AbsBackward,
 };
 
@@ -239,7 +270,8 @@ struct AttentionArgs {
   View out;
   View lse;  // [B, H, Nq] float32 (float64 for float64): log of the softmax's denominator, contiguous
   double scale = 1;
-  double dropout = 0;  // probability of dropping; element (b, h, i, j) uses Philox counter offset + its flat index
+  double dropout =
+      0;  // probability of dropping; element (b, h, i, j) uses Philox counter offset + its flat index
   uint64_t seed = 0;
   uint64_t offset = 0;
 };
@@ -253,10 +285,11 @@ struct AttentionBackwardArgs {
   View out;
   View dout;  // strides as out's
   View lse;
-  View dq;     // strides as q's, k's, v's kind: windows on a packed gradient
+  View dq;  // strides as q's, k's, v's kind: windows on a packed gradient
   View dk;
   View dv;
-  View dbias;  // or absent; contiguous, [Bb, Hb, Nq, Nk] with Bb in {1, B}, Hb in {1, H}: summed in a fixed order
+  View
+      dbias;  // or absent; contiguous, [Bb, Hb, Nq, Nk] with Bb in {1, B}, Hb in {1, H}: summed in a fixed order
   double scale = 1;
   double dropout = 0;
   uint64_t seed = 0;
@@ -353,7 +386,7 @@ struct InterpolateBackwardArgs {
 // ---- optimizers: one call updates every parameter; contiguous; state is float32 (float64 for float64) ------------
 
 struct OptimizerTensor {
-  View param;   // updated in place
+  View param;  // updated in place
   View grad;
   View state1;  // Adam's m, SGD's momentum buffer (absent without momentum); updated in place
   View state2;  // Adam's v; updated in place
@@ -405,40 +438,40 @@ struct LerpArgs {
 
 // ---- the table -------------------------------------------------------------------------------------------------
 
-#define TENON_KERNELS(K)                          \
-  K(fill, FillArgs)                               \
-  K(arange, ArangeArgs)                           \
-  K(copy, CopyArgs)                               \
-  K(unary, UnaryArgs)                             \
-  K(binary, BinaryArgs)                           \
-  K(where, WhereArgs)                             \
-  K(reduce, ReduceArgs)                           \
-  K(cumsum, CumsumArgs)                           \
-  K(softmax, SoftmaxArgs)                         \
-  K(softmax_backward, SoftmaxBackwardArgs)        \
-  K(logsumexp, LogsumexpArgs)                     \
-  K(topk, TopkArgs)                               \
-  K(index_select, IndexSelectArgs)                \
-  K(index_add, IndexAddArgs)                      \
-  K(gather, GatherArgs)                           \
-  K(scatter_add, ScatterAddArgs)                  \
-  K(one_hot, OneHotArgs)                          \
-  K(matmul, MatmulArgs)                           \
-  K(layer_norm, LayerNormArgs)                    \
-  K(layer_norm_backward, LayerNormBackwardArgs)   \
-  K(attention, AttentionArgs)                     \
-  K(attention_backward, AttentionBackwardArgs)    \
-  K(attention_rows, AttentionRowsArgs)            \
-  K(cross_entropy, CrossEntropyArgs)              \
-  K(random, RandomArgs)                           \
-  K(permutation, PermutationArgs)                 \
-  K(dropout, DropoutArgs)                         \
-  K(interpolate, InterpolateArgs)                 \
+#define TENON_KERNELS(K)                           \
+  K(fill, FillArgs)                                \
+  K(arange, ArangeArgs)                            \
+  K(copy, CopyArgs)                                \
+  K(unary, UnaryArgs)                              \
+  K(binary, BinaryArgs)                            \
+  K(where, WhereArgs)                              \
+  K(reduce, ReduceArgs)                            \
+  K(cumsum, CumsumArgs)                            \
+  K(softmax, SoftmaxArgs)                          \
+  K(softmax_backward, SoftmaxBackwardArgs)         \
+  K(logsumexp, LogsumexpArgs)                      \
+  K(topk, TopkArgs)                                \
+  K(index_select, IndexSelectArgs)                 \
+  K(index_add, IndexAddArgs)                       \
+  K(gather, GatherArgs)                            \
+  K(scatter_add, ScatterAddArgs)                   \
+  K(one_hot, OneHotArgs)                           \
+  K(matmul, MatmulArgs)                            \
+  K(layer_norm, LayerNormArgs)                     \
+  K(layer_norm_backward, LayerNormBackwardArgs)    \
+  K(attention, AttentionArgs)                      \
+  K(attention_backward, AttentionBackwardArgs)     \
+  K(attention_rows, AttentionRowsArgs)             \
+  K(cross_entropy, CrossEntropyArgs)               \
+  K(random, RandomArgs)                            \
+  K(permutation, PermutationArgs)                  \
+  K(dropout, DropoutArgs)                          \
+  K(interpolate, InterpolateArgs)                  \
   K(interpolate_backward, InterpolateBackwardArgs) \
-  K(adam, AdamArgs)                               \
-  K(sgd, SgdArgs)                                 \
-  K(global_norm, GlobalNormArgs)                  \
-  K(clip, ClipArgs)                               \
+  K(adam, AdamArgs)                                \
+  K(sgd, SgdArgs)                                  \
+  K(global_norm, GlobalNormArgs)                   \
+  K(clip, ClipArgs)                                \
   K(lerp, LerpArgs)
 
 // `stream` is the device's own handle (a cudaStream_t on CUDA; nothing on the CPU, whose executor calls the kernel).

@@ -72,19 +72,17 @@ void define_ops(Module& m) {
   m.def<&ops::layer_norm>("layerNorm", {"x", "residual", "gamma", "beta", "eps"});
   m.def<&ops::layer_norm_backward>("layerNormBackward",
                                    {"dy", "s", "gamma", "hasBeta", "mean", "rstd", "dsum"});
-  m.def<&ops::attention>("attention",
-                         {"q", "k", "v", "bias", "mask", "scale", "dropout", "seed", "offset"});
-  m.def<&ops::attention_backward>("attentionBackward",
-                                  {"dout", "q", "k", "v", "bias", "mask", "out", "lse", "scale", "dropout", "seed",
-                                   "offset", "needsDbias"});
+  m.def<&ops::attention>("attention", {"q", "k", "v", "bias", "mask", "scale", "dropout", "seed", "offset"});
+  m.def<&ops::attention_backward>("attentionBackward", {"dout", "q", "k", "v", "bias", "mask", "out", "lse",
+                                                        "scale", "dropout", "seed", "offset", "needsDbias"});
   m.def<&ops::attention_packed>("attentionPacked",
                                 {"qkv", "heads", "bias", "mask", "scale", "dropout", "seed", "offset"});
-  m.def<&ops::attention_packed_backward>("attentionPackedBackward",
-                                         {"dout", "qkv", "heads", "bias", "mask", "out", "lse", "scale", "dropout",
-                                          "seed", "offset", "needsDbias"});
+  m.def<&ops::attention_packed_backward>(
+      "attentionPackedBackward", {"dout", "qkv", "heads", "bias", "mask", "out", "lse", "scale", "dropout",
+                                  "seed", "offset", "needsDbias"});
   m.def<&ops::attention_rows>("attentionRows", {"q", "k", "bias", "mask", "rows", "scale"});
-  m.def<&ops::cross_entropy>("crossEntropy", {"logits", "labels", "targets", "smoothing", "ignoreIndex", "reduction",
-                                              "needsGradient"});
+  m.def<&ops::cross_entropy>("crossEntropy", {"logits", "labels", "targets", "smoothing", "ignoreIndex",
+                                              "reduction", "needsGradient"});
 
   m.def<&ops::random>("random", {"device", "shape", "kind", "a", "b", "c", "d", "seed", "offset", "dtype"});
   m.def<&ops::permutation>("permutation", {"device", "n", "seed", "offset"});
@@ -92,10 +90,10 @@ void define_ops(Module& m) {
   m.def<&ops::interpolate>("interpolate", {"x", "height", "width", "mode", "antialias"});
   m.def<&ops::interpolate_backward>("interpolateBackward", {"dy", "height", "width", "mode", "antialias"});
 
-  m.def<&ops::adam>("adam", {"params", "grads", "m", "v", "lr", "weightDecay", "beta1", "beta2", "eps", "step",
-                             "decoupled", "norm", "maxNorm"});
-  m.def<&ops::sgd>("sgd", {"params", "grads", "buffers", "lr", "weightDecay", "momentum", "nesterov", "firstStep",
-                           "norm", "maxNorm"});
+  m.def<&ops::adam>("adam", {"params", "grads", "m", "v", "lr", "weightDecay", "beta1", "beta2", "eps",
+                             "step", "decoupled", "norm", "maxNorm"});
+  m.def<&ops::sgd>("sgd", {"params", "grads", "buffers", "lr", "weightDecay", "momentum", "nesterov",
+                           "firstStep", "norm", "maxNorm"});
   m.def<&ops::global_norm>("globalNorm", {"tensors"});
   m.def<&ops::clip>("clip", {"tensors", "norm", "maxNorm"});
   m.def<&ops::lerp>("lerp", {"targets", "sources", "weight"});
@@ -126,8 +124,8 @@ napi_value upload(const Napi::CallbackInfo& info, Instance& instance) {
   const size_t expected = static_cast<size_t>(shape.numel()) * size_of(dtype);
   if (bytes != expected) {
     throw TensorError("tensor", code::kShape,
-                      ops::text("expected ", shape.numel(), " elements (", expected, " bytes) for shape ", shape,
-                                ", got ", bytes, " bytes"));
+                      ops::text("expected ", shape.numel(), " elements (", expected, " bytes) for shape ",
+                                shape, ", got ", bytes, " bytes"));
   }
   const Tensor out = ops::empty(device, shape, dtype);
   device.upload(out.data(), data, bytes);
@@ -153,7 +151,8 @@ napi_value read_sync(const Napi::CallbackInfo& info, Instance&) {
   const size_t bytes = static_cast<size_t>(x.numel()) * size_of(x.dtype());
   Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(info.Env(), bytes);
   std::exception_ptr failure;
-  x.device().download(buffer.Data(), x.data(), bytes, [&failure](std::exception_ptr e) { failure = std::move(e); });
+  x.device().download(buffer.Data(), x.data(), bytes,
+                      [&failure](std::exception_ptr e) { failure = std::move(e); });
   x.device().synchronize();
   if (failure) std::rethrow_exception(failure);
   return buffer;
@@ -245,16 +244,18 @@ napi_value set_error_class(const Napi::CallbackInfo& info, Instance& instance) {
 
 template <napi_value (*body)(const Napi::CallbackInfo&, Instance&)>
 void define(Napi::Env env, Napi::Object exports, const char* name) {
-  exports.Set(name, Napi::Function::New(
-                        env, [](const Napi::CallbackInfo& info) { return Napi::Value(info.Env(), wrap(info, body)); },
-                        name));
+  exports.Set(
+      name, Napi::Function::New(
+                env, [](const Napi::CallbackInfo& info) { return Napi::Value(info.Env(), wrap(info, body)); },
+                name));
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* instance = new Instance(env);
   napi_set_instance_data(env, instance, nullptr, nullptr);
   // A cleanup hook rather than the instance data's finalizer: it runs while the waiter's function is still valid.
-  napi_add_env_cleanup_hook(env, [](void* data) { delete static_cast<Instance*>(data); }, instance);
+  napi_add_env_cleanup_hook(
+      env, [](void* data) { delete static_cast<Instance*>(data); }, instance);
 
   Module module(env, exports);
   define_ops(module);

@@ -49,7 +49,9 @@ struct Convert<int64_t> {
     }
     return static_cast<int64_t>(number);
   }
-  static napi_value to_js(napi_env env, int64_t number) { return Napi::Number::New(env, static_cast<double>(number)); }
+  static napi_value to_js(napi_env env, int64_t number) {
+    return Napi::Number::New(env, static_cast<double>(number));
+  }
   static std::string type() { return "number"; }
 };
 
@@ -57,7 +59,8 @@ template <>
 struct Convert<uint64_t> {
   static uint64_t from_js(napi_env env, napi_value value) {
     const int64_t number = Convert<int64_t>::from_js(env, value);
-    if (number < 0) throw TensorError("argument", code::kValue, "expected 0 or more, got " + std::to_string(number));
+    if (number < 0)
+      throw TensorError("argument", code::kValue, "expected 0 or more, got " + std::to_string(number));
     return static_cast<uint64_t>(number);
   }
   static std::string type() { return "number"; }
@@ -90,7 +93,8 @@ template <>
 struct Convert<DType> {
   static DType from_js(napi_env env, napi_value value) {
     const int64_t index = Convert<int64_t>::from_js(env, value);
-    if (index < 0 || index >= kDTypeCount) throw TensorError("argument", code::kDType, "expected a dtype's number");
+    if (index < 0 || index >= kDTypeCount)
+      throw TensorError("argument", code::kDType, "expected a dtype's number");
     return static_cast<DType>(index);
   }
   static std::string type() { return "DTypeCode"; }
@@ -161,13 +165,14 @@ struct Convert<std::tuple<T...>> {
     napi_value array = nullptr;
     napi_create_array_with_length(env, sizeof...(T), &array);
     uint32_t i = 0;
-    std::apply([&](const T&... item) { (napi_set_element(env, array, i++, Convert<T>::to_js(env, item)), ...); },
-               values);
+    std::apply(
+        [&](const T&... item) { (napi_set_element(env, array, i++, Convert<T>::to_js(env, item)), ...); },
+        values);
     return array;
   }
   static std::string type() {
     std::string text;
-    ((text += (text.empty() ? "" : ", ") + Convert<T>::type() + (std::is_same_v<T, Tensor> ? "" : "")), ...);
+    ((text += (text.empty() ? "" : ", ") + Convert<T>::type()), ...);
     return "[" + text + "]";
   }
 };
@@ -235,7 +240,8 @@ napi_value invoke(napi_env env, napi_callback_info info) {
 // The functions of the module and their schema, filled while the addon initialises.
 class Module {
  public:
-  Module(Napi::Env env, Napi::Object exports) : env_(env), exports_(exports), schema_(Napi::Array::New(env)) {}
+  Module(Napi::Env env, Napi::Object exports)
+      : env_(env), exports_(exports), schema_(Napi::Array::New(env)) {}
 
   template <auto function>
   void def(const char* name, std::initializer_list<const char*> parameters) {

@@ -18,7 +18,8 @@ uint32_t TensorTable::add(Tensor tensor) {
   } else {
     index = static_cast<uint32_t>(slots_.size());
     if (index >> kSlotBits != 0) {
-      throw TensorError("tensor", code::kMemory, "more than a million live tensors; dispose of what is not needed");
+      throw TensorError("tensor", code::kMemory,
+                        "more than a million live tensors; dispose of what is not needed");
     }
     slots_.emplace_back();
   }
@@ -36,7 +37,8 @@ const TensorTable::Slot* TensorTable::find(uint32_t id) const {
 
 const Tensor& TensorTable::get(uint32_t id) const {
   const Slot* slot = find(id);
-  if (slot == nullptr) throw TensorError("tensor", code::kDisposed, "expected a live tensor, got a disposed one");
+  if (slot == nullptr)
+    throw TensorError("tensor", code::kDisposed, "expected a live tensor, got a disposed one");
   return slot->tensor;
 }
 
@@ -59,8 +61,8 @@ struct Waiter::Pending {
 
 Waiter::Waiter(Napi::Env env) : env_(env) {
   const Napi::String name = Napi::String::New(env, "tenon");
-  const napi_status status = napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this,
-                                                             &Waiter::settle, &function_);
+  const napi_status status = napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr,
+                                                             nullptr, this, &Waiter::settle, &function_);
   if (status != napi_ok) throw Napi::Error::New(env);
   napi_unref_threadsafe_function(env, function_);  // an idle Tenon does not keep the process alive
 }
@@ -70,7 +72,8 @@ void Waiter::close() {
   function_ = nullptr;
 }
 
-std::pair<Napi::Promise, std::function<void(std::exception_ptr)>> Waiter::promise(Napi::Env env, Napi::Object value) {
+std::pair<Napi::Promise, std::function<void(std::exception_ptr)>> Waiter::promise(Napi::Env env,
+                                                                                  Napi::Object value) {
   auto* pending = new Pending{Napi::Promise::Deferred::New(env), {}, nullptr};
   if (!value.IsEmpty()) pending->value = Napi::Persistent(value);
   if (pending_++ == 0) napi_ref_threadsafe_function(env, function_);
@@ -91,7 +94,8 @@ void Waiter::settle(napi_env raw, napi_value, void* context, void* data) {
   if (pending->error) {
     pending->deferred.Reject(Instance::of(env).to_js_error(env, pending->error));
   } else {
-    pending->deferred.Resolve(pending->value.IsEmpty() ? env.Undefined() : Napi::Value(pending->value.Value()));
+    pending->deferred.Resolve(pending->value.IsEmpty() ? env.Undefined()
+                                                       : Napi::Value(pending->value.Value()));
   }
 }
 
@@ -119,7 +123,8 @@ Instance& Instance::of(napi_env env) {
 
 Device& Instance::device(uint32_t index) {
   if (index >= devices_.size()) {
-    throw TensorError("device", code::kDevice, "expected a loaded device, got number " + std::to_string(index));
+    throw TensorError("device", code::kDevice,
+                      "expected a loaded device, got number " + std::to_string(index));
   }
   return *devices_[index];
 }
@@ -141,7 +146,8 @@ Napi::Value Instance::to_js_error(Napi::Env env, std::exception_ptr error) {
     message = std::string("native: ") + e.what();
   }
   if (error_class_.IsEmpty()) return Napi::Error::New(env, message).Value();
-  return error_class_.New({Napi::String::New(env, message), Napi::String::New(env, op), Napi::String::New(env, code)});
+  return error_class_.New(
+      {Napi::String::New(env, message), Napi::String::New(env, op), Napi::String::New(env, code)});
 }
 
 void Instance::report_memory(napi_env env) {

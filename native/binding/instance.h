@@ -42,7 +42,8 @@ class Waiter {
   explicit Waiter(Napi::Env env);
   // A promise for `value` (undefined when empty), settled when the returned function is called, on any thread, with an
   // error or null.
-  std::pair<Napi::Promise, std::function<void(std::exception_ptr)>> promise(Napi::Env env, Napi::Object value);
+  std::pair<Napi::Promise, std::function<void(std::exception_ptr)>> promise(Napi::Env env,
+                                                                            Napi::Object value);
   void close();
 
  private:

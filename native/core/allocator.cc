@@ -9,8 +9,8 @@ namespace tenon {
 
 namespace {
 
-constexpr size_t kAlignment = 64;               // a cache line, and a full AVX-512 vector
-constexpr size_t kSmall = size_t{1} << 20;      // requests up to 1 MiB share 2 MiB segments
+constexpr size_t kAlignment = 64;           // a cache line, and a full AVX-512 vector
+constexpr size_t kSmall = size_t{1} << 20;  // requests up to 1 MiB share 2 MiB segments
 constexpr size_t kSmallSegment = size_t{2} << 20;
 constexpr size_t kLargeSegment = size_t{32} << 20;
 constexpr size_t kPage = size_t{2} << 20;  // segments are whole huge pages
@@ -126,8 +126,8 @@ Allocator::Block* Allocator::add_segment(size_t bytes, bool small) {
   }
   if (data == nullptr) {
     throw TensorError("allocate", code::kMemory,
-                      "out of memory: asked for " + mebibytes(bytes) + ", in use " + mebibytes(stats_.current) +
-                          ", held " + mebibytes(stats_.reserved) +
+                      "out of memory: asked for " + mebibytes(bytes) + ", in use " +
+                          mebibytes(stats_.current) + ", held " + mebibytes(stats_.reserved) +
                           (limit_ > 0 ? ", limit " + mebibytes(limit_) : std::string()));
   }
   auto segment = std::make_unique<Segment>();

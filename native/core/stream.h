@@ -45,8 +45,8 @@ class Stream {
   void execute(Item& item);
 
   std::mutex mutex_;
-  std::condition_variable work_;    // the executor sleeps on it
-  std::condition_variable space_;   // a full queue
+  std::condition_variable work_;   // the executor sleeps on it
+  std::condition_variable space_;  // a full queue
   std::condition_variable drained_;
   std::deque<Item> queue_;
   size_t staged_ = 0;

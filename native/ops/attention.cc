@@ -13,10 +13,11 @@ void check_qkv(const char* op, const Tensor& q, const Tensor& k, const Tensor& v
   check_same_dtype(op, "q", q, "v", v);
   check_same_device(op, q, k);
   check_same_device(op, q, v);
-  const bool fits = k.ndim() == 4 && k.size(0) == q.size(0) && k.size(1) == q.size(1) && k.size(3) == q.size(3);
+  const bool fits =
+      k.ndim() == 4 && k.size(0) == q.size(0) && k.size(1) == q.size(1) && k.size(3) == q.size(3);
   if (!fits || !(v.shape() == k.shape())) {
-    fail(op, code::kShape, "expected k and v [", q.size(0), ", ", q.size(1), ", N, ", q.size(3), "] for q ", q,
-         ", got k ", k, " and v ", v);
+    fail(op, code::kShape, "expected k and v [", q.size(0), ", ", q.size(1), ", N, ", q.size(3), "] for q ",
+         q, ", got k ", k, " and v ", v);
   }
   if (q.size(3) < 1 || q.size(3) > kMaxHeadDim) {
     fail(op, code::kShape, "expected a head dimension from 1 to ", kMaxHeadDim, ", got ", q.size(3));
@@ -85,13 +86,13 @@ struct Settings {
 };
 
 void run_backward(const char* op, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
-                  const Extras& extras, const Tensor& out, const Tensor& lse, const Tensor& dq, const Tensor& dk,
-                  const Tensor& dv, const Tensor& dbias, const Settings& s) {
+                  const Extras& extras, const Tensor& out, const Tensor& lse, const Tensor& dq,
+                  const Tensor& dk, const Tensor& dv, const Tensor& dbias, const Settings& s) {
   const Tensor rows = with_rows(dout);
   launch(q.device(), op, &Kernels::attention_backward,
-         AttentionBackwardArgs{q.view(), k.view(), v.view(), extras.bias, extras.mask, out.view(), rows.view(),
-                               lse.view(), dq.view(), dk.view(), dv.view(), dbias.view(), s.scale, s.dropout, s.seed,
-                               s.offset});
+         AttentionBackwardArgs{q.view(), k.view(), v.view(), extras.bias, extras.mask, out.view(),
+                               rows.view(), lse.view(), dq.view(), dk.view(), dv.view(), dbias.view(),
+                               s.scale, s.dropout, s.seed, s.offset});
 }
 
 // dbias [Bb, Hb, Nq, Nk] to the bias's own shape.
@@ -101,25 +102,24 @@ Tensor to_bias_shape(const Tensor& dbias, const OptionalTensor& bias) {
 
 }  // namespace
 
-std::tuple<Tensor, Tensor> attention(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& bias,
-                                     const OptionalTensor& mask, double scale, double dropout, uint64_t seed,
-                                     uint64_t offset) {
+std::tuple<Tensor, Tensor> attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                                     const OptionalTensor& bias, const OptionalTensor& mask, double scale,
+                                     double dropout, uint64_t seed, uint64_t offset) {
   check_qkv("attention", q, k, v);
   const Extras extras = check_extras("attention", q, k, bias, mask, dropout);
   const Tensor qr = with_rows(q), kr = with_rows(k), vr = with_rows(v);
   Tensor out = empty_heads(q);
   Tensor lse = empty(q.device(), Shape{q.size(0), q.size(1), q.size(2)}, lse_dtype(q));
   launch(q.device(), "attention", &Kernels::attention,
-         AttentionArgs{qr.view(), kr.view(), vr.view(), extras.bias, extras.mask, out.view(), lse.view(), scale,
-                       dropout, seed, offset});
+         AttentionArgs{qr.view(), kr.view(), vr.view(), extras.bias, extras.mask, out.view(), lse.view(),
+                       scale, dropout, seed, offset});
   return {out, lse};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k,
-                                                              const Tensor& v, const OptionalTensor& bias,
-                                                              const OptionalTensor& mask, const Tensor& out,
-                                                              const Tensor& lse, double scale, double dropout,
-                                                              uint64_t seed, uint64_t offset, bool needs_dbias) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> attention_backward(
+    const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& bias,
+    const OptionalTensor& mask, const Tensor& out, const Tensor& lse, double scale, double dropout,
+    uint64_t seed, uint64_t offset, bool needs_dbias) {
   check_qkv("attentionBackward", q, k, v);
   check_shape("attentionBackward", "dout", dout, q.shape());
   const Extras extras = check_extras("attentionBackward", q, k, bias, mask, dropout);
@@ -133,8 +133,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attention_backward(const Tensor& dout
 }
 
 std::tuple<Tensor, Tensor> attention_packed(const Tensor& qkv, int64_t heads, const OptionalTensor& bias,
-                                            const OptionalTensor& mask, double scale, double dropout, uint64_t seed,
-                                            uint64_t offset) {
+                                            const OptionalTensor& mask, double scale, double dropout,
+                                            uint64_t seed, uint64_t offset) {
   check_packed("attention", qkv, heads);
   const Tensor packed = with_rows(qkv);
   const auto [out, lse] = attention(head_window(packed, heads, 0), head_window(packed, heads, 1),
@@ -162,16 +162,18 @@ std::tuple<Tensor, Tensor> attention_packed_backward(const Tensor& dout, const T
   const Tensor dqkv = empty(qkv.device(), qkv.shape(), qkv.dtype());
   const Shape scores{q.size(0), q.size(1), q.size(2), k.size(2)};
   const Tensor dbias = needs_dbias ? empty_dbias("attentionBackward", bias, scores) : Tensor();
-  run_backward("attentionBackward", as_heads(dout), q, k, v, extras, as_heads(out), lse, head_window(dqkv, heads, 0),
-               head_window(dqkv, heads, 1), head_window(dqkv, heads, 2), dbias, {scale, dropout, seed, offset});
+  run_backward("attentionBackward", as_heads(dout), q, k, v, extras, as_heads(out), lse,
+               head_window(dqkv, heads, 0), head_window(dqkv, heads, 1), head_window(dqkv, heads, 2), dbias,
+               {scale, dropout, seed, offset});
   return {dqkv, to_bias_shape(dbias, bias)};
 }
 
-Tensor attention_rows(const Tensor& q, const Tensor& k, const OptionalTensor& bias, const OptionalTensor& mask,
-                      const Tensor& rows, double scale) {
+Tensor attention_rows(const Tensor& q, const Tensor& k, const OptionalTensor& bias,
+                      const OptionalTensor& mask, const Tensor& rows, double scale) {
   check_qkv("attentionRows", q, k, k);
   check_ndim("attentionRows", "rows", rows, 1);
-  if (rows.dtype() != DType::Int64) fail("attentionRows", code::kDType, "expected int64 rows, got ", rows.dtype());
+  if (rows.dtype() != DType::Int64)
+    fail("attentionRows", code::kDType, "expected int64 rows, got ", rows.dtype());
   const Extras extras = check_extras("attentionRows", q, k, bias, mask, 0);
   const Tensor qr = with_rows(q), kr = with_rows(k), index = contiguous(rows);
   Tensor out = empty(q.device(), Shape{q.size(0), q.size(1), rows.size(0), k.size(2)}, q.dtype());

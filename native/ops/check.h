@@ -50,7 +50,8 @@ inline void check_same_dtype(const char* op, const char* a_name, const Tensor& a
 
 inline void check_same_device(const char* op, const Tensor& a, const Tensor& b) {
   if (&a.device() != &b.device()) {
-    fail(op, code::kDevice, "expected tensors on one device, got ", a.device().name(), " and ", b.device().name());
+    fail(op, code::kDevice, "expected tensors on one device, got ", a.device().name(), " and ",
+         b.device().name());
   }
 }
 
@@ -74,14 +75,16 @@ inline void check_ndim(const char* op, const char* name, const Tensor& x, int ex
 inline int check_dim(const char* op, int64_t dim, int ndim) {
   const int64_t n = ndim == 0 ? 1 : ndim;  // a scalar accepts dim 0 and -1
   if (dim < -n || dim >= n) {
-    fail(op, code::kShape, "dim ", dim, " is outside [", -n, ", ", n, ") for a tensor with ", ndim, " dimensions");
+    fail(op, code::kShape, "dim ", dim, " is outside [", -n, ", ", n, ") for a tensor with ", ndim,
+         " dimensions");
   }
   return static_cast<int>(dim < 0 ? dim + n : dim);
 }
 
 inline Tensor empty(Device& device, const Shape& shape, DType dtype) {
   const size_t bytes = static_cast<size_t>(shape.numel()) * size_of(dtype);
-  return {std::make_shared<Storage>(device, device.allocator(), bytes), dtype, shape, contiguous_strides(shape), 0};
+  return {std::make_shared<Storage>(device, device.allocator(), bytes), dtype, shape,
+          contiguous_strides(shape), 0};
 }
 
 inline Tensor empty_like(const Tensor& x) { return empty(x.device(), x.shape(), x.dtype()); }

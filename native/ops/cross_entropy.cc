@@ -14,8 +14,9 @@ Reduction reduction_named(const std::string& name) {
 }  // namespace
 
 std::tuple<Tensor, Tensor> cross_entropy(const Tensor& logits, const OptionalTensor& labels,
-                                         const OptionalTensor& targets, double smoothing, int64_t ignore_index,
-                                         const std::string& reduction_name, bool needs_gradient) {
+                                         const OptionalTensor& targets, double smoothing,
+                                         int64_t ignore_index, const std::string& reduction_name,
+                                         bool needs_gradient) {
   check_floating("crossEntropy", "logits", logits);
   check_ndim("crossEntropy", "logits [N, classes]", logits, 2);
   if (labels.has_value() == targets.has_value()) {
@@ -28,7 +29,8 @@ std::tuple<Tensor, Tensor> cross_entropy(const Tensor& logits, const OptionalTen
     check_same_dtype("crossEntropy", "logits", logits, "targets", *targets);
     check_shape("crossEntropy", "targets", *targets, logits.shape());
   }
-  if (logits.size(1) == 0) fail("crossEntropy", code::kShape, "expected at least one class, got logits ", logits);
+  if (logits.size(1) == 0)
+    fail("crossEntropy", code::kShape, "expected at least one class, got logits ", logits);
   if (!(smoothing >= 0 && smoothing < 1)) {
     fail("crossEntropy", code::kValue, "expected a label smoothing in [0, 1), got ", smoothing);
   }
@@ -41,8 +43,8 @@ std::tuple<Tensor, Tensor> cross_entropy(const Tensor& logits, const OptionalTen
   Tensor loss = empty(logits.device(), loss_shape, is_double ? DType::Float64 : DType::Float32);
   Tensor dlogits = needs_gradient ? empty_like(logits) : Tensor();
   launch(logits.device(), "crossEntropy", &Kernels::cross_entropy,
-         CrossEntropyArgs{x.view(), optional_view(y), optional_view(t), loss.view(), dlogits.view(), smoothing,
-                          ignore_index, reduction});
+         CrossEntropyArgs{x.view(), optional_view(y), optional_view(t), loss.view(), dlogits.view(),
+                          smoothing, ignore_index, reduction});
   return {loss, dlogits};
 }
 

@@ -30,7 +30,8 @@ bool is_floating_only(BinaryOp kind) {
   return kind == BinaryOp::Div || kind == BinaryOp::Pow || kind >= BinaryOp::ReluBackward;
 }
 
-Tensor binary(const char* op, BinaryOp kind, const OptionalTensor& a, const OptionalTensor& b, double scalar) {
+Tensor binary(const char* op, BinaryOp kind, const OptionalTensor& a, const OptionalTensor& b,
+              double scalar) {
   if (!a && !b) fail(op, code::kValue, "expected at least one tensor, got two numbers");
   const Tensor& x = a ? *a : *b;
   if (a && b) {
@@ -47,7 +48,9 @@ Tensor binary(const char* op, BinaryOp kind, const OptionalTensor& a, const Opti
   const Shape shape = a && b ? broadcast_shapes(op, a->shape(), b->shape()) : x.shape();
   const bool truth = is_comparison(kind) || is_logical(kind);
   Tensor out = empty(x.device(), shape, truth ? DType::Bool : x.dtype());
-  const auto operand = [&](const OptionalTensor& t) { return t ? broadcast_to(op, *t, shape).view() : View{}; };
+  const auto operand = [&](const OptionalTensor& t) {
+    return t ? broadcast_to(op, *t, shape).view() : View{};
+  };
   launch(x.device(), op, &Kernels::binary, BinaryArgs{kind, operand(a), operand(b), out.view(), scalar});
   return out;
 }
@@ -64,9 +67,9 @@ Tensor clamp(const Tensor& x, double lo, double hi) {
   return unary("clamp", UnaryOp::Clamp, x, lo, hi);
 }
 
-#define TENON_OP(name, Name)                                                           \
+#define TENON_OP(name, Name)                                                     \
   Tensor name(const OptionalTensor& a, const OptionalTensor& b, double scalar) { \
-    return binary(#name, BinaryOp::Name, a, b, scalar);                                \
+    return binary(#name, BinaryOp::Name, a, b, scalar);                          \
   }
 TENON_BINARY_OPS(TENON_OP)
 #undef TENON_OP
@@ -85,10 +88,12 @@ Tensor where(const Tensor& condition, const OptionalTensor& a, const OptionalTen
   }
   if (a && b) check_same_dtype("where", "a", *a, "b", *b);
   Tensor out = empty(condition.device(), shape, a ? a->dtype() : b->dtype());
-  const auto operand = [&](const OptionalTensor& t) { return t ? broadcast_to("where", *t, shape).view() : View{}; };
+  const auto operand = [&](const OptionalTensor& t) {
+    return t ? broadcast_to("where", *t, shape).view() : View{};
+  };
   launch(condition.device(), "where", &Kernels::where,
-         WhereArgs{broadcast_to("where", condition, shape).view(), operand(a), operand(b), out.view(), a_scalar,
-                   b_scalar});
+         WhereArgs{broadcast_to("where", condition, shape).view(), operand(a), operand(b), out.view(),
+                   a_scalar, b_scalar});
   return out;
 }
 

@@ -21,14 +21,15 @@ Tensor index_add(const Tensor& src, const Tensor& index, int64_t d, int64_t size
   check_ndim("indexAdd", "index", index, 1);
   const int dim = check_dim("indexAdd", d, src.ndim());
   if (src.ndim() == 0 || src.size(dim) != index.size(0)) {
-    fail("indexAdd", code::kShape, "expected as many indices as src has entries in dim ", d, ", got index ", index,
-         " and src ", src);
+    fail("indexAdd", code::kShape, "expected as many indices as src has entries in dim ", d, ", got index ",
+         index, " and src ", src);
   }
   Shape shape = src.shape();
   shape[dim] = size;
   Tensor out = empty(src.device(), shape, src.dtype());
   launch(src.device(), "indexAdd", &Kernels::fill, FillArgs{out.view(), 0});
-  launch(src.device(), "indexAdd", &Kernels::index_add, IndexAddArgs{out.view(), index.view(), src.view(), dim});
+  launch(src.device(), "indexAdd", &Kernels::index_add,
+         IndexAddArgs{out.view(), index.view(), src.view(), dim});
   return out;
 }
 
@@ -42,7 +43,8 @@ int check_gather(const char* op, const Tensor& x, const Tensor& index, int64_t d
   const int dim = check_dim(op, d, x.ndim());
   bool fits = index.ndim() == x.ndim();
   for (int i = 0; fits && i < x.ndim(); ++i) fits = i == dim || index.size(i) <= x.size(i);
-  if (!fits) fail(op, code::kShape, "expected an index no larger than ", x, " outside dim ", d, ", got ", index);
+  if (!fits)
+    fail(op, code::kShape, "expected an index no larger than ", x, " outside dim ", d, ", got ", index);
   return dim;
 }
 

@@ -25,12 +25,14 @@ void check_image(const char* name, const Tensor& x, int64_t height, int64_t widt
 
 }  // namespace
 
-Tensor interpolate(const Tensor& x, int64_t height, int64_t width, const std::string& mode_name, bool antialias) {
+Tensor interpolate(const Tensor& x, int64_t height, int64_t width, const std::string& mode_name,
+                   bool antialias) {
   const Interpolation mode = mode_named(mode_name);
   check_image("x", x, height, width, mode, antialias);
   const Tensor xc = contiguous(x);
   Tensor out = empty(x.device(), Shape{x.size(0), x.size(1), height, width}, x.dtype());
-  launch(x.device(), "interpolate", &Kernels::interpolate, InterpolateArgs{xc.view(), out.view(), mode, antialias});
+  launch(x.device(), "interpolate", &Kernels::interpolate,
+         InterpolateArgs{xc.view(), out.view(), mode, antialias});
   return out;
 }
 

@@ -5,7 +5,9 @@ namespace tenon::ops {
 namespace {
 
 // 16-bit inputs keep their statistics in float32.
-DType statistics_dtype(const Tensor& x) { return x.dtype() == DType::Float64 ? DType::Float64 : DType::Float32; }
+DType statistics_dtype(const Tensor& x) {
+  return x.dtype() == DType::Float64 ? DType::Float64 : DType::Float32;
+}
 
 // A contiguous tensor seen as [rows, C].
 View as_rows(const Tensor& x) {
@@ -50,8 +52,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_norm(const Tensor& x, const Opt
   const Tensor sum = residual ? empty_like(x) : Tensor();
   const Tensor mean = empty(x.device(), statistics_shape(x), statistics_dtype(x));
   const Tensor rstd = empty_like(mean);
-  LayerNormArgs args{as_rows(xc), optional_rows(rc), optional_view(g), optional_view(b), {}, as_rows(y),
-                     mean.view(), rstd.view(), eps};
+  LayerNormArgs args{as_rows(xc), optional_rows(rc), optional_view(g), optional_view(b),
+                     {},          as_rows(y),        mean.view(),      rstd.view(),
+                     eps};
   if (sum) args.sum = as_rows(sum);
   args.mean.shape = args.rstd.shape = Shape{mean.numel()};
   args.mean.strides = args.rstd.strides = Shape{1};
@@ -59,8 +62,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_norm(const Tensor& x, const Opt
   return {y, sum, mean, rstd};
 }
 
-std::tuple<Tensor, Tensor, Tensor> layer_norm_backward(const Tensor& dy, const Tensor& s, const OptionalTensor& gamma,
-                                                       bool has_beta, const Tensor& mean, const Tensor& rstd,
+std::tuple<Tensor, Tensor, Tensor> layer_norm_backward(const Tensor& dy, const Tensor& s,
+                                                       const OptionalTensor& gamma, bool has_beta,
+                                                       const Tensor& mean, const Tensor& rstd,
                                                        const OptionalTensor& dsum) {
   check_same_dtype("layerNormBackward", "dy", dy, "s", s);
   check_shape("layerNormBackward", "dy", dy, s.shape());
@@ -70,8 +74,8 @@ std::tuple<Tensor, Tensor, Tensor> layer_norm_backward(const Tensor& dy, const T
   const Tensor dx = empty_like(s);
   const Tensor dgamma = gamma ? empty(s.device(), Shape{s.size(-1)}, s.dtype()) : Tensor();
   const Tensor dbeta = has_beta ? empty(s.device(), Shape{s.size(-1)}, s.dtype()) : Tensor();
-  LayerNormBackwardArgs args{as_rows(dyc), as_rows(sc), optional_view(g), mean.view(), rstd.view(),
-                             optional_rows(dsumc), as_rows(dx), dgamma.view(), dbeta.view()};
+  LayerNormBackwardArgs args{as_rows(dyc),         as_rows(sc), optional_view(g), mean.view(), rstd.view(),
+                             optional_rows(dsumc), as_rows(dx), dgamma.view(),    dbeta.view()};
   args.mean.shape = args.rstd.shape = Shape{mean.numel()};
   args.mean.strides = args.rstd.strides = Shape{1};
   launch(s.device(), "layerNormBackward", &Kernels::layer_norm_backward, args);

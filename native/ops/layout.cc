@@ -16,7 +16,8 @@ void copy_part(const char* op, const Tensor& source, const Tensor& target) {
 Tensor cat(const std::vector<Tensor>& tensors, int64_t dim) {
   if (tensors.empty()) fail("cat", code::kValue, "expected at least one tensor, got none");
   const Tensor& first = tensors.front();
-  if (first.ndim() == 0) fail("cat", code::kShape, "expected tensors with at least one dimension, got a scalar");
+  if (first.ndim() == 0)
+    fail("cat", code::kShape, "expected tensors with at least one dimension, got a scalar");
   const int at = check_dim("cat", dim, first.ndim());
   Shape shape = first.shape();
   shape[at] = 0;
@@ -41,8 +42,8 @@ Tensor cat(const std::vector<Tensor>& tensors, int64_t dim) {
 Tensor pad(const Tensor& x, const Dims& before, const Dims& after, double value) {
   const auto ndim = static_cast<size_t>(x.ndim());
   if (before.size() != ndim || after.size() != ndim) {
-    fail("pad", code::kShape, "expected ", ndim, " pairs of paddings for ", x, ", got ", before.size(), " and ",
-         after.size());
+    fail("pad", code::kShape, "expected ", ndim, " pairs of paddings for ", x, ", got ", before.size(),
+         " and ", after.size());
   }
   Shape shape = x.shape();
   for (int i = 0; i < x.ndim(); ++i) {

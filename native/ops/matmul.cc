@@ -36,7 +36,8 @@ Tensor fold_batch(const Tensor& x) {
     regular = regular && step != 0 && x.stride(i) == step * inner;
     inner *= x.size(i);
   }
-  if (regular) return x.with(Shape{batch, rows, columns}, Shape{step, x.stride(-2), x.stride(-1)}, x.offset());
+  if (regular)
+    return x.with(Shape{batch, rows, columns}, Shape{step, x.stride(-2), x.stride(-1)}, x.offset());
   const Tensor copy = contiguous(x);
   return copy.with(Shape{batch, rows, columns}, Shape{rows * columns, columns, 1}, copy.offset());
 }
@@ -52,7 +53,8 @@ Activation activation_named(const std::string& name) {
   if (name == "geluTanh") return Activation::GeluTanh;
   if (name == "relu") return Activation::Relu;
   if (name == "silu") return Activation::Silu;
-  fail("linear", code::kValue, "expected an activation of none, gelu, geluTanh, relu or silu, got '", name, "'");
+  fail("linear", code::kValue, "expected an activation of none, gelu, geluTanh, relu or silu, got '", name,
+       "'");
 }
 
 }  // namespace
@@ -101,8 +103,8 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
   return out;
 }
 
-Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, const OptionalTensor& residual,
-              const std::string& activation) {
+Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
+              const OptionalTensor& residual, const std::string& activation) {
   check_same_device("linear", x, weight);
   check_floating("linear", "x", x);
   check_same_dtype("linear", "x", x, "weight", weight);
@@ -127,10 +129,12 @@ Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
   const Tensor x2 = gemm_operand(reshape(x, {rows, in}));
   const Tensor w = gemm_operand(weight);
   const OptionalTensor b = bias ? OptionalTensor(contiguous(*bias)) : bias;
-  const OptionalTensor r = residual ? OptionalTensor(reshape(contiguous(*residual), {rows, out_features})) : residual;
+  const OptionalTensor r =
+      residual ? OptionalTensor(reshape(contiguous(*residual), {rows, out_features})) : residual;
   launch(x.device(), "linear", &Kernels::matmul,
-         MatmulArgs{x2.view(), transpose(w, 0, 1).view(), out.with(Shape{rows, out_features}, Shape{out_features, 1}, 0).view(),
-                    optional_view(b), optional_view(r), activation_named(activation), false});
+         MatmulArgs{x2.view(), transpose(w, 0, 1).view(),
+                    out.with(Shape{rows, out_features}, Shape{out_features, 1}, 0).view(), optional_view(b),
+                    optional_view(r), activation_named(activation), false});
   return out;
 }
 

@@ -59,28 +59,28 @@ Tensor flip(const Tensor& x, const Dims& dims);
   K(erf, Erf)              \
   K(logical_not, LogicalNot)
 
-#define TENON_BINARY_OPS(K)                  \
-  K(add, Add)                                \
-  K(sub, Sub)                                \
-  K(mul, Mul)                                \
-  K(div, Div)                                \
-  K(pow, Pow)                                \
-  K(maximum, Maximum)                        \
-  K(minimum, Minimum)                        \
-  K(equal, Equal)                            \
-  K(not_equal, NotEqual)                     \
-  K(less, Less)                              \
-  K(less_equal, LessEqual)                   \
-  K(greater, Greater)                        \
-  K(greater_equal, GreaterEqual)             \
-  K(logical_and, LogicalAnd)                 \
-  K(logical_or, LogicalOr)                   \
-  K(relu_backward, ReluBackward)             \
-  K(gelu_backward, GeluBackward)             \
-  K(gelu_tanh_backward, GeluTanhBackward)    \
-  K(silu_backward, SiluBackward)             \
-  K(tanh_backward, TanhBackward)             \
-  K(sigmoid_backward, SigmoidBackward)       \
+#define TENON_BINARY_OPS(K)               \
+  K(add, Add)                             \
+  K(sub, Sub)                             \
+  K(mul, Mul)                             \
+  K(div, Div)                             \
+  K(pow, Pow)                             \
+  K(maximum, Maximum)                     \
+  K(minimum, Minimum)                     \
+  K(equal, Equal)                         \
+  K(not_equal, NotEqual)                  \
+  K(less, Less)                           \
+  K(less_equal, LessEqual)                \
+  K(greater, Greater)                     \
+  K(greater_equal, GreaterEqual)          \
+  K(logical_and, LogicalAnd)              \
+  K(logical_or, LogicalOr)                \
+  K(relu_backward, ReluBackward)          \
+  K(gelu_backward, GeluBackward)          \
+  K(gelu_tanh_backward, GeluTanhBackward) \
+  K(silu_backward, SiluBackward)          \
+  K(tanh_backward, TanhBackward)          \
+  K(sigmoid_backward, SigmoidBackward)    \
   K(abs_backward, AbsBackward)
 
 #define TENON_OP(name, Name) Tensor name(const Tensor& x);
@@ -125,8 +125,8 @@ Tensor one_hot(const Tensor& index, int64_t classes, DType dtype);
 // ---- matmul.cc
 Tensor matmul(const Tensor& a, const Tensor& b);
 // activation(x w^T + bias) + residual; w is [out, in]; activation is "none", "gelu", "geluTanh", "relu" or "silu"
-Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, const OptionalTensor& residual,
-              const std::string& activation);
+Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
+              const OptionalTensor& residual, const std::string& activation);
 
 // ---- layer_norm.cc
 // y, the sum x + residual (absent without a residual), mean, rstd
@@ -134,58 +134,61 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_norm(const Tensor& x, const Opt
                                                       const OptionalTensor& gamma, const OptionalTensor& beta,
                                                       double eps);
 // dx, dgamma, dbeta (absent without gamma or beta)
-std::tuple<Tensor, Tensor, Tensor> layer_norm_backward(const Tensor& dy, const Tensor& s, const OptionalTensor& gamma,
-                                                       bool has_beta, const Tensor& mean, const Tensor& rstd,
+std::tuple<Tensor, Tensor, Tensor> layer_norm_backward(const Tensor& dy, const Tensor& s,
+                                                       const OptionalTensor& gamma, bool has_beta,
+                                                       const Tensor& mean, const Tensor& rstd,
                                                        const OptionalTensor& dsum);
 
 // ---- attention.cc
 // q [B, H, Nq, d], k and v [B, H, Nk, d] -> out [B, H, Nq, d] (stored as [B, Nq, H, d]) and lse [B, H, Nq]
-std::tuple<Tensor, Tensor> attention(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& bias,
-                                     const OptionalTensor& mask, double scale, double dropout, uint64_t seed,
-                                     uint64_t offset);
+std::tuple<Tensor, Tensor> attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                                     const OptionalTensor& bias, const OptionalTensor& mask, double scale,
+                                     double dropout, uint64_t seed, uint64_t offset);
 // dq, dk, dv, dbias (absent unless asked for)
-std::tuple<Tensor, Tensor, Tensor, Tensor> attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k,
-                                                              const Tensor& v, const OptionalTensor& bias,
-                                                              const OptionalTensor& mask, const Tensor& out,
-                                                              const Tensor& lse, double scale, double dropout,
-                                                              uint64_t seed, uint64_t offset, bool needs_dbias);
+std::tuple<Tensor, Tensor, Tensor, Tensor> attention_backward(
+    const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& bias,
+    const OptionalTensor& mask, const Tensor& out, const Tensor& lse, double scale, double dropout,
+    uint64_t seed, uint64_t offset, bool needs_dbias);
 // The packed form: qkv [B, N, 3 * H * d] -> out [B, N, H * d] and lse, without a copy of q, k or v.
 std::tuple<Tensor, Tensor> attention_packed(const Tensor& qkv, int64_t heads, const OptionalTensor& bias,
-                                            const OptionalTensor& mask, double scale, double dropout, uint64_t seed,
-                                            uint64_t offset);
+                                            const OptionalTensor& mask, double scale, double dropout,
+                                            uint64_t seed, uint64_t offset);
 // dqkv, dbias
 std::tuple<Tensor, Tensor> attention_packed_backward(const Tensor& dout, const Tensor& qkv, int64_t heads,
                                                      const OptionalTensor& bias, const OptionalTensor& mask,
                                                      const Tensor& out, const Tensor& lse, double scale,
                                                      double dropout, uint64_t seed, uint64_t offset,
                                                      bool needs_dbias);
-Tensor attention_rows(const Tensor& q, const Tensor& k, const OptionalTensor& bias, const OptionalTensor& mask,
-                      const Tensor& rows, double scale);
+Tensor attention_rows(const Tensor& q, const Tensor& k, const OptionalTensor& bias,
+                      const OptionalTensor& mask, const Tensor& rows, double scale);
 
 // ---- cross_entropy.cc
 // loss and, when asked for, its gradient; exactly one of labels and targets; reduction is "none", "mean" or "sum"
 std::tuple<Tensor, Tensor> cross_entropy(const Tensor& logits, const OptionalTensor& labels,
-                                         const OptionalTensor& targets, double smoothing, int64_t ignore_index,
-                                         const std::string& reduction, bool needs_gradient);
+                                         const OptionalTensor& targets, double smoothing,
+                                         int64_t ignore_index, const std::string& reduction,
+                                         bool needs_gradient);
 
 // ---- random.cc
-Tensor random(Device& device, const Dims& shape, const std::string& kind, double a, double b, double c, double d,
-              uint64_t seed, uint64_t offset, DType dtype);
+Tensor random(Device& device, const Dims& shape, const std::string& kind, double a, double b, double c,
+              double d, uint64_t seed, uint64_t offset, DType dtype);
 Tensor permutation(Device& device, int64_t n, uint64_t seed, uint64_t offset);
 Tensor dropout(const Tensor& x, double p, uint64_t seed, uint64_t offset);
 
 // ---- interpolate.cc
 Tensor interpolate(const Tensor& x, int64_t height, int64_t width, const std::string& mode, bool antialias);
-Tensor interpolate_backward(const Tensor& dy, int64_t height, int64_t width, const std::string& mode, bool antialias);
+Tensor interpolate_backward(const Tensor& dy, int64_t height, int64_t width, const std::string& mode,
+                            bool antialias);
 
 // ---- optimizer.cc: in place
 void adam(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& m,
-          const std::vector<Tensor>& v, const std::vector<double>& lr, const std::vector<double>& weight_decay,
-          double beta1, double beta2, double eps, int64_t step, bool decoupled, const OptionalTensor& norm,
-          double max_norm);
-void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& buffers,
-         const std::vector<double>& lr, const std::vector<double>& weight_decay, double momentum, bool nesterov,
-         bool first_step, const OptionalTensor& norm, double max_norm);
+          const std::vector<Tensor>& v, const std::vector<double>& lr,
+          const std::vector<double>& weight_decay, double beta1, double beta2, double eps, int64_t step,
+          bool decoupled, const OptionalTensor& norm, double max_norm);
+void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
+         const std::vector<Tensor>& buffers, const std::vector<double>& lr,
+         const std::vector<double>& weight_decay, double momentum, bool nesterov, bool first_step,
+         const OptionalTensor& norm, double max_norm);
 Tensor global_norm(const std::vector<Tensor>& tensors);
 void clip(const std::vector<Tensor>& tensors, const Tensor& norm, double max_norm);
 void lerp(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, double weight);

@@ -20,10 +20,10 @@ void check_in_place(const char* op, const char* name, size_t i, const Tensor& pa
 
 // The parameter list of an optimizer's call. A gradient that is not contiguous (a transposed view, say) is copied;
 // `copies` keeps those alive until the launch.
-std::vector<OptimizerTensor> optimizer_tensors(const char* op, const std::vector<Tensor>& params,
-                                               const std::vector<Tensor>& grads, const std::vector<Tensor>& state1,
-                                               const std::vector<Tensor>& state2, const std::vector<double>& lr,
-                                               const std::vector<double>& weight_decay, std::vector<Tensor>& copies) {
+std::vector<OptimizerTensor> optimizer_tensors(
+    const char* op, const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
+    const std::vector<Tensor>& state1, const std::vector<Tensor>& state2, const std::vector<double>& lr,
+    const std::vector<double>& weight_decay, std::vector<Tensor>& copies) {
   check_list(op, "gradients", params.size(), grads.size());
   check_list(op, "learning rates", params.size(), lr.size());
   check_list(op, "weight decays", params.size(), weight_decay.size());
@@ -55,26 +55,37 @@ std::vector<OptimizerTensor> optimizer_tensors(const char* op, const std::vector
 }  // namespace
 
 void adam(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& m,
-          const std::vector<Tensor>& v, const std::vector<double>& lr, const std::vector<double>& weight_decay,
-          double beta1, double beta2, double eps, int64_t step, bool decoupled, const OptionalTensor& norm,
-          double max_norm) {
+          const std::vector<Tensor>& v, const std::vector<double>& lr,
+          const std::vector<double>& weight_decay, double beta1, double beta2, double eps, int64_t step,
+          bool decoupled, const OptionalTensor& norm, double max_norm) {
   if (params.empty()) return;
   std::vector<Tensor> copies;
   check_list("adam", "first states", params.size(), m.size());
   check_list("adam", "second states", params.size(), v.size());
-  AdamArgs args{optimizer_tensors("adam", params, grads, m, v, lr, weight_decay, copies), beta1, beta2, eps, step,
-                decoupled, optional_view(norm), max_norm};
+  AdamArgs args{optimizer_tensors("adam", params, grads, m, v, lr, weight_decay, copies),
+                beta1,
+                beta2,
+                eps,
+                step,
+                decoupled,
+                optional_view(norm),
+                max_norm};
   launch(params.front().device(), "adam", &Kernels::adam, std::move(args));
 }
 
-void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& buffers,
-         const std::vector<double>& lr, const std::vector<double>& weight_decay, double momentum, bool nesterov,
-         bool first_step, const OptionalTensor& norm, double max_norm) {
+void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
+         const std::vector<Tensor>& buffers, const std::vector<double>& lr,
+         const std::vector<double>& weight_decay, double momentum, bool nesterov, bool first_step,
+         const OptionalTensor& norm, double max_norm) {
   if (params.empty()) return;
   if (momentum != 0) check_list("sgd", "momentum buffers", params.size(), buffers.size());
   std::vector<Tensor> copies;
-  SgdArgs args{optimizer_tensors("sgd", params, grads, buffers, {}, lr, weight_decay, copies), momentum, nesterov,
-               first_step, optional_view(norm), max_norm};
+  SgdArgs args{optimizer_tensors("sgd", params, grads, buffers, {}, lr, weight_decay, copies),
+               momentum,
+               nesterov,
+               first_step,
+               optional_view(norm),
+               max_norm};
   launch(params.front().device(), "sgd", &Kernels::sgd, std::move(args));
 }
 

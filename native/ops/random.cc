@@ -2,8 +2,8 @@
 
 namespace tenon::ops {
 
-Tensor random(Device& device, const Dims& sizes, const std::string& kind_name, double a, double b, double c, double d,
-              uint64_t seed, uint64_t offset, DType dtype) {
+Tensor random(Device& device, const Dims& sizes, const std::string& kind_name, double a, double b, double c,
+              double d, uint64_t seed, uint64_t offset, DType dtype) {
   RandomKind kind{};
   if (kind_name == "uniform") {
     kind = RandomKind::Uniform;
@@ -14,7 +14,8 @@ Tensor random(Device& device, const Dims& sizes, const std::string& kind_name, d
   } else if (kind_name == "truncatedNormal") {
     kind = RandomKind::TruncatedNormal;
     if (!(b >= 0 && c < d)) {
-      fail("truncatedNormal", code::kValue, "expected std >= 0 and low < high, got std ", b, ", low ", c, ", high ", d);
+      fail("truncatedNormal", code::kValue, "expected std >= 0 and low < high, got std ", b, ", low ", c,
+           ", high ", d);
     }
   } else if (kind_name == "bernoulli") {
     kind = RandomKind::Bernoulli;

@@ -45,7 +45,8 @@ Tensor reduce(const char* op, ReduceOp kind, const Tensor& x, const Dims& dims, 
 Tensor arg_reduce(const char* op, ReduceOp kind, const Tensor& x, int64_t d, bool keepdim) {
   if (x.dtype() == DType::Bool) fail(op, code::kDType, "expected a numeric tensor, got bool");
   const int dim = check_dim(op, d, x.ndim());
-  if (x.ndim() > 0 && x.size(dim) == 0) fail(op, code::kShape, "expected at least one element in dim ", d, ", got ", x);
+  if (x.ndim() > 0 && x.size(dim) == 0)
+    fail(op, code::kShape, "expected at least one element in dim ", d, ", got ", x);
   const Tensor rows = x.ndim() > 0 ? x : x.with(Shape{1}, Shape{1}, x.offset());
   Tensor out = empty(x.device(), reduced_shape(op, rows, {dim}), DType::Int64);
   launch(x.device(), op, &Kernels::reduce, ReduceArgs{kind, rows.view(), out.view(), 0, dim});

@@ -14,9 +14,9 @@ std::optional<Shape> strides_for(const Tensor& x, const Shape& shape) {
   if (x.numel() == 0) return contiguous_strides(shape);
   Shape strides = shape;
   int to = shape.ndim() - 1;
-  int64_t chunk = 1;          // product of the x dimensions in the current group
-  int64_t covered = 1;        // product of the new dimensions laid out in it
-  int64_t base = 1;           // stride of the group's innermost dimension
+  int64_t chunk = 1;    // product of the x dimensions in the current group
+  int64_t covered = 1;  // product of the new dimensions laid out in it
+  int64_t base = 1;     // stride of the group's innermost dimension
   bool open = false;
   for (int from = x.ndim() - 1; from >= 0; --from) {
     if (x.size(from) == 1) continue;
@@ -105,7 +105,8 @@ Tensor expand(const Tensor& x, const Dims& sizes) {
   for (int i = 0; i < shape.ndim(); ++i) {
     const int ix = i - (shape.ndim() - x.ndim());
     if (shape[i] == -1 && ix >= 0) shape[i] = x.size(ix);
-    if (shape[i] < 0) fail("expand", code::kShape, "expected sizes of 0 or more, or -1 to keep one, got ", shape);
+    if (shape[i] < 0)
+      fail("expand", code::kShape, "expected sizes of 0 or more, or -1 to keep one, got ", shape);
   }
   return broadcast_to("expand", x, shape);
 }

@@ -36,12 +36,12 @@ TEST(Float16, ConvertsEveryBitPatternThereAndBack) {
 }
 
 TEST(Float16, RoundsToNearestEven) {
-  EXPECT_EQ(float16(1.0f + 0x1p-11f).bits, float16(1.0f).bits);              // a tie goes to the even one
-  EXPECT_EQ(float16(1.0f + 3 * 0x1p-11f).bits, float16(1.0f).bits + 2);      // and here up
-  EXPECT_EQ(float16(65519.0f).bits, 0x7bff);                                 // the largest finite value
-  EXPECT_EQ(float16(65520.0f).bits, 0x7c00);                                 // infinity
-  EXPECT_EQ(float16(0x1p-24f).bits, 1);                                      // the smallest subnormal
-  EXPECT_EQ(float16(0x1p-25f).bits, 0);                                      // a tie with zero
+  EXPECT_EQ(float16(1.0f + 0x1p-11f).bits, float16(1.0f).bits);          // a tie goes to the even one
+  EXPECT_EQ(float16(1.0f + 3 * 0x1p-11f).bits, float16(1.0f).bits + 2);  // and here up
+  EXPECT_EQ(float16(65519.0f).bits, 0x7bff);                             // the largest finite value
+  EXPECT_EQ(float16(65520.0f).bits, 0x7c00);                             // infinity
+  EXPECT_EQ(float16(0x1p-24f).bits, 1);                                  // the smallest subnormal
+  EXPECT_EQ(float16(0x1p-25f).bits, 0);                                  // a tie with zero
 }
 
 TEST(BFloat16, RoundsToNearestEvenAndKeepsNaN) {
@@ -222,7 +222,8 @@ TEST(Stream, StagedBytesAreBounded) {
   });
   std::thread producer([&] {
     for (int i = 0; i < 4; ++i) {
-      stream.push("upload", [] {}, size_t{100} << 20);
+      stream.push(
+          "upload", [] {}, size_t{100} << 20);
       ++pushed;
     }
   });

@@ -61,7 +61,8 @@ const attentionOp = defineOp({
     return [out, lse];
   },
   backward({ saved: [q, k, v, out, lse, bias, mask], needsGrad, state }, dout, dlse) {
-    if (dlse !== undefined) fail('attention', 'AUTOGRAD', 'expected no gradient for the log-sum-exp: it has none');
+    if (dlse !== undefined)
+      fail('attention', 'AUTOGRAD', 'expected no gradient for the log-sum-exp: it has none');
     if (dout === undefined) return [];
     const { scale, dropout, random } = state as Settings;
     return native
@@ -152,12 +153,7 @@ export function attention<D extends FloatDType>(
   v: Tensor<D>,
   options: AttentionOptions<D> = {},
 ): Tensor<D> {
-  const [out, lse] = runAttention(
-    q as unknown as Tensor,
-    k as unknown as Tensor,
-    v as unknown as Tensor,
-    options as unknown as AttentionOptions,
-  );
+  const [out, lse] = runAttention(q, k, v, options);
   lse.dispose();
   return out as unknown as Tensor<D>;
 }
@@ -172,12 +168,7 @@ export function attentionWithLse<D extends FloatDType>(
   v: Tensor<D>,
   options: AttentionOptions<D> = {},
 ): { out: Tensor<D>; lse: Tensor<'float32' | 'float64'> } {
-  const [out, lse] = runAttention(
-    q as unknown as Tensor,
-    k as unknown as Tensor,
-    v as unknown as Tensor,
-    options as unknown as AttentionOptions,
-  );
+  const [out, lse] = runAttention(q, k, v, options);
   return { out: out as unknown as Tensor<D>, lse: lse as unknown as Tensor<'float32' | 'float64'> };
 }
 
@@ -197,12 +188,16 @@ export function attentionPacked<D extends FloatDType>(
 ): Tensor<D> {
   const { numHeads } = options;
   if (qkv.ndim !== 3 || !(numHeads >= 1) || qkv.shape[2] % (3 * numHeads) !== 0) {
-    fail('attentionPacked', 'SHAPE', `expected qkv [B, N, 3 * ${numHeads} * d], got [${qkv.shape.join(', ')}]`);
+    fail(
+      'attentionPacked',
+      'SHAPE',
+      `expected qkv [B, N, 3 * ${numHeads} * d], got [${qkv.shape.join(', ')}]`,
+    );
   }
   const [batch, n, features] = qkv.shape;
   const { bias, mask } = options as unknown as { bias?: Tensor; mask?: Tensor };
-  const s = settings(options as unknown as AttentionOptions, features / (3 * numHeads), batch * numHeads * n * n);
-  const [out, lse] = attentionPackedOp(qkv as unknown as Tensor, bias, mask, numHeads, s);
+  const s = settings(options, features / (3 * numHeads), batch * numHeads * n * n);
+  const [out, lse] = attentionPackedOp(qkv, bias, mask, numHeads, s);
   lse.dispose();
   return out as unknown as Tensor<D>;
 }

@@ -33,8 +33,10 @@ export function checkpoint<Inputs extends readonly Tensor[]>(
         return enableGrad(() => {
           const leaves = saved.map((input, i) => {
             const leaf = detach(input);
-            return needsGrad[i] && isFloating(leaf.dtype) ? setRequiresGrad(leaf as unknown as Tensor<FloatDType>) : leaf;
-          }) as unknown as Tensor[];
+            return needsGrad[i] && isFloating(leaf.dtype)
+              ? setRequiresGrad(leaf as unknown as Tensor<FloatDType>)
+              : leaf;
+          });
           const output = fn(...(leaves as unknown as Inputs));
           backward(output, { gradient: dy });
           return leaves.map((leaf) => {

@@ -78,7 +78,7 @@ export function crossEntropy<D extends FloatDType>(
 ): Tensor<D> {
   const t = target as unknown as Tensor;
   const soft = isFloating(t.dtype);
-  return crossEntropyOp(logits as unknown as Tensor, soft ? undefined : t, soft ? t : undefined, {
+  return crossEntropyOp(logits, soft ? undefined : t, soft ? t : undefined, {
     smoothing: options.labelSmoothing ?? 0,
     ignoreIndex: options.ignoreIndex ?? -100,
     reduction: options.reduction ?? 'mean',

@@ -30,7 +30,7 @@ const dropoutOp = defineOp({
  */
 export function dropout<D extends FloatDType>(x: Tensor<D>, p: number): Tensor<D> {
   if (p === 0) return x;
-  return dropoutOp(x as unknown as Tensor, p, takeRandom(x.size)) as unknown as Tensor<D>;
+  return dropoutOp(x, p, takeRandom(x.size)) as unknown as Tensor<D>;
 }
 
 const dropPathOp = defineOp({
@@ -69,5 +69,5 @@ export function dropPath<D extends FloatDType>(x: Tensor<D>, p: number): Tensor<
   if (!(p >= 0 && p < 1)) fail('dropPath', 'VALUE', `expected a probability in [0, 1), got ${p}`);
   if (x.ndim === 0) fail('dropPath', 'SHAPE', 'expected at least one dimension, got a scalar');
   if (p === 0) return x;
-  return dropPathOp(x as unknown as Tensor, p) as unknown as Tensor<D>;
+  return dropPathOp(x, p) as unknown as Tensor<D>;
 }

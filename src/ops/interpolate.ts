@@ -46,5 +46,5 @@ export function interpolate<D extends FloatDType>(
 ): Tensor<D> {
   const [height, width] = size;
   const { mode = 'bilinear', antialias = false } = options;
-  return interpolateOp(x as unknown as Tensor, { height, width, mode, antialias }) as unknown as Tensor<D>;
+  return interpolateOp(x, { height, width, mode, antialias }) as unknown as Tensor<D>;
 }

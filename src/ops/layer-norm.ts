@@ -74,12 +74,7 @@ export function layerNorm<D extends FloatDType>(
   beta?: Tensor<D>,
   options: LayerNormOptions = {},
 ): Tensor<D> {
-  return layerNormOp(
-    x as unknown as Tensor,
-    gamma as unknown as Tensor | undefined,
-    beta as unknown as Tensor | undefined,
-    options.eps ?? DEFAULT_EPS,
-  ) as unknown as Tensor<D>;
+  return layerNormOp(x, gamma, beta, options.eps ?? DEFAULT_EPS) as unknown as Tensor<D>;
 }
 
 /**
@@ -98,11 +93,8 @@ export function layerNormResidual<D extends FloatDType>(
   beta?: Tensor<D>,
   options: LayerNormOptions = {},
 ): [Tensor<D>, Tensor<D>] {
-  return layerNormResidualOp(
-    x as unknown as Tensor,
-    residual as unknown as Tensor,
-    gamma as unknown as Tensor | undefined,
-    beta as unknown as Tensor | undefined,
-    options.eps ?? DEFAULT_EPS,
-  ) as unknown as [Tensor<D>, Tensor<D>];
+  return layerNormResidualOp(x, residual, gamma, beta, options.eps ?? DEFAULT_EPS) as unknown as [
+    Tensor<D>,
+    Tensor<D>,
+  ];
 }

@@ -82,11 +82,5 @@ export function linear<D extends FloatDType>(
   bias?: Tensor<D>,
   options: LinearOptions<D> = {},
 ): Tensor<D> {
-  return linearOp(
-    x as unknown as Tensor,
-    weight as unknown as Tensor,
-    bias as unknown as Tensor | undefined,
-    options.residual as unknown as Tensor | undefined,
-    options.activation ?? 'none',
-  ) as unknown as Tensor<D>;
+  return linearOp(x, weight, bias, options.residual, options.activation ?? 'none') as unknown as Tensor<D>;
 }

@@ -43,5 +43,5 @@ function sumTo(gradient: Tensor, seen: Tensor, original: Tensor): Tensor {
  * matmul(tensor([[1, 2]]), tensor([[3], [4]])) // [[11]]
  */
 export function matmul<D extends FloatDType>(a: Tensor<D>, b: Tensor<D>): Tensor<D> {
-  return matmulOp(a as unknown as Tensor, b as unknown as Tensor) as unknown as Tensor<D>;
+  return matmulOp(a, b) as unknown as Tensor<D>;
 }

@@ -31,7 +31,8 @@ class AdamBase extends Optimizer {
     this.betas = options.betas ?? [0.9, 0.999];
     this.eps = options.eps ?? 1e-8;
     for (const beta of this.betas) {
-      if (!(beta >= 0 && beta < 1)) fail(name, 'VALUE', `expected betas in [0, 1), got ${this.betas.join(', ')}`);
+      if (!(beta >= 0 && beta < 1))
+        fail(name, 'VALUE', `expected betas in [0, 1), got ${this.betas.join(', ')}`);
     }
   }
 
@@ -39,8 +40,8 @@ class AdamBase extends Optimizer {
     native.adam(
       u.params.map((t) => t.id),
       u.grads.map((t) => t.id),
-      (u.states[0] as readonly Tensor[]).map((t) => t.id),
-      (u.states[1] as readonly Tensor[]).map((t) => t.id),
+      u.states[0].map((t) => t.id),
+      u.states[1].map((t) => t.id),
       u.lr,
       u.weightDecay,
       this.betas[0],

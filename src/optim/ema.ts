@@ -37,13 +37,13 @@ export class Ema {
       fail('Ema', 'VALUE', `expected a decay in [0, 1], got ${this.decay}`);
     }
     const names = Object.keys(weights);
-    this.weights = names.map((name) => weights[name] as Tensor);
+    this.weights = names.map((name) => weights[name]);
     this.targets = this.weights.map((weight) => {
       const copy = wrap(native.clone(weight.id));
       copy.kept = true;
       return copy;
     });
-    this.averages = Object.fromEntries(names.map((name, i) => [name, this.targets[i] as Tensor]));
+    this.averages = Object.fromEntries(names.map((name, i) => [name, this.targets[i]]));
   }
 
   /** Moves the averages towards the present weights. */

@@ -85,14 +85,16 @@ export abstract class Optimizer {
       weightDecay: group.weightDecay ?? defaults.weightDecay,
     }));
     this.slots = this.groups.flatMap((group) =>
-      group.params.map((param) => ({ param: param as unknown as Tensor, group, state: [], steps: 0 })),
+      group.params.map((param) => ({ param: param, group, state: [], steps: 0 })),
     );
     if (this.slots.length === 0) fail(name, 'VALUE', 'expected at least one parameter, got none');
     const distinct = new Set(this.slots.map((slot) => slot.param));
-    if (distinct.size !== this.slots.length) fail(name, 'VALUE', 'expected each parameter once, got one twice');
+    if (distinct.size !== this.slots.length)
+      fail(name, 'VALUE', 'expected each parameter once, got one twice');
     for (const { lr, weightDecay } of this.groups) {
       if (!(lr >= 0)) fail(name, 'VALUE', `expected a learning rate of 0 or more, got ${lr}`);
-      if (!(weightDecay >= 0)) fail(name, 'VALUE', `expected a weight decay of 0 or more, got ${weightDecay}`);
+      if (!(weightDecay >= 0))
+        fail(name, 'VALUE', `expected a weight decay of 0 or more, got ${weightDecay}`);
     }
   }
 
@@ -120,11 +122,11 @@ export abstract class Optimizer {
       this.update({
         params: slots.map((slot) => slot.param),
         grads: slots.map((slot) => gradOf(slot.param)),
-        states: this.stateNames.map((_, k) => slots.map((slot) => slot.state[k] as Tensor)),
+        states: this.stateNames.map((_, k) => slots.map((slot) => slot.state[k])),
         lr: slots.map((slot) => slot.group.lr),
         weightDecay: slots.map((slot) => slot.group.weightDecay),
         step: steps + 1,
-        norm: norm as Tensor | undefined,
+        norm: norm,
         maxNorm: maxNorm ?? 0,
       });
       for (const slot of slots) slot.steps += 1;
@@ -182,13 +184,14 @@ export abstract class Optimizer {
     }
     this.groups.forEach((group, i) => Object.assign(group, groups[i]));
     this.slots.forEach((slot, i) => {
-      slot.steps = steps[i] as number;
+      slot.steps = steps[i];
       if (slot.steps === 0) return;
       if (slot.state.length === 0) slot.state = this.makeState(slot.param);
       this.stateNames.forEach((name, k) => {
         const source = state.tensors[`${name}.${i}`];
-        if (source === undefined) return fail(this.name, 'VALUE', `expected a tensor ${name}.${i} in the state`);
-        return native.copyInto((slot.state[k] as Tensor).id, source.id);
+        if (source === undefined)
+          return fail(this.name, 'VALUE', `expected a tensor ${name}.${i} in the state`);
+        return native.copyInto(slot.state[k].id, source.id);
       });
     });
   }

@@ -33,7 +33,8 @@ export class SGD extends Optimizer {
     this.momentum = options.momentum ?? 0;
     this.nesterov = options.nesterov ?? false;
     if (!(this.momentum >= 0)) fail('SGD', 'VALUE', `expected a momentum of 0 or more, got ${this.momentum}`);
-    if (this.nesterov && this.momentum === 0) fail('SGD', 'VALUE', 'expected a momentum with nesterov, got none');
+    if (this.nesterov && this.momentum === 0)
+      fail('SGD', 'VALUE', 'expected a momentum with nesterov, got none');
     this.stateNames = this.momentum > 0 ? ['momentum'] : [];
   }
 

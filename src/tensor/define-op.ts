@@ -50,7 +50,8 @@ export function defineOp<Args extends readonly unknown[], Result extends Tensor 
 ): (...args: Args) => Result {
   const { name } = definition;
   return (...args: Args): Result => {
-    if (!isGradEnabled() || !args.some(wantsGrad)) return noGrad(() => definition.forward(UNRECORDED, ...args));
+    if (!isGradEnabled() || !args.some(wantsGrad))
+      return noGrad(() => definition.forward(UNRECORDED, ...args));
 
     const needsGrad = args.map(wantsGrad);
     let saved: Tensor[] | undefined = [];
@@ -68,7 +69,10 @@ export function defineOp<Args extends readonly unknown[], Result extends Tensor 
         });
       },
       get saved() {
-        return saved ?? fail(name, 'AUTOGRAD', 'expected a first backward, got a second; pass { retainGraph: true }');
+        return (
+          saved ??
+          fail(name, 'AUTOGRAD', 'expected a first backward, got a second; pass { retainGraph: true }')
+        );
       },
     };
     const result = noGrad(() => definition.forward(ctx, ...args));

@@ -1,15 +1,6 @@
 /** What an error is about; stable, for programs to test. */
 export type ErrorCode =
-  | 'SHAPE'
-  | 'DTYPE'
-  | 'DEVICE'
-  | 'VALUE'
-  | 'INDEX'
-  | 'DISPOSED'
-  | 'MEMORY'
-  | 'KERNEL'
-  | 'AUTOGRAD'
-  | 'IO';
+  'SHAPE' | 'DTYPE' | 'DEVICE' | 'VALUE' | 'INDEX' | 'DISPOSED' | 'MEMORY' | 'KERNEL' | 'AUTOGRAD' | 'IO';
 
 /**
  * The error of every op: one sentence with the op, what was expected and what came.

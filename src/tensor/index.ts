@@ -4,7 +4,16 @@ export { TensorError } from './error.js';
 export type { ErrorCode } from './error.js';
 export { Tensor } from './tensor.js';
 export type { Device, GradientHook } from './tensor.js';
-export { inferenceMode, isGradEnabled, noGrad, enableGrad, grad, backward, detach, registerHook } from './tape.js';
+export {
+  inferenceMode,
+  isGradEnabled,
+  noGrad,
+  enableGrad,
+  grad,
+  backward,
+  detach,
+  registerHook,
+} from './tape.js';
 export type { BackwardOptions, GradOptions } from './tape.js';
 export { setRequiresGrad, requiresGrad } from './tape.js';
 export { defineOp } from './define-op.js';

@@ -8,12 +8,16 @@ import { Tensor } from './tensor.js';
 /** Calls `visit` on every tensor in a value: the value itself, or in arrays, maps, sets and plain objects. */
 export function visitTensors(value: unknown, visit: (tensor: Tensor) => void): void {
   if (value instanceof Tensor) {
-    visit(value);
+    visit(value as Tensor);
   } else if (Array.isArray(value) || value instanceof Set) {
     for (const item of value) visitTensors(item, visit);
   } else if (value instanceof Map) {
     for (const item of value.values()) visitTensors(item, visit);
-  } else if (typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype) {
+  } else if (
+    typeof value === 'object' &&
+    value !== null &&
+    Object.getPrototypeOf(value) === Object.prototype
+  ) {
     for (const item of Object.values(value)) visitTensors(item, visit);
   }
 }
@@ -66,7 +70,7 @@ export function keep<T extends Tensor>(tensor: T): T {
  */
 export async function leakCheck<T>(fn: () => T | Promise<T>): Promise<T> {
   const finish = trackHandles();
-  let origins: Error[] = [];
+  let origins: Error[];
   let result: T;
   const returned = new Set<unknown>();
   try {

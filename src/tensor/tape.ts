@@ -69,8 +69,9 @@ export function setRequiresGrad<D extends FloatDType>(tensor: Tensor<D>, value =
   if (!value) {
     tensor.edge = undefined;
   } else if (edge === undefined) {
-    if (!isFloating(tensor.dtype)) {
-      fail('requiresGrad', 'DTYPE', `expected a floating-point tensor, got ${String(tensor.dtype)}`);
+    const dtype: DType = tensor.dtype;
+    if (!isFloating(dtype)) {
+      fail('requiresGrad', 'DTYPE', `expected a floating-point tensor, got ${dtype}`);
     }
     const leaf: GraphNode = {
       name: 'leaf',
@@ -79,7 +80,7 @@ export function setRequiresGrad<D extends FloatDType>(tensor: Tensor<D>, value =
       outputs: 1,
       backward: () => [],
       release: () => undefined,
-      leaf: tensor as unknown as Tensor,
+      leaf: tensor,
     };
     tensor.edge = { node: leaf, index: 0 };
   }
@@ -98,7 +99,8 @@ export function detach<D extends DType>(tensor: Tensor<D>): Tensor<D> {
  */
 export function registerHook(tensor: Tensor, hook: GradientHook): () => void {
   const edge = tensor.edge;
-  if (edge === undefined) return fail('registerHook', 'AUTOGRAD', 'expected a tensor that requires a gradient');
+  if (edge === undefined)
+    return fail('registerHook', 'AUTOGRAD', 'expected a tensor that requires a gradient');
   const hooks = (edge.node.hooks ??= new Map<number, GradientHook[]>());
   const list = hooks.get(edge.index) ?? [];
   list.push(hook);
@@ -141,7 +143,9 @@ export function grad(
   options: GradOptions = {},
 ): (Tensor | undefined)[] {
   const targets = inputs.map((input, i) => {
-    return input.edge ?? fail('grad', 'AUTOGRAD', `expected inputs that require a gradient, input ${i} does not`);
+    return (
+      input.edge ?? fail('grad', 'AUTOGRAD', `expected inputs that require a gradient, input ${i} does not`)
+    );
   });
   const roots = outputs instanceof Tensor ? [outputs] : outputs;
   return run('grad', roots, options.gradients ?? [], options.retainGraph === true, targets);
@@ -161,7 +165,9 @@ function run(
     scope(() => {
       const pending = new Map<GraphNode, Slots>();
       outputs.forEach((output, i) => {
-        const edge = output.edge ?? fail(op, 'AUTOGRAD', `expected an output that requires a gradient, got ${output}`);
+        const edge =
+          output.edge ??
+          fail(op, 'AUTOGRAD', `expected an output that requires a gradient, got ${output.toString()}`);
         add(pending, edge, seed(op, output, gradients[i]));
       });
       const captured = new Map<GraphNode, Slots>();
@@ -191,7 +197,11 @@ function run(
 function seed(op: string, output: Tensor, gradient: Tensor | undefined): Tensor {
   if (gradient === undefined) {
     if (output.size !== 1) {
-      fail(op, 'SHAPE', `expected a scalar output or a gradient for it, got shape [${output.shape.join(', ')}]`);
+      fail(
+        op,
+        'SHAPE',
+        `expected a scalar output or a gradient for it, got shape [${output.shape.join(', ')}]`,
+      );
     }
     return wrap(native.full(deviceIndex(output.device), output.shape, 1, dtypeCode(output.dtype)));
   }
@@ -204,7 +214,9 @@ function seed(op: string, output: Tensor, gradient: Tensor | undefined): Tensor 
 /** Every node that the outputs depend on, latest first. */
 function inReverse(outputs: readonly Tensor[]): GraphNode[] {
   const seen = new Set<GraphNode>();
-  const stack: GraphNode[] = outputs.flatMap((output) => (output.edge === undefined ? [] : [output.edge.node]));
+  const stack: GraphNode[] = outputs.flatMap((output) =>
+    output.edge === undefined ? [] : [output.edge.node],
+  );
   for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
     if (seen.has(node)) continue;
     seen.add(node);
@@ -224,7 +236,11 @@ function step(op: string, node: GraphNode, slots: Slots, pending: Map<GraphNode,
       add(pending, edge, detachFromScope(result));
     });
     if (results.length !== node.inputs.length) {
-      fail(op, 'AUTOGRAD', `expected ${node.inputs.length} gradients from ${node.name}, got ${results.length}`);
+      fail(
+        op,
+        'AUTOGRAD',
+        `expected ${node.inputs.length} gradients from ${node.name}, got ${results.length}`,
+      );
     }
   });
 }

@@ -63,13 +63,17 @@ export class Tensor<D extends DType = DType> implements Disposable {
   /** @internal Use `tensor()`, `zeros()` and the other creation functions. */
   constructor(handle: Handle) {
     this.handle = handle;
-    enterScope(this as unknown as Tensor);
+    enterScope(this);
   }
 
   /** @internal The native identifier. @throws TensorError DISPOSED */
   get id(): TensorId {
     if (this.disposed) {
-      fail('tensor', 'DISPOSED', `expected a live tensor, got one that was disposed${this.describeDisposed()}`);
+      fail(
+        'tensor',
+        'DISPOSED',
+        `expected a live tensor, got one that was disposed${this.describeDisposed()}`,
+      );
     }
     return this.handle.id;
   }
@@ -85,8 +89,8 @@ export class Tensor<D extends DType = DType> implements Disposable {
       const box = native.mailbox;
       const ndim = box[2];
       this.description = {
-        dtype: DTYPES[box[0]] as DType,
-        device: deviceNames[box[1]] as string,
+        dtype: DTYPES[box[0]],
+        device: deviceNames[box[1]],
         shape: Array.from(box.subarray(3, 3 + ndim)),
         strides: Array.from(box.subarray(3 + ndim, 3 + 2 * ndim)),
       };
@@ -189,7 +193,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
   private readable(): Tensor {
     const dtype: DType = this.dtype;
     const narrow = dtype === 'bfloat16' || dtype === 'float16';
-    return narrow ? wrap(native.to(this.id, dtypeCode('float32'))) : (this as unknown as Tensor);
+    return narrow ? wrap(native.to(this.id, dtypeCode('float32'))) : this;
   }
 
   /** `Tensor float32 [2, 3] cpu` */
@@ -237,7 +241,11 @@ function toTypedArray(buffer: ArrayBuffer, dtype: DType, bigint: boolean): DataO
       return Float64Array.from(exact, (value) => {
         const number = Number(value);
         if (!Number.isSafeInteger(number)) {
-          fail('data', 'VALUE', `expected int64 values up to 2^53, got ${value}; read them with { bigint: true }`);
+          fail(
+            'data',
+            'VALUE',
+            `expected int64 values up to 2^53, got ${value}; read them with { bigint: true }`,
+          );
         }
         return number;
       });

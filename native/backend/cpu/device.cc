@@ -96,8 +96,9 @@ int default_threads() {
   int threads = 0;
   const auto [end, error] = std::from_chars(view.data(), view.data() + view.size(), threads);
   if (error != std::errc() || end != view.data() + view.size() || threads < 1 || threads > 1024) {
-    throw TensorError("device", code::kValue,
-                      "TENON_NUM_THREADS: expected a whole number from 1 to 1024, got '" + std::string(view) + "'");
+    throw TensorError(
+        "device", code::kValue,
+        "TENON_NUM_THREADS: expected a whole number from 1 to 1024, got '" + std::string(view) + "'");
   }
   return threads;
 }
