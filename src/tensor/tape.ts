@@ -71,7 +71,7 @@ export function setRequiresGrad<D extends FloatDType>(tensor: Tensor<D>, value =
   } else if (edge === undefined) {
     const dtype: DType = tensor.dtype;
     if (!isFloating(dtype)) {
-      fail('requiresGrad', 'DTYPE', `expected a floating-point tensor, got ${dtype}`);
+      fail('requiresGrad', 'DTYPE', `expected a floating-point tensor, got ${String(dtype)}`);
     }
     const leaf: GraphNode = {
       name: 'leaf',
