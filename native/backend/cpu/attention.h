@@ -1,0 +1,103 @@
+// What the three attention kernels share: the cut into blocks, one head's view of the tensors, and scratch memory.
+//
+// A head is computed in blocks of queries and keys, as in FlashAttention (Dao et al., 2022): only one block of scores
+// exists at a time. Every block is packed (and converted to float32, or float64) once, so that the inner products run
+// over contiguous, zero-padded memory whatever the strides and the dtype.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <new>
+
+#include "backend/backend.h"
+#include "hwy/aligned_allocator.h"
+
+namespace tenon::cpu {
+
+constexpr int64_t kKeyBlock = 256;
+constexpr int64_t kQueryBlock = 48;  // a multiple of the register tile's rows
+
+constexpr int64_t ceil_div(int64_t n, int64_t by) { return (n + by - 1) / by; }
+constexpr int64_t round_up(int64_t n, int64_t multiple) { return ceil_div(n, multiple) * multiple; }
+
+// Keys in equal blocks: 289 are two blocks of 145, not one of 256 and one of 33.
+inline int64_t key_blocks(int64_t keys) { return ceil_div(keys, kKeyBlock); }
+inline int64_t key_block_begin(int64_t keys, int64_t block) { return keys * block / key_blocks(keys); }
+
+// Elements from one packed row to the next: an odd number of cache lines, so that a column of rows spreads over all
+// sets of the L1 cache.
+template <typename T>
+constexpr int64_t packed_stride(int64_t columns) {
+  constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
+  return (ceil_div(columns, line) | 1) * line;
+}
+
+// The rows of one head: row i begins at data + i * stride elements, its elements are adjacent.
+struct HeadRows {
+  char* data = nullptr;
+  DType dtype = DType::Float32;
+  int64_t stride = 0;
+
+  HeadRows(const View& x, int64_t b, int64_t h)
+      : data(x.as<char>() + (b * x.stride(0) + h * x.stride(1)) * static_cast<int64_t>(size_of(x.dtype))),
+        dtype(x.dtype),
+        stride(x.stride(2)) {}
+
+  template <typename S>
+  S* row(int64_t i) const {
+    return reinterpret_cast<S*>(data) + i * stride;
+  }
+};
+
+// Element (b, h, i, j) of a bias or a mask.
+template <typename S>
+const S* score_at(const View& x, int64_t b, int64_t h, int64_t i, int64_t j) {
+  return x.as<const S>() + b * x.stride(0) + h * x.stride(1) + i * x.stride(2) + j * x.stride(3);
+}
+
+// What a score (b, h, i, j) has besides q k.
+struct ScoreTerms {
+  View bias;
+  View mask;
+  double dropout = 0;
+  uint64_t seed = 0;
+  uint64_t offset = 0;
+};
+
+// Memory that only grows and stays with its thread for the next call.
+class ScratchBuffer {
+ public:
+  template <typename T>
+  T* reserve(int64_t count) {
+    const size_t bytes = static_cast<size_t>(count) * sizeof(T);
+    if (bytes > size_) {
+      size_ = 0;
+      memory_ = hwy::AllocateAligned<char>(bytes);
+      if (!memory_) throw std::bad_alloc();
+      size_ = bytes;
+    }
+    return reinterpret_cast<T*>(memory_.get());
+  }
+
+ private:
+  hwy::AlignedFreeUniquePtr<char[]> memory_;
+  size_t size_ = 0;
+};
+
+struct AttentionScratch {
+  ScratchBuffer q, k, k_transposed, v, v_transposed, dout;  // packed operands
+  ScratchBuffer scores, dscores, keep, delta, state;        // one block of scores; per-row values
+  ScratchBuffer out, dq, dk, dv;                            // accumulators
+};
+
+inline AttentionScratch& attention_scratch() {
+  static thread_local AttentionScratch scratch;
+  return scratch;
+}
+
+// How many heads' worth of work a thread should get at least: waking one costs about as much as 64k multiplications.
+inline int64_t attention_grain(int64_t queries, int64_t keys, int64_t d) {
+  return (int64_t{1} << 16) / std::max<int64_t>(1, queries * keys * d) + 1;
+}
+
+}  // namespace tenon::cpu

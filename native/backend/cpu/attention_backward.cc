@@ -1,0 +1,306 @@
+// Gradients of attention. The probabilities are computed again, block by block, from the log-sum-exp:
+//   P = exp(scale q k^T + bias - lse),  D = P with dropout (elements times keep)
+//   dv = D^T dout,  dP = (dout v^T) keep,  dS = P (dP - delta) with delta = rowsum(dout out)
+//   dq = scale dS k,  dk = scale dS^T q,  dbias = dS summed over the broadcast heads.
+// (Dao et al., "FlashAttention", 2022, algorithm 4, with the loop over keys outside.)
+//
+// The work is cut into items that depend on the shapes alone, never on the number of threads; what several items
+// contribute to is kept apart and summed in their order.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/attention_backward.cc"
+#include "backend/cpu/simd.h"
+//
+#include "backend/cpu/attention_tiles-inl.h"
+//
+#include "backend/cpu/attention_scores-inl.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/parallel.h"
+
+#include <cstring>
+
+#ifndef TENON_ATTENTION_BACKWARD_ONCE
+#define TENON_ATTENTION_BACKWARD_ONCE
+namespace tenon::cpu {
+
+// A group is the heads that share one [Nq, Nk] of dbias (a single head without dbias). Its heads are dealt to
+// `chunks`, each with a partial dbias; the keys of a head are dealt to `splits`, each with a partial dq.
+struct BackwardPlan {
+  int64_t batch_groups = 1, head_groups = 1;
+  int64_t batch_members = 1, head_members = 1;
+  int64_t chunks = 1, splits = 1;
+
+  int64_t groups() const { return batch_groups * head_groups; }
+  int64_t members() const { return batch_members * head_members; }
+  int64_t items() const { return groups() * chunks * splits; }
+  int64_t batch(int64_t group, int64_t member) const {
+    return group / head_groups * batch_members + member / head_members;
+  }
+  int64_t head(int64_t group, int64_t member) const {
+    return group % head_groups * head_members + member % head_members;
+  }
+
+  explicit BackwardPlan(const AttentionBackwardArgs& args) {
+    constexpr int64_t kItems = 16;  // enough for many threads, few enough for the memory of partial sums
+    const int64_t batch = args.q.size(0), heads = args.q.size(1);
+    batch_groups = args.dbias ? args.dbias.size(0) : batch;
+    head_groups = args.dbias ? args.dbias.size(1) : heads;
+    batch_members = batch / batch_groups;
+    head_members = heads / head_groups;
+    chunks = std::min(members(), ceil_div(kItems, groups()));
+    splits = std::clamp<int64_t>(ceil_div(kItems, groups() * chunks), 1,
+                                 std::max<int64_t>(1, key_blocks(args.k.size(2))));
+  }
+};
+
+// Where partial sums go, in T (float32, or float64 for float64).
+struct BackwardPartials {
+  void* dbias = nullptr;  // [groups, chunks, Nq, Nk], or null without dbias; may be the output itself
+  void* dq = nullptr;     // [B * H, splits, Nq, packed row], or null when splits is 1
+};
+
+struct BackwardSteps {
+  using Step = void (*)(const AttentionBackwardArgs&, const BackwardPlan&, const BackwardPartials&, int64_t);
+  Step run_item, sum_dq, sum_dbias;
+};
+
+}  // namespace tenon::cpu
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace tenon::cpu::HWY_NAMESPACE {
+namespace {
+
+// delta[i] = dout[i] out[i]
+template <typename T>
+void row_products(const HeadRows& x, const HeadRows& y, int64_t rows, int64_t columns,
+                  T* HWY_RESTRICT delta) {
+  const hn::ScalableTag<T> d;
+  constexpr int64_t lanes = HWY_LANES(T);
+  with_storage_type<T>(x.dtype, [&]<typename S>(S*) {
+    for (int64_t i = 0; i < rows; ++i) {
+      const S* a = x.row<const S>(i);
+      const S* b = y.row<const S>(i);
+      auto sums = hn::Zero(d);
+      int64_t j = 0;
+      for (; j + lanes <= columns; j += lanes)
+        sums = hn::MulAdd(load_f32(d, a + j), load_f32(d, b + j), sums);
+      T sum = hn::GetLane(hn::SumOfLanes(d, sums));
+      for (; j < columns; ++j) sum += static_cast<T>(a[j]) * static_cast<T>(b[j]);
+      delta[i] = sum;
+    }
+  });
+}
+
+// From a row of scores and of dout v^T: scores becomes D, dscores becomes dS. keep is null without dropout.
+template <typename T>
+HWY_INLINE void score_gradients(T lse, T delta, const T* HWY_RESTRICT keep, int64_t n, T* HWY_RESTRICT scores,
+                                T* HWY_RESTRICT dscores) {
+  const hn::ScalableTag<T> d;
+  constexpr int64_t lanes = HWY_LANES(T);
+  // Nothing attended to: exp(score - infinity) = 0.
+  const auto shift = hn::Set(d, lse == kMinusInfinity<T> ? -kMinusInfinity<T> : lse);
+  const auto deltas = hn::Set(d, delta);
+  for (int64_t j = 0; j < n; j += lanes) {
+    const auto p = exp_score(d, hn::Sub(hn::Load(d, scores + j), shift));
+    auto dropped = p;
+    auto dp = hn::Load(d, dscores + j);
+    if (keep != nullptr) {
+      const auto factor = hn::Load(d, keep + j);
+      dropped = hn::Mul(p, factor);
+      dp = hn::Mul(dp, factor);
+    }
+    hn::Store(dropped, d, scores + j);
+    hn::Store(hn::Mul(p, hn::Sub(dp, deltas)), d, dscores + j);
+  }
+}
+
+// Split `split` of head (b, h): dk and dv of its keys, and their contribution to dq and dbias. `dbias` points at the
+// head's [Nq, Nk] or is null; it is written by the first head of a chunk and added to by the others.
+template <typename T>
+void attend_backward(const AttentionBackwardArgs& args, int64_t b, int64_t h, int64_t split, int64_t splits,
+                     T* partial_dq, T* dbias, bool add_dbias) {
+  constexpr int64_t lanes = HWY_LANES(T);
+  const int64_t count = args.q.size(2), keys = args.k.size(2), d = args.q.size(3);
+  const int64_t row = packed_stride<T>(d), widest = round_up(std::min(keys, kKeyBlock), lanes);
+  const int64_t score_row = packed_stride<T>(widest);
+  const auto scale = static_cast<T>(args.scale);
+  const ScoreTerms terms{args.bias, args.mask, args.dropout, args.seed, args.offset};
+  const HeadRows q(args.q, b, h), k(args.k, b, h), v(args.v, b, h), out(args.out, b, h),
+      dout(args.dout, b, h);
+  const T* lse = args.lse.as<const T>() + (b * args.q.size(1) + h) * count;
+
+  AttentionScratch& scratch = attention_scratch();
+  T* some_queries = scratch.q.reserve<T>(kQueryBlock * row);
+  T* some_dout = scratch.dout.reserve<T>(kQueryBlock * row);
+  T* some_keys = scratch.k.reserve<T>(widest * row);
+  T* keys_transposed = scratch.k_transposed.reserve<T>(round_up(d, lanes) * score_row);
+  T* values = scratch.v.reserve<T>(lanes * row);
+  T* values_transposed = scratch.v_transposed.reserve<T>(round_up(d, lanes) * score_row);
+  T* scores = scratch.scores.reserve<T>(kQueryBlock * score_row);
+  T* dscores = scratch.dscores.reserve<T>(kQueryBlock * score_row);
+  T* keep = args.dropout > 0 ? scratch.keep.reserve<T>(score_row) : nullptr;
+  T* delta = scratch.delta.reserve<T>(count);
+  T* dk = scratch.dk.reserve<T>(widest * row);
+  T* dv = scratch.dv.reserve<T>(widest * row);
+  T* dq = partial_dq != nullptr ? partial_dq : scratch.dq.reserve<T>(count * row);
+
+  row_products(dout, out, count, d, delta);
+  std::fill(dq, dq + count * row, T{0});
+
+  const int64_t blocks = key_blocks(keys);
+  for (int64_t block = blocks * split / splits; block < blocks * (split + 1) / splits; ++block) {
+    const int64_t j0 = key_block_begin(keys, block), n = key_block_begin(keys, block + 1) - j0;
+    pack_rows(k, j0, n, round_up(n, lanes), d, T{1}, some_keys, row);
+    transpose(some_keys, row, n, d, keys_transposed, score_row);
+    for (int64_t j = 0; j < n; j += lanes) {
+      pack_rows(v, j0 + j, std::min(lanes, n - j), lanes, d, T{1}, values, row);
+      transpose(values, row, lanes, d, values_transposed + j, score_row);
+    }
+    std::fill(dk, dk + n * row, T{0});
+    std::fill(dv, dv + n * row, T{0});
+
+    for (int64_t i0 = 0; i0 < count; i0 += kQueryBlock) {
+      const int64_t rows = std::min(kQueryBlock, count - i0);
+      pack_rows(q, i0, rows, rows, d, scale, some_queries, row);
+      pack_rows(dout, i0, rows, rows, d, T{1}, some_dout, row);
+      multiply<Left::Plain, Sum::Set, T>(
+          {some_queries, row, keys_transposed, score_row, scores, score_row, d}, rows, n);
+      multiply<Left::Plain, Sum::Set, T>(
+          {some_dout, row, values_transposed, score_row, dscores, score_row, d}, rows, n);
+      for (int64_t i = i0; i < i0 + rows; ++i) {
+        T* line = scores + (i - i0) * score_row;
+        T* dline = dscores + (i - i0) * score_row;
+        add_terms(terms, b, h, i, j0, n, line);
+        if (keep != nullptr) dropout_row(terms, dropout_index(terms, args.q, args.k, b, h, i, j0), n, keep);
+        score_gradients(lse[i], delta[i], keep, n, line, dline);
+        if (dbias != nullptr) {
+          T* to = dbias + i * keys + j0;
+          if (add_dbias) {
+            for (int64_t j = 0; j < n; ++j) to[j] += dline[j];
+          } else {
+            std::copy(dline, dline + n, to);
+          }
+        }
+      }
+      multiply<Left::Transposed, Sum::Add, T>({scores, score_row, some_dout, row, dv, row, rows}, n, d);
+      multiply<Left::Transposed, Sum::Add, T>({dscores, score_row, some_queries, row, dk, row, rows}, n, d);
+      multiply<Left::Plain, Sum::Add, T>({dscores, score_row, some_keys, row, dq + i0 * row, row, n}, rows,
+                                         d);
+    }
+    const auto one = [](int64_t) { return T{1}; };
+    unpack_rows(HeadRows(args.dk, b, h), j0, n, d, one, dk, row);
+    unpack_rows(HeadRows(args.dv, b, h), j0, n, d, one, dv, row);
+  }
+  if (partial_dq == nullptr) {
+    unpack_rows(
+        HeadRows(args.dq, b, h), 0, count, d, [&](int64_t) { return scale; }, dq, row);
+  }
+}
+
+template <typename T>
+void run_item(const AttentionBackwardArgs& args, const BackwardPlan& plan, const BackwardPartials& partials,
+              int64_t item) {
+  const int64_t split = item % plan.splits, chunk = item / plan.splits % plan.chunks;
+  const int64_t group = item / plan.splits / plan.chunks;
+  const int64_t scores = args.q.size(2) * args.k.size(2);
+  const int64_t dq_size = args.q.size(2) * packed_stride<T>(args.q.size(3));
+  T* dbias = partials.dbias == nullptr
+                 ? nullptr
+                 : static_cast<T*>(partials.dbias) + (group * plan.chunks + chunk) * scores;
+  const int64_t first = plan.members() * chunk / plan.chunks,
+                last = plan.members() * (chunk + 1) / plan.chunks;
+  for (int64_t member = first; member < last; ++member) {
+    const int64_t b = plan.batch(group, member), h = plan.head(group, member);
+    const int64_t head = b * args.q.size(1) + h;
+    T* dq = partials.dq == nullptr ? nullptr
+                                   : static_cast<T*>(partials.dq) + (head * plan.splits + split) * dq_size;
+    attend_backward<T>(args, b, h, split, plan.splits, dq, dbias, member > first);
+  }
+}
+
+// dq of one head from its splits.
+template <typename T>
+void sum_dq(const AttentionBackwardArgs& args, const BackwardPlan& plan, const BackwardPartials& partials,
+            int64_t head) {
+  const int64_t rows = args.q.size(2), d = args.q.size(3), heads = args.q.size(1);
+  const int64_t row = packed_stride<T>(d), size = rows * row;
+  T* sum = static_cast<T*>(partials.dq) + head * plan.splits * size;
+  for (int64_t split = 1; split < plan.splits; ++split) {
+    const T* part = sum + split * size;
+    for (int64_t i = 0; i < size; ++i) sum[i] += part[i];
+  }
+  const auto scale = [&](int64_t) { return static_cast<T>(args.scale); };
+  unpack_rows(HeadRows(args.dq, head / heads, head % heads), 0, rows, d, scale, sum, row);
+}
+
+// dbias of one group from its chunks.
+template <typename T>
+void sum_dbias(const AttentionBackwardArgs& args, const BackwardPlan& plan, const BackwardPartials& partials,
+               int64_t group) {
+  const int64_t size = args.q.size(2) * args.k.size(2);
+  T* sum = static_cast<T*>(partials.dbias) + group * plan.chunks * size;
+  for (int64_t chunk = 1; chunk < plan.chunks; ++chunk) {
+    const T* part = sum + chunk * size;
+    for (int64_t i = 0; i < size; ++i) sum[i] += part[i];
+  }
+  with_storage_type<T>(args.dbias.dtype, [&]<typename S>(S*) {
+    S* to = args.dbias.as<S>() + group * size;
+    for (int64_t i = 0; i < size; ++i) to[i] = static_cast<S>(sum[i]);
+  });
+}
+
+// HWY_EXPORT takes no templates.
+BackwardSteps backward_steps(bool wide) {
+  if (wide) return {run_item<double>, sum_dq<double>, sum_dbias<double>};
+  return {run_item<float>, sum_dq<float>, sum_dbias<float>};
+}
+
+}  // namespace
+}  // namespace tenon::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace tenon::cpu {
+
+namespace {
+HWY_EXPORT(backward_steps);
+}
+
+void attention_backward(const AttentionBackwardArgs& args) {
+  const int64_t queries = args.q.size(2), keys = args.k.size(2), d = args.q.size(3);
+  const int64_t heads = args.q.size(0) * args.q.size(1);
+  const bool wide = args.q.dtype == DType::Float64;
+  if (heads == 0) {
+    if (args.dbias)
+      std::memset(args.dbias.data, 0, static_cast<size_t>(args.dbias.numel()) * size_of(args.dbias.dtype));
+    return;
+  }
+  const BackwardPlan plan(args);
+  const BackwardSteps steps = HWY_DYNAMIC_DISPATCH(backward_steps)(wide);
+
+  static thread_local ScratchBuffer dbias_memory, dq_memory;
+  BackwardPartials partials;
+  const int64_t width = wide ? 8 : 4;
+  const bool in_place = plan.chunks == 1 && static_cast<int64_t>(size_of(args.q.dtype)) == width;
+  if (args.dbias) {
+    partials.dbias = in_place
+                         ? args.dbias.data
+                         : dbias_memory.reserve<char>(plan.groups() * plan.chunks * queries * keys * width);
+  }
+  if (plan.splits > 1) {
+    const int64_t row = wide ? packed_stride<double>(d) : packed_stride<float>(d);
+    partials.dq = dq_memory.reserve<char>(heads * plan.splits * queries * row * width);
+  }
+
+  const auto run = [&](int64_t n, int64_t grain, BackwardSteps::Step step) {
+    parallel_for(n, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) step(args, plan, partials, i);
+    });
+  };
+  run(plan.items(), attention_grain(queries, keys * heads / plan.items(), 3 * d), steps.run_item);
+  if (partials.dq != nullptr) run(heads, 1, steps.sum_dq);
+  if (args.dbias && !in_place) run(plan.groups(), 1, steps.sum_dbias);
+}
+
+}  // namespace tenon::cpu
+#endif

@@ -1,0 +1,133 @@
+// out = dropout(softmax(scale q k^T + bias, masked)) v in blocks, with the softmax of a row kept as a running maximum
+// and sum (Milakov and Gimelshein, 2018): a new block with a larger maximum scales down what has been summed so far.
+//
+// Threads own whole heads, or ranges of queries of a head; a row's bits depend on neither.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/attention_forward.cc"
+#include "backend/cpu/simd.h"
+//
+#include "backend/cpu/attention_tiles-inl.h"
+//
+#include "backend/cpu/attention_scores-inl.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/parallel.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace tenon::cpu::HWY_NAMESPACE {
+namespace {
+
+// Queries [first, first + count) of head (b, h).
+template <typename T>
+void attend(const AttentionArgs& args, int64_t b, int64_t h, int64_t first, int64_t count) {
+  constexpr int64_t lanes = HWY_LANES(T);
+  const int64_t keys = args.k.size(2), d = args.q.size(3);
+  const int64_t row = packed_stride<T>(d), widest = round_up(std::min(keys, kKeyBlock), lanes);
+  const int64_t score_row = packed_stride<T>(widest);
+  const ScoreTerms terms{args.bias, args.mask, args.dropout, args.seed, args.offset};
+  const HeadRows q(args.q, b, h), k(args.k, b, h), v(args.v, b, h), out(args.out, b, h);
+
+  AttentionScratch& scratch = attention_scratch();
+  T* queries = scratch.q.reserve<T>(count * row);
+  T* some_keys = scratch.k.reserve<T>(lanes * row);
+  T* keys_transposed = scratch.k_transposed.reserve<T>(round_up(d, lanes) * score_row);
+  T* values = scratch.v.reserve<T>(widest * row);
+  T* scores = scratch.scores.reserve<T>(kQueryBlock * score_row);
+  T* keep = scratch.keep.reserve<T>(score_row);
+  T* sums = scratch.out.reserve<T>(count * row);
+  T* most = scratch.state.reserve<T>(2 * count);
+  T* total = most + count;
+
+  pack_rows(q, first, count, count, d, static_cast<T>(args.scale), queries, row);
+  std::fill(most, most + count, kMinusInfinity<T>);
+  std::fill(total, total + count, T{0});
+  if (keys == 0) std::fill(sums, sums + count * row, T{0});
+
+  for (int64_t block = 0; block < key_blocks(keys); ++block) {
+    const int64_t j0 = key_block_begin(keys, block), n = key_block_begin(keys, block + 1) - j0;
+    for (int64_t j = 0; j < n; j += lanes) {
+      pack_rows(k, j0 + j, std::min(lanes, n - j), lanes, d, T{1}, some_keys, row);
+      transpose(some_keys, row, lanes, d, keys_transposed + j, score_row);
+    }
+    pack_rows(v, j0, n, n, d, T{1}, values, row);
+
+    for (int64_t i0 = 0; i0 < count; i0 += kQueryBlock) {
+      const int64_t rows = std::min(kQueryBlock, count - i0);
+      multiply<Left::Plain, Sum::Set, T>(
+          {queries + i0 * row, row, keys_transposed, score_row, scores, score_row, d}, rows, n);
+      for (int64_t i = i0; i < i0 + rows; ++i) {
+        T* line = scores + (i - i0) * score_row;
+        add_terms(terms, b, h, first + i, j0, n, line);
+        const T new_most = std::max(most[i], row_max(line, n));
+        const T shift = new_most == kMinusInfinity<T> ? T{0} : new_most;  // all masked: exp(-inf - 0) = 0
+        const T sum = exp_row(line, n, shift);
+        if (block > 0 && new_most != most[i]) {
+          const T shrink = std::exp(most[i] - shift);
+          total[i] *= shrink;
+          scale_row(sums + i * row, d, shrink);
+        }
+        most[i] = new_most;
+        total[i] += sum;
+        if (args.dropout > 0) {
+          dropout_row(terms, dropout_index(terms, args.q, args.k, b, h, first + i, j0), n, keep);
+          for (int64_t j = 0; j < n; ++j) line[j] *= keep[j];
+        }
+      }
+      const Product<T> product{scores, score_row, values, row, sums + i0 * row, row, n};
+      if (block == 0) {
+        multiply<Left::Plain, Sum::Set>(product, rows, d);
+      } else {
+        multiply<Left::Plain, Sum::Add>(product, rows, d);
+      }
+    }
+  }
+
+  const auto inverse = [&](int64_t i) { return total[i] == 0 ? T{0} : 1 / total[i]; };
+  unpack_rows(out, first, count, d, inverse, sums, row);
+  T* lse = args.lse.as<T>() + (b * args.q.size(1) + h) * args.q.size(2) + first;
+  for (int64_t i = 0; i < count; ++i)
+    lse[i] = total[i] == 0 ? kMinusInfinity<T> : most[i] + std::log(total[i]);
+}
+
+// HWY_EXPORT takes no templates and no names of another namespace.
+void attend_float(const AttentionArgs& args, int64_t b, int64_t h, int64_t first, int64_t count) {
+  attend<float>(args, b, h, first, count);
+}
+void attend_double(const AttentionArgs& args, int64_t b, int64_t h, int64_t first, int64_t count) {
+  attend<double>(args, b, h, first, count);
+}
+
+}  // namespace
+}  // namespace tenon::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace tenon::cpu {
+
+namespace {
+HWY_EXPORT(attend_float);
+HWY_EXPORT(attend_double);
+}  // namespace
+
+void attention(const AttentionArgs& args) {
+  const int64_t heads = args.q.size(1), queries = args.q.size(2);
+  const int64_t all = args.q.size(0) * heads;
+  if (all * queries == 0) return;
+  // A range packs all keys, so it should not be short: 256 queries, or fewer only to give every thread some.
+  constexpr int64_t kRange = 256;
+  const int64_t shares = all >= 2 * omp_get_max_threads() ? 1 : ceil_div(2 * omp_get_max_threads(), all);
+  const int64_t ranges =
+      std::max(ceil_div(queries, kRange), std::min(shares, ceil_div(queries, kQueryBlock)));
+  const auto run = args.q.dtype == DType::Float64 ? HWY_DYNAMIC_DISPATCH(attend_double)
+                                                  : HWY_DYNAMIC_DISPATCH(attend_float);
+  const int64_t grain = attention_grain(ceil_div(queries, ranges), args.k.size(2), args.q.size(3));
+  parallel_for(all * ranges, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t head = item / ranges, range = item % ranges;
+      const int64_t first = queries * range / ranges, last = queries * (range + 1) / ranges;
+      run(args, head / heads, head % heads, first, last - first);
+    }
+  });
+}
+
+}  // namespace tenon::cpu
+#endif

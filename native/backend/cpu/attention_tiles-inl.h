@@ -1,0 +1,248 @@
+// Packing and products of attention's blocks, per instruction set. Included after simd.h.
+#if defined(TENON_ATTENTION_TILES_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef TENON_ATTENTION_TILES_H
+#undef TENON_ATTENTION_TILES_H
+#else
+#define TENON_ATTENTION_TILES_H
+#endif
+
+#include "backend/cpu/attention.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace tenon::cpu::HWY_NAMESPACE {
+
+// ---- packing -----------------------------------------------------------------------------------------------------
+
+template <class D>
+HWY_INLINE hn::Vec<D> load_f32(D d, const double* p) {
+  return hn::LoadU(d, p);
+}
+
+template <class D, class V>
+HWY_INLINE void store_f32(D d, V v, double* p) {
+  hn::StoreU(v, d, p);
+}
+
+// Calls f with a null pointer of the type that holds `dtype`; T is the type we compute in.
+template <typename T, typename F>
+HWY_INLINE void with_storage_type(DType dtype, F&& f) {
+  if constexpr (sizeof(T) == sizeof(double)) {
+    f(static_cast<double*>(nullptr));
+  } else if (dtype == DType::BFloat16) {
+    f(static_cast<bfloat16*>(nullptr));
+  } else if (dtype == DType::Float16) {
+    f(static_cast<float16*>(nullptr));
+  } else {
+    f(static_cast<float*>(nullptr));
+  }
+}
+
+// to[i] = scale * x[first + i], rows padded with zeros to `stride`, and zero rows up to `padded`.
+template <typename T>
+void pack_rows(const HeadRows& x, int64_t first, int64_t count, int64_t padded, int64_t columns, T scale,
+               T* HWY_RESTRICT to, int64_t stride) {
+  const hn::ScalableTag<T> d;
+  constexpr int64_t lanes = HWY_LANES(T);
+  with_storage_type<T>(x.dtype, [&]<typename S>(S*) {
+    const auto factor = hn::Set(d, scale);
+    for (int64_t i = 0; i < count; ++i) {
+      const S* from = x.row<const S>(first + i);
+      T* row = to + i * stride;
+      int64_t j = 0;
+      for (; j + lanes <= columns; j += lanes) hn::Store(hn::Mul(load_f32(d, from + j), factor), d, row + j);
+      for (; j < columns; ++j) row[j] = static_cast<T>(from[j]) * scale;
+      for (; j < stride; ++j) row[j] = T{0};
+    }
+  });
+  std::fill(to + count * stride, to + padded * stride, T{0});
+}
+
+// x[first + i] = factor * from[i]; factor may differ from row to row.
+template <typename T, typename Factor>
+void unpack_rows(const HeadRows& x, int64_t first, int64_t count, int64_t columns, Factor&& factor,
+                 const T* HWY_RESTRICT from, int64_t stride) {
+  const hn::ScalableTag<T> d;
+  constexpr int64_t lanes = HWY_LANES(T);
+  with_storage_type<T>(x.dtype, [&]<typename S>(S*) {
+    for (int64_t i = 0; i < count; ++i) {
+      const T* row = from + i * stride;
+      S* to = x.row<S>(first + i);
+      const T scale = factor(i);
+      const auto scales = hn::Set(d, scale);
+      int64_t j = 0;
+      for (; j + lanes <= columns; j += lanes) store_f32(d, hn::Mul(hn::Load(d, row + j), scales), to + j);
+      for (; j < columns; ++j) to[j] = static_cast<S>(row[j] * scale);
+    }
+  });
+}
+
+#if HWY_TARGET == HWY_SCALAR  // a vector has one lane
+
+template <typename T>
+HWY_INLINE void transpose_square(const T* HWY_RESTRICT from, int64_t, T* HWY_RESTRICT to, int64_t) {
+  *to = *from;
+}
+
+#else
+
+// The 128-bit blocks of the vectors v[0], v[step], v[2 step], ... as a square matrix, transposed.
+template <class D, class V>
+HWY_INLINE void transpose_blocks(D d, V* v, int64_t step) {
+  constexpr int64_t blocks = HWY_LANES(hn::TFromD<D>) * sizeof(hn::TFromD<D>) / 16;
+  if constexpr (blocks == 2) {
+    const V a = v[0], b = v[step];
+    v[0] = hn::ConcatLowerLower(d, b, a);
+    v[step] = hn::ConcatUpperUpper(d, b, a);
+  } else if constexpr (blocks == 4) {
+    const V ac0 = hn::ConcatLowerLower(d, v[2 * step], v[0]);
+    const V ac1 = hn::ConcatUpperUpper(d, v[2 * step], v[0]);
+    const V bd0 = hn::ConcatLowerLower(d, v[3 * step], v[step]);
+    const V bd1 = hn::ConcatUpperUpper(d, v[3 * step], v[step]);
+    v[0] = hn::OddEvenBlocks(hn::SwapAdjacentBlocks(bd0), ac0);
+    v[step] = hn::OddEvenBlocks(bd0, hn::SwapAdjacentBlocks(ac0));
+    v[2 * step] = hn::OddEvenBlocks(hn::SwapAdjacentBlocks(bd1), ac1);
+    v[3 * step] = hn::OddEvenBlocks(bd1, hn::SwapAdjacentBlocks(ac1));
+  }
+}
+
+// One square of as many rows as a vector has lanes.
+template <typename T>
+HWY_INLINE void transpose_square(const T* HWY_RESTRICT from, int64_t from_stride, T* HWY_RESTRICT to,
+                                 int64_t to_stride) {
+  const hn::ScalableTag<T> d;
+  using V = hn::Vec<decltype(d)>;
+  constexpr int64_t lanes = HWY_LANES(T);
+  constexpr int64_t side = 16 / sizeof(T);  // of the squares inside 128-bit blocks
+  V v[lanes];
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < lanes; ++i) v[i] = hn::Load(d, from + i * from_stride);
+    // First each block against its neighbours in `side` rows, then whole blocks.
+#pragma GCC unroll 4
+  for (int64_t i = 0; i < lanes; i += side) {
+    if constexpr (side == 2) {
+      const V a = v[i], b = v[i + 1];
+      v[i] = hn::InterleaveLower(d, a, b);
+      v[i + 1] = hn::InterleaveUpper(d, a, b);
+    } else {
+      const hn::Repartition<uint64_t, decltype(d)> d64;
+      const auto a = hn::BitCast(d64, hn::InterleaveLower(d, v[i], v[i + 1]));
+      const auto b = hn::BitCast(d64, hn::InterleaveLower(d, v[i + 2], v[i + 3]));
+      const auto c = hn::BitCast(d64, hn::InterleaveUpper(d, v[i], v[i + 1]));
+      const auto e = hn::BitCast(d64, hn::InterleaveUpper(d, v[i + 2], v[i + 3]));
+      v[i] = hn::BitCast(d, hn::InterleaveLower(d64, a, b));
+      v[i + 1] = hn::BitCast(d, hn::InterleaveUpper(d64, a, b));
+      v[i + 2] = hn::BitCast(d, hn::InterleaveLower(d64, c, e));
+      v[i + 3] = hn::BitCast(d, hn::InterleaveUpper(d64, c, e));
+    }
+  }
+#pragma GCC unroll 4
+  for (int64_t i = 0; i < side; ++i) transpose_blocks(d, v + i, side);
+    // v[i + side * m] is now column (i + side * m).
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < lanes; ++i) hn::Store(v[i], d, to + i * to_stride);
+}
+
+#endif
+
+// to[j][i] = from[i][j]; rows and columns are padded to whole vectors on both sides.
+template <typename T>
+void transpose(const T* HWY_RESTRICT from, int64_t from_stride, int64_t rows, int64_t columns,
+               T* HWY_RESTRICT to, int64_t to_stride) {
+  constexpr int64_t lanes = HWY_LANES(T);
+  for (int64_t i = 0; i < rows; i += lanes) {
+    for (int64_t j = 0; j < columns; j += lanes) {
+      transpose_square(from + i * from_stride + j, from_stride, to + j * to_stride + i, to_stride);
+    }
+  }
+}
+
+// ---- products ----------------------------------------------------------------------------------------------------
+
+// c (+)= a b over `depth`. The lanes run along the rows of b and c; elements of a are broadcast.
+template <typename T>
+struct Product {
+  const T* a;
+  int64_t a_stride;
+  const T* b;
+  int64_t b_stride;
+  T* c;
+  int64_t c_stride;
+  int64_t depth;
+};
+
+enum class Left { Plain, Transposed };  // a[i][k] or a[k][i]
+enum class Sum { Set, Add };
+
+// Accumulators that fit the registers beside a row of b and a broadcast element.
+constexpr int kAccumulators =
+    HWY_TARGET <= HWY_AVX3 || (HWY_ARCH_ARM_A64 && HWY_TARGET != HWY_EMU128 && HWY_TARGET != HWY_SCALAR) ? 24
+                                                                                                         : 12;
+constexpr int tile_rows(int vectors) { return std::min(12, kAccumulators / vectors); }
+
+template <Left kLeft, Sum kSum, int kRows, int kVectors, typename T>
+HWY_INLINE void multiply_tile(const Product<T>& p, int64_t i0, int64_t j0) {
+  const hn::ScalableTag<T> d;
+  using V = hn::Vec<decltype(d)>;
+  constexpr int64_t lanes = HWY_LANES(T);
+  const int64_t row = kLeft == Left::Plain ? p.a_stride : 1, step = kLeft == Left::Plain ? 1 : p.a_stride;
+  const T* HWY_RESTRICT a = p.a + i0 * row;
+  const T* HWY_RESTRICT b = p.b + j0;
+  T* HWY_RESTRICT c = p.c + i0 * p.c_stride + j0;
+  V sum[kRows][kVectors];
+#pragma GCC unroll 12
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) {
+      sum[i][j] = kSum == Sum::Add ? hn::Load(d, c + i * p.c_stride + j * lanes) : hn::Zero(d);
+    }
+  }
+  for (int64_t k = 0; k < p.depth; ++k, a += step, b += p.b_stride) {
+    V right[kVectors];
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) right[j] = hn::Load(d, b + j * lanes);
+#pragma GCC unroll 12
+    for (int i = 0; i < kRows; ++i) {
+      const V left = hn::Set(d, a[i * row]);
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::MulAdd(left, right[j], sum[i][j]);
+    }
+  }
+#pragma GCC unroll 12
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) hn::Store(sum[i][j], d, c + i * p.c_stride + j * lanes);
+  }
+}
+
+template <Left kLeft, Sum kSum, int kRows, int kVectors, typename T>
+HWY_INLINE void multiply_last_rows(const Product<T>& p, int64_t rows, int64_t i0, int64_t j0) {
+  if constexpr (kRows > 0) {
+    if (rows == kRows) return multiply_tile<kLeft, kSum, kRows, kVectors>(p, i0, j0);
+    multiply_last_rows<kLeft, kSum, kRows - 1, kVectors>(p, rows, i0, j0);
+  }
+}
+
+template <Left kLeft, Sum kSum, int kVectors, typename T>
+HWY_NOINLINE void multiply_panel(const Product<T>& p, int64_t rows, int64_t j0) {
+  constexpr int kRows = tile_rows(kVectors);
+  int64_t i = 0;
+  for (; i + kRows <= rows; i += kRows) multiply_tile<kLeft, kSum, kRows, kVectors>(p, i, j0);
+  multiply_last_rows<kLeft, kSum, kRows - 1, kVectors>(p, rows - i, i, j0);
+}
+
+// `columns` is rounded up to whole vectors: b and c must be padded. Sums run over k in order, each in one lane, so
+// that an element's bits do not depend on the tile it falls into.
+template <Left kLeft, Sum kSum, typename T>
+void multiply(const Product<T>& p, int64_t rows, int64_t columns) {
+  constexpr int64_t lanes = HWY_LANES(T);
+  const int64_t vectors = ceil_div(columns, lanes);
+  int64_t j = 0;
+  for (; j + 4 <= vectors || j + 2 == vectors; j += 2) multiply_panel<kLeft, kSum, 2>(p, rows, j * lanes);
+  if (vectors - j == 3) multiply_panel<kLeft, kSum, 3>(p, rows, j * lanes);
+  if (vectors - j == 1) multiply_panel<kLeft, kSum, 1>(p, rows, j * lanes);
+}
+
+}  // namespace tenon::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // TENON_ATTENTION_TILES_H

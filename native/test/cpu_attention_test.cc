@@ -1,0 +1,458 @@
+// The attention kernels against a plain float64 implementation that holds the whole matrix of scores.
+#include <omp.h>
+
+#include <memory>
+#include <sstream>
+
+#include "backend/cpu/kernels.h"
+#include "core/random.h"
+#include "kernel_testing.h"
+
+namespace tenon {
+namespace {
+
+using testing::Buffer;
+using testing::float_dtypes;
+using testing::relative_error;
+
+enum class Broadcast { Absent, None, Batch, Head, Both, Query, Key };
+
+struct Case {
+  int64_t batch = 2, heads = 3, queries = 5, keys = 5, d = 8;
+  DType dtype = DType::Float32;
+  Broadcast bias = Broadcast::Absent;
+  Broadcast mask = Broadcast::Absent;
+  double dropout = 0;
+  bool packed = false;  // q, k, v and their gradients as windows on [B, N, 3, H, d]; queries == keys
+
+  std::string name() const {
+    std::ostringstream text;
+    text << "B" << batch << " H" << heads << " Nq" << queries << " Nk" << keys << " d" << d << ' '
+         << name_of(dtype) << " bias" << static_cast<int>(bias) << " mask" << static_cast<int>(mask)
+         << " dropout" << dropout << (packed ? " packed" : "");
+    return text.str();
+  }
+};
+
+constexpr uint64_t kSeed = 1234, kOffset = 77;
+
+View expand(View x, const Shape& shape) {
+  for (int i = 0; i < shape.ndim(); ++i) {
+    if (x.shape[i] != shape[i]) x.strides[i] = 0;
+  }
+  x.shape = shape;
+  return x;
+}
+
+Shape broadcast_shape(Broadcast kind, Shape shape) {
+  if (kind == Broadcast::Batch || kind == Broadcast::Both) shape[0] = 1;
+  if (kind == Broadcast::Head || kind == Broadcast::Both) shape[1] = 1;
+  if (kind == Broadcast::Query) shape[2] = 1;
+  if (kind == Broadcast::Key) shape[3] = 1;
+  return shape;
+}
+
+View window(const Buffer& packed, int64_t which) {
+  const View& x = packed.view();  // [B, N, 3, H, d]
+  View w{x.as<char>() + which * x.stride(2) * static_cast<int64_t>(size_of(x.dtype)), x.dtype, {}, {}};
+  for (const int i : {0, 3, 1, 4}) {
+    w.shape.push_back(x.shape[i]);
+    w.strides.push_back(x.strides[i]);
+  }
+  return w;
+}
+
+std::vector<double> values(const View& x) {
+  std::vector<double> out;
+  testing::for_each_offset(x.shape, x.strides,
+                           [&](int64_t i) { out.push_back(testing::load(x.dtype, x.data, i)); });
+  return out;
+}
+
+// One call's tensors. Outputs are NaN until a kernel has run.
+struct Problem {
+  Case c;
+  double scale;
+  std::vector<std::unique_ptr<Buffer>> buffers;
+  View q, k, v, bias, mask, out, lse, dout, dq, dk, dv, dbias;
+
+  explicit Problem(const Case& options) : c(options), scale(1 / std::sqrt(static_cast<double>(c.d))) {
+    const Shape scores{c.batch, c.heads, c.queries, c.keys};
+    if (c.packed) {
+      const Shape shape{c.batch, c.queries, 3, c.heads, c.d};
+      const Buffer& qkv = add(c.dtype, shape).fill_normal(1);
+      const Buffer& dqkv = add(c.dtype, shape);
+      q = window(qkv, 0), k = window(qkv, 1), v = window(qkv, 2);
+      dq = window(dqkv, 0), dk = window(dqkv, 1), dv = window(dqkv, 2);
+    } else {
+      q = heads(c.queries).fill_normal(1).view();
+      k = heads(c.keys).fill_normal(2).view();
+      v = heads(c.keys).fill_normal(3).view();
+      dq = heads(c.queries).view();
+      dk = heads(c.keys).view();
+      dv = heads(c.keys).view();
+    }
+    out = heads(c.queries).view();
+    dout = heads(c.queries).fill_normal(4).view();
+    const DType wide = c.dtype == DType::Float64 ? DType::Float64 : DType::Float32;
+    lse = add(wide, Shape{c.batch, c.heads, c.queries}).view();
+    if (c.bias != Broadcast::Absent) {
+      bias = expand(add(c.dtype, broadcast_shape(c.bias, scores)).fill_normal(5).view(), scores);
+      Shape shape = broadcast_shape(c.bias, scores);
+      shape[2] = c.queries, shape[3] = c.keys;
+      dbias = add(c.dtype, shape).view();
+    }
+    if (c.mask != Broadcast::Absent) {
+      Buffer& some = add(DType::Bool, broadcast_shape(c.mask, scores));
+      std::mt19937 random(6);
+      std::vector<double> bits(static_cast<size_t>(some.view().numel()));
+      for (double& bit : bits) bit = random() % 4 != 0;
+      // The first query attends to nothing.
+      if (c.mask != Broadcast::Query) std::fill_n(bits.begin(), some.view().size(3), 0.0);
+      mask = expand(some.fill(bits).view(), scores);
+    }
+  }
+
+  void forward() const { cpu::attention({q, k, v, bias, mask, out, lse, scale, c.dropout, kSeed, kOffset}); }
+  void backward() const {
+    cpu::attention_backward(
+        {q, k, v, bias, mask, out, dout, lse, dq, dk, dv, dbias, scale, c.dropout, kSeed, kOffset});
+  }
+  bool intact() const {
+    return std::all_of(buffers.begin(), buffers.end(), [](const auto& b) { return b->intact(); });
+  }
+
+ private:
+  Buffer& add(DType dtype, const Shape& shape) {
+    return *buffers.emplace_back(std::make_unique<Buffer>(dtype, shape));
+  }
+  // [B, H, N, d] on memory [B, N, H, d] with a gap after every token
+  Buffer& heads(int64_t n) {
+    const int64_t token = c.heads * c.d + 3;
+    return *buffers.emplace_back(
+        std::make_unique<Buffer>(c.dtype, Shape{c.batch, c.heads, n, c.d}, Shape{n * token, c.d, token, 1}));
+  }
+};
+
+struct Expected {
+  std::vector<double> p, out, lse, dq, dk, dv, dbias;
+};
+
+Expected reference(const Problem& x) {
+  const Case& c = x.c;
+  const auto q = values(x.q), k = values(x.k), v = values(x.v), dout = values(x.dout);
+  const auto bias = x.bias ? values(x.bias) : std::vector<double>();
+  const auto mask = x.mask ? values(x.mask) : std::vector<double>();
+  const auto size = [](const View& view) { return static_cast<size_t>(view.numel()); };
+  const size_t M = size_t(c.queries), N = size_t(c.keys), d = size_t(c.d), heads = size_t(c.batch * c.heads);
+  Expected e;
+  e.p.resize(heads * M * N);
+  e.out.resize(size(x.q)), e.dq.resize(size(x.q)), e.lse.resize(heads * M);
+  e.dk.resize(size(x.k)), e.dv.resize(size(x.v)), e.dbias.resize(x.dbias ? size(x.dbias) : 0);
+  for (size_t g = 0; g < heads; ++g) {
+    const size_t b = g / size_t(c.heads), h = g % size_t(c.heads);
+    for (size_t i = 0; i < M; ++i) {
+      const double* qi = &q[(g * M + i) * d];
+      double* p = &e.p[(g * M + i) * N];
+      double most = -INFINITY, total = 0;
+      for (size_t j = 0; j < N; ++j) {
+        const size_t at = (g * M + i) * N + j;
+        p[j] = 0;
+        for (size_t l = 0; l < d; ++l) p[j] += qi[l] * k[(g * N + j) * d + l];
+        p[j] = p[j] * x.scale + (x.bias ? bias[at] : 0);
+        if (x.mask && mask[at] == 0) p[j] = -INFINITY;
+        most = std::max(most, p[j]);
+      }
+      for (size_t j = 0; j < N; ++j) total += p[j] = most == -INFINITY ? 0 : std::exp(p[j] - most);
+      for (size_t j = 0; j < N && total > 0; ++j) p[j] /= total;
+      e.lse[g * M + i] = most + std::log(total);
+      std::vector<double> keep(N, 1.0), dp(N, 0.0);
+      double delta = 0;
+      for (size_t j = 0; j < N; ++j) {
+        const uint64_t index = kOffset + (g * M + i) * N + j;
+        if (c.dropout > 0) {
+          const bool kept = Philox::uniform(Philox::word(kSeed, index)) >= static_cast<float>(c.dropout);
+          keep[j] = kept ? 1 / (1 - c.dropout) : 0;
+        }
+        for (size_t l = 0; l < d; ++l) {
+          const double vj = v[(g * N + j) * d + l], gradient = dout[(g * M + i) * d + l];
+          e.out[(g * M + i) * d + l] += p[j] * keep[j] * vj;
+          e.dv[(g * N + j) * d + l] += p[j] * keep[j] * gradient;
+          dp[j] += gradient * vj * keep[j];
+        }
+        delta += p[j] * dp[j];
+      }
+      for (size_t j = 0; j < N; ++j) {
+        const double ds = p[j] * (dp[j] - delta);
+        for (size_t l = 0; l < d; ++l) {
+          e.dq[(g * M + i) * d + l] += x.scale * ds * k[(g * N + j) * d + l];
+          e.dk[(g * N + j) * d + l] += x.scale * ds * qi[l];
+        }
+        if (x.dbias) {
+          const size_t bb = x.dbias.size(0) == 1 ? 0 : b, hb = x.dbias.size(1) == 1 ? 0 : h;
+          e.dbias[((bb * size_t(x.dbias.size(1)) + hb) * M + i) * N + j] += ds;
+        }
+      }
+    }
+  }
+  return e;
+}
+
+double tolerance(DType dtype) {
+  switch (dtype) {
+    case DType::Float64:
+      return 1e-13;
+    case DType::BFloat16:
+      return 8e-3;  // dout out is computed from rounded out
+    case DType::Float16:
+      return 1e-3;
+    default:
+      return 2e-6;
+  }
+}
+
+void check(const Case& c) {
+  SCOPED_TRACE(c.name());
+  const Problem x(c);
+  x.forward();
+  x.backward();
+  const Expected e = reference(x);
+  const double most = tolerance(c.dtype);
+  EXPECT_LT(relative_error(values(x.out), e.out), most);
+  for (size_t i = 0; i < e.lse.size(); ++i) {
+    const double lse = testing::load(x.lse.dtype, x.lse.data, static_cast<int64_t>(i));
+    if (std::isinf(e.lse[i])) {
+      ASSERT_EQ(lse, e.lse[i]) << i;
+    } else {
+      ASSERT_NEAR(lse, e.lse[i], c.dtype == DType::Float64 ? 1e-13 : 4e-6) << i;
+    }
+  }
+  EXPECT_LT(relative_error(values(x.dv), e.dv), most);
+  if (c.keys > 1) {  // else dS is 0 but for rounding
+    EXPECT_LT(relative_error(values(x.dq), e.dq), 2 * most);
+    EXPECT_LT(relative_error(values(x.dk), e.dk), 2 * most);
+    if (x.dbias) {
+      EXPECT_LT(relative_error(values(x.dbias), e.dbias), 2 * most);
+    }
+  } else {
+    for (const double value : values(x.dq)) EXPECT_NEAR(value, 0, 8 * most);
+  }
+  EXPECT_TRUE(x.intact());
+}
+
+TEST(CpuAttention, MatchesTheReferenceForAllSizes) {
+  for (const int64_t n : {1, 3, 49, 64, 65, 197, 577}) {
+    for (const int64_t d : {8, 32, 48, 64, 80, 128, 256}) {
+      if (n * d > 577 * 64) continue;
+      check({.batch = 1, .heads = 2, .queries = n, .keys = n, .d = d, .packed = true});
+    }
+  }
+  check({.batch = 1, .heads = 1, .queries = 577, .keys = 577, .d = 256});
+}
+
+TEST(CpuAttention, TakesHeadDimensionsThatFillNoVector) {
+  for (const int64_t d : {1, 3, 7, 17, 31, 33, 72}) {
+    for (const DType dtype : float_dtypes()) {
+      check({.queries = 19, .keys = 19, .d = d, .dtype = dtype, .bias = Broadcast::None, .packed = true});
+    }
+  }
+}
+
+TEST(CpuAttention, TakesCrossAttention) {
+  for (const auto& [queries, keys] :
+       {std::pair{1, 197}, {197, 1}, {5, 300}, {300, 5}, {50, 257}, {64, 1000}}) {
+    check({.queries = queries, .keys = keys, .d = 32});
+    check({.queries = queries, .keys = keys, .d = 32, .dtype = DType::Float64, .mask = Broadcast::None});
+  }
+}
+
+TEST(CpuAttention, TakesEveryDtype) {
+  for (const DType dtype : float_dtypes()) {
+    check({.queries = 65, .keys = 65, .d = 32, .dtype = dtype, .packed = true});
+    check({.queries = 30, .keys = 300, .d = 20, .dtype = dtype, .bias = Broadcast::Batch, .dropout = 0.1});
+  }
+}
+
+TEST(CpuAttention, BroadcastsBiasAndMask) {
+  for (const Broadcast kind : {Broadcast::Absent, Broadcast::None, Broadcast::Batch, Broadcast::Head,
+                               Broadcast::Both, Broadcast::Query, Broadcast::Key}) {
+    for (const DType dtype : float_dtypes()) {
+      check({.queries = 21, .keys = 37, .dtype = dtype, .bias = kind});
+      check({.queries = 21, .keys = 37, .dtype = dtype, .mask = kind});
+    }
+    check({.batch = 20, .queries = 49, .keys = 49, .d = 32, .bias = kind, .mask = Broadcast::Head});
+    check(
+        {.batch = 1, .heads = 2, .queries = 70, .keys = 600, .d = 32, .bias = kind, .mask = Broadcast::None});
+  }
+}
+
+TEST(CpuAttention, DropsProbabilities) {
+  for (const int64_t n : {5, 49, 300}) {
+    check({.queries = n,
+           .keys = n,
+           .d = 32,
+           .bias = Broadcast::Batch,
+           .mask = Broadcast::None,
+           .dropout = 0.3});
+    check({.queries = n, .keys = n, .d = 32, .dtype = DType::Float64, .dropout = 0.9});
+  }
+}
+
+// Forward and backward agree, dropout included: the loss is sum(out dout).
+TEST(CpuAttention, GradientsMatchFiniteDifferences) {
+  const Case c{.batch = 2,
+               .heads = 2,
+               .queries = 5,
+               .keys = 7,
+               .d = 3,
+               .dtype = DType::Float64,
+               .bias = Broadcast::Batch,
+               .mask = Broadcast::None,
+               .dropout = 0.25};
+  const Problem x(c);
+  x.forward();
+  x.backward();
+  const auto loss = [&] {
+    x.forward();
+    const auto out = values(x.out), dout = values(x.dout);
+    double sum = 0;
+    for (size_t i = 0; i < out.size(); ++i) sum += out[i] * dout[i];
+    return sum;
+  };
+  View bias = x.bias;
+  bias.shape[0] = 1;
+  for (const auto& [variable, gradient] : {std::pair{x.q, x.dq}, {x.k, x.dk}, {x.v, x.dv}, {bias, x.dbias}}) {
+    std::vector<double> differences;
+    testing::for_each_offset(variable.shape, variable.strides, [&](int64_t i) {
+      constexpr double kStep = 1e-5;
+      double& value = variable.as<double>()[i];
+      const double saved = value;
+      value = saved + kStep;
+      const double above = loss();
+      value = saved - kStep;
+      differences.push_back((above - loss()) / (2 * kStep));
+      value = saved;
+    });
+    EXPECT_LT(relative_error(values(gradient), differences), 1e-8);
+  }
+}
+
+TEST(CpuAttention, GivesTheSameBitsAgainAndForAnyThreadCount) {
+  const int threads = omp_get_max_threads();
+  for (const Case& c :
+       {Case{.queries = 197, .keys = 197, .d = 64, .bias = Broadcast::Batch},
+        Case{.batch = 1, .heads = 1, .queries = 900, .keys = 900, .d = 64, .bias = Broadcast::None},
+        Case{.batch = 40, .queries = 49, .keys = 49, .d = 32, .bias = Broadcast::Both, .dropout = 0.1},
+        Case{.queries = 65, .keys = 65, .d = 32, .dtype = DType::BFloat16, .packed = true}}) {
+    SCOPED_TRACE(c.name());
+    const auto run = [&](int count) {
+      omp_set_num_threads(count);
+      const Problem x(c);
+      x.forward();
+      x.backward();
+      std::vector<double> all;
+      for (const View& view : {x.out, x.lse, x.dq, x.dk, x.dv, x.dbias}) {
+        if (!view) continue;
+        const auto some = values(view);
+        all.insert(all.end(), some.begin(), some.end());
+      }
+      return all;
+    };
+    const auto first = run(2);
+    EXPECT_EQ(first, run(2));
+    EXPECT_EQ(first, run(1));
+    EXPECT_EQ(first, run(3));
+  }
+  omp_set_num_threads(threads);
+}
+
+TEST(CpuAttention, KeepsLargeScoresFinite) {
+  const Problem x({.queries = 70, .keys = 600, .d = 16, .bias = Broadcast::None});
+  testing::for_each_offset(x.bias.shape, x.bias.strides, [&](int64_t i) { x.bias.as<float>()[i] *= 1e4f; });
+  x.forward();
+  x.backward();
+  const Expected e = reference(x);
+  EXPECT_LT(relative_error(values(x.out), e.out), 1e-3);  // scores of 1e4 are known to 1e-3
+  EXPECT_LT(relative_error(values(x.dv), e.dv), 1e-3);
+}
+
+TEST(CpuAttention, MaskedQueriesGiveZeros) {
+  const Problem x({.queries = 3, .keys = 300, .mask = Broadcast::None});
+  x.forward();
+  x.backward();
+  for (int64_t j = 0; j < 8; ++j) {
+    EXPECT_EQ(x.out.as<float>()[j], 0);
+    EXPECT_EQ(x.dq.as<float>()[j], 0);
+  }
+  EXPECT_EQ(x.lse.as<float>()[0], -INFINITY);
+}
+
+TEST(CpuAttention, NaNStaysInItsRow) {
+  const Problem x({.batch = 1, .heads = 1, .queries = 20, .keys = 20});
+  x.q.as<float>()[3 * x.q.stride(2)] = NAN;
+  x.forward();
+  for (int64_t i = 0; i < 20; ++i) EXPECT_EQ(std::isnan(x.out.as<float>()[i * x.out.stride(2)]), i == 3) << i;
+}
+
+TEST(CpuAttention, TakesEmptyTensors) {
+  for (const DType dtype : float_dtypes()) {
+    check({.batch = 0, .dtype = dtype});
+    check({.queries = 0, .keys = 5, .dtype = dtype});
+    const Problem x({.queries = 5, .keys = 0, .dtype = dtype});
+    x.forward();
+    x.backward();
+    for (const double value : values(x.out)) EXPECT_EQ(value, 0);
+    for (const double value : values(x.lse)) EXPECT_EQ(value, -INFINITY);
+    for (const double value : values(x.dq)) EXPECT_EQ(value, 0);
+  }
+  const Problem none({.batch = 0, .bias = Broadcast::Batch});
+  none.backward();
+  for (const double value : values(none.dbias)) EXPECT_EQ(value, 0);
+}
+
+TEST(CpuAttentionRows, GivesTheProbabilitiesOfChosenQueries) {
+  for (const DType dtype : float_dtypes()) {
+    for (const int64_t chosen : {0, 1, 60}) {
+      const Case c{.queries = 30,
+                   .keys = 300,
+                   .d = 20,
+                   .dtype = dtype,
+                   .bias = Broadcast::Head,
+                   .mask = Broadcast::None};
+      const Problem x(c);
+      Buffer rows(DType::Int64, Shape{chosen}), out(dtype, Shape{c.batch, c.heads, chosen, c.keys});
+      std::vector<double> expected, indices;
+      for (int64_t r = 0; r < chosen; ++r) indices.push_back(static_cast<double>((r * 7) % c.queries));
+      rows.fill(indices);
+      const Expected e = reference(x);
+      for (int64_t g = 0; g < c.batch * c.heads; ++g) {
+        for (const double index : indices) {
+          const auto first = e.p.begin() + (g * c.queries + static_cast<int64_t>(index)) * c.keys;
+          expected.insert(expected.end(), first, first + c.keys);
+        }
+      }
+      cpu::attention_rows({x.q, x.k, x.bias, x.mask, rows.view(), out.view(), x.scale});
+      EXPECT_LT(relative_error(out.values(), expected), tolerance(dtype));
+      EXPECT_TRUE(out.intact());
+    }
+  }
+}
+
+TEST(CpuAttentionRows, RejectsARowThatIsNotThere) {
+  const Problem x({.queries = 5});
+  for (const int64_t index : {-1, 5}) {
+    Buffer rows(DType::Int64, Shape{1}), out(DType::Float32, Shape{2, 3, 1, 5});
+    rows.fill({static_cast<double>(index)});
+    try {
+      cpu::attention_rows({x.q, x.k, {}, {}, rows.view(), out.view(), 1});
+      FAIL() << "expected an error";
+    } catch (const TensorError& error) {
+      EXPECT_EQ(error.code(), code::kIndex);
+      EXPECT_EQ(std::string(error.what()),
+                "attentionRows: expected rows in [0, 5), got " + std::to_string(index));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tenon
