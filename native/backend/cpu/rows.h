@@ -1,0 +1,115 @@
+// Contiguous rows of a float dtype, a vector at a time, computed on as float (or double for double). Read again for
+// every instruction set.
+
+#include "backend/cpu/block.h"
+
+#if defined(TENON_ROWS_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef TENON_ROWS_H
+#undef TENON_ROWS_H
+#else
+#define TENON_ROWS_H
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace tenon::cpu::HWY_NAMESPACE {
+
+// The type that elements stored as S are computed in.
+template <typename S>
+using Compute = std::conditional_t<std::is_same_v<S, double>, double, float>;
+
+// A whole vector of a row.
+struct Whole {
+  template <class D, typename S>
+  HWY_INLINE hn::Vec<D> get(D d, const S* p, double = 0) const {
+    if constexpr (kIsDouble<D>) {
+      return hn::LoadU(d, p);
+    } else {
+      return load_f32(d, p);
+    }
+  }
+  template <class D, class V, typename S>
+  HWY_INLINE void put(D d, V v, S* p) const {
+    if constexpr (kIsDouble<D>) {
+      hn::StoreU(v, d, p);
+    } else {
+      store_f32(d, v, p);
+    }
+  }
+  // v, with zeros in the lanes beyond the row.
+  template <class D, class V>
+  HWY_INLINE V only(D, V v) const {
+    return v;
+  }
+};
+
+// The last n elements of a row, fewer than a vector: lanes beyond the row load `fill` and are not stored.
+struct Part {
+  int64_t n;
+
+  template <class D, typename S>
+  HWY_INLINE hn::Vec<D> get(D d, const S* p, double fill = 0) const {
+    S elements[hn::MaxLanes(D())];
+    for (S& element : elements) element = convert<S>(fill);
+    std::memcpy(static_cast<void*>(elements), p, static_cast<size_t>(n) * sizeof(S));
+    return Whole().get(d, elements);
+  }
+  template <class D, class V, typename S>
+  HWY_INLINE void put(D d, V v, S* p) const {
+    S elements[hn::MaxLanes(D())];
+    Whole().put(d, v, elements);
+    std::memcpy(static_cast<void*>(p), elements, static_cast<size_t>(n) * sizeof(S));
+  }
+  template <class D, class V>
+  HWY_INLINE V only(D d, V v) const {
+    return hn::IfThenElseZero(hn::FirstN(d, static_cast<size_t>(n)), v);
+  }
+};
+
+// Calls body(part, i) for the vectors of a row of n elements, i being the first element's index.
+template <class D, class Body>
+HWY_INLINE void for_vectors(D d, int64_t n, Body&& body) {
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) body(Whole(), i);
+  if (i < n) body(Part{n - i}, i);
+}
+
+template <class D, class V>
+HWY_INLINE hn::TFromD<D> sum_of_lanes(D d, V v) {
+  return hn::GetLane(hn::SumOfLanes(d, v));
+}
+
+// Calls f(S()) with the C++ type S of a float dtype.
+template <typename F>
+HWY_INLINE void with_float_type(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::Float64:
+      return f(double());
+    case DType::BFloat16:
+      return f(bfloat16());
+    case DType::Float16:
+      return f(float16());
+    default:
+      return f(float());
+  }
+}
+
+// n elements of a float dtype, `stride` apart, as T. Only double computes on float64.
+template <typename T>
+HWY_INLINE void read_line(DType dtype, const void* from, int64_t stride, int64_t n, T* to) {
+  with_float_type(dtype, [&]<typename S>(S) {
+    if constexpr (std::is_same_v<Compute<S>, T>) convert_run(static_cast<const S*>(from), stride, to, 1, n);
+  });
+}
+
+template <typename T>
+HWY_INLINE void write_line(DType dtype, const T* from, int64_t n, void* to, int64_t stride) {
+  with_float_type(dtype, [&]<typename S>(S) {
+    if constexpr (std::is_same_v<Compute<S>, T>) convert_run(from, 1, static_cast<S*>(to), stride, n);
+  });
+}
+
+}  // namespace tenon::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // TENON_ROWS_H
