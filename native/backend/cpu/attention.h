@@ -14,15 +14,22 @@
 
 namespace tenon::cpu {
 
-constexpr int64_t kKeyBlock = 256;
-constexpr int64_t kQueryBlock = 48;  // a multiple of the register tile's rows
-
 constexpr int64_t ceil_div(int64_t n, int64_t by) { return (n + by - 1) / by; }
 constexpr int64_t round_up(int64_t n, int64_t multiple) { return ceil_div(n, multiple) * multiple; }
 
-// Keys in equal blocks: 289 are two blocks of 145, not one of 256 and one of 33.
-inline int64_t key_blocks(int64_t keys) { return ceil_div(keys, kKeyBlock); }
-inline int64_t key_block_begin(int64_t keys, int64_t block) { return keys * block / key_blocks(keys); }
+// The longest blocks: keys and values of a block stay in the L2 cache, its scores nearly in L1.
+constexpr int64_t kKeyBlock = 256;
+constexpr int64_t kQueryBlock = 64;
+
+// [0, n) in equal parts of at most `longest`: 289 keys are blocks of 144 and 145, not of 256 and 33.
+struct Blocks {
+  int64_t n;
+  int64_t count;
+
+  Blocks(int64_t length, int64_t longest) : n(length), count(ceil_div(length, longest)) {}
+  int64_t begin(int64_t block) const { return n * block / count; }
+  int64_t size(int64_t block) const { return begin(block + 1) - begin(block); }
+};
 
 // Elements from one packed row to the next: an odd number of cache lines, so that a column of rows spreads over all
 // sets of the L1 cache.
@@ -62,6 +69,8 @@ struct ScoreTerms {
   double dropout = 0;
   uint64_t seed = 0;
   uint64_t offset = 0;
+
+  bool any() const { return bias || mask; }
 };
 
 // Memory that only grows and stays with its thread for the next call.

@@ -48,7 +48,7 @@ struct BackwardPlan {
     head_members = heads / head_groups;
     chunks = std::min(members(), ceil_div(kItems, groups()));
     splits = std::clamp<int64_t>(ceil_div(kItems, groups() * chunks), 1,
-                                 std::max<int64_t>(1, key_blocks(args.k.size(2))));
+                                 std::max<int64_t>(1, Blocks(args.k.size(2), kKeyBlock).count));
   }
 };
 
@@ -91,27 +91,39 @@ void row_products(const HeadRows& x, const HeadRows& y, int64_t rows, int64_t co
   });
 }
 
-// From a row of scores and of dout v^T: scores becomes D, dscores becomes dS. keep is null without dropout.
+// From rows of scores and of dout v^T: scores becomes D, dscores becomes dS. keep is null without dropout.
 template <typename T>
-HWY_INLINE void score_gradients(T lse, T delta, const T* HWY_RESTRICT keep, int64_t n, T* HWY_RESTRICT scores,
-                                T* HWY_RESTRICT dscores) {
+HWY_NOINLINE void score_gradients(const T* HWY_RESTRICT lse, const T* HWY_RESTRICT delta,
+                                  const T* HWY_RESTRICT keep, int64_t stride, int64_t rows, int64_t n,
+                                  T* HWY_RESTRICT scores, T* HWY_RESTRICT dscores) {
   const hn::ScalableTag<T> d;
+  using V = hn::Vec<decltype(d)>;
   constexpr int64_t lanes = HWY_LANES(T);
-  // Nothing attended to: exp(score - infinity) = 0.
-  const auto shift = hn::Set(d, lse == kMinusInfinity<T> ? -kMinusInfinity<T> : lse);
-  const auto deltas = hn::Set(d, delta);
-  for (int64_t j = 0; j < n; j += lanes) {
-    const auto p = exp_score(d, hn::Sub(hn::Load(d, scores + j), shift));
-    auto dropped = p;
-    auto dp = hn::Load(d, dscores + j);
-    if (keep != nullptr) {
-      const auto factor = hn::Load(d, keep + j);
-      dropped = hn::Mul(p, factor);
-      dp = hn::Mul(dp, factor);
+  for_row_groups(rows, [&]<int kRows>(std::integral_constant<int, kRows>, int64_t i) {
+    V shifts[kRows], deltas[kRows];
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      // Nothing attended to: exp(score - infinity) = 0.
+      shifts[r] = hn::Set(d, lse[i + r] == kMinusInfinity<T> ? -kMinusInfinity<T> : lse[i + r]);
+      deltas[r] = hn::Set(d, delta[i + r]);
     }
-    hn::Store(dropped, d, scores + j);
-    hn::Store(hn::Mul(p, hn::Sub(dp, deltas)), d, dscores + j);
-  }
+    for (int64_t j = 0; j < n; j += lanes) {
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const int64_t at = (i + r) * stride + j;
+        const V p = exp_score(d, hn::Sub(hn::Load(d, scores + at), shifts[r]));
+        const V dp = hn::Load(d, dscores + at);
+        if (keep == nullptr) {
+          hn::Store(p, d, scores + at);
+          hn::Store(hn::Mul(p, hn::Sub(dp, deltas[r])), d, dscores + at);
+        } else {
+          const V factor = hn::Load(d, keep + at);
+          hn::Store(hn::Mul(p, factor), d, scores + at);
+          hn::Store(hn::Mul(p, hn::MulSub(dp, factor, deltas[r])), d, dscores + at);
+        }
+      }
+    }
+  });
 }
 
 // Split `split` of head (b, h): dk and dv of its keys, and their contribution to dq and dbias. `dbias` points at the
@@ -138,54 +150,61 @@ void attend_backward(const AttentionBackwardArgs& args, int64_t b, int64_t h, in
   T* values_transposed = scratch.v_transposed.reserve<T>(round_up(d, lanes) * score_row);
   T* scores = scratch.scores.reserve<T>(kQueryBlock * score_row);
   T* dscores = scratch.dscores.reserve<T>(kQueryBlock * score_row);
-  T* keep = args.dropout > 0 ? scratch.keep.reserve<T>(score_row) : nullptr;
+  T* keep = args.dropout > 0 ? scratch.keep.reserve<T>(kQueryBlock * score_row) : nullptr;
   T* delta = scratch.delta.reserve<T>(count);
   T* dk = scratch.dk.reserve<T>(widest * row);
   T* dv = scratch.dv.reserve<T>(widest * row);
   T* dq = partial_dq != nullptr ? partial_dq : scratch.dq.reserve<T>(count * row);
 
   row_products(dout, out, count, d, delta);
-  std::fill(dq, dq + count * row, T{0});
+  if (keys == 0) std::fill(dq, dq + count * row, T{0});
 
-  const int64_t blocks = key_blocks(keys);
-  for (int64_t block = blocks * split / splits; block < blocks * (split + 1) / splits; ++block) {
-    const int64_t j0 = key_block_begin(keys, block), n = key_block_begin(keys, block + 1) - j0;
+  const Blocks key_blocks(keys, kKeyBlock), query_blocks(count, kQueryBlock);
+  const int64_t first_block = key_blocks.count * split / splits,
+                last_block = key_blocks.count * (split + 1) / splits;
+  for (int64_t block = first_block; block < last_block; ++block) {
+    const int64_t j0 = key_blocks.begin(block), n = key_blocks.size(block);
     pack_rows(k, j0, n, round_up(n, lanes), d, T{1}, some_keys, row);
     transpose(some_keys, row, n, d, keys_transposed, score_row);
     for (int64_t j = 0; j < n; j += lanes) {
       pack_rows(v, j0 + j, std::min(lanes, n - j), lanes, d, T{1}, values, row);
       transpose(values, row, lanes, d, values_transposed + j, score_row);
     }
-    std::fill(dk, dk + n * row, T{0});
-    std::fill(dv, dv + n * row, T{0});
+    if (query_blocks.count == 0) {
+      std::fill(dk, dk + n * row, T{0});
+      std::fill(dv, dv + n * row, T{0});
+    }
 
-    for (int64_t i0 = 0; i0 < count; i0 += kQueryBlock) {
-      const int64_t rows = std::min(kQueryBlock, count - i0);
+    for (int64_t query_block = 0; query_block < query_blocks.count; ++query_block) {
+      const int64_t i0 = query_blocks.begin(query_block), rows = query_blocks.size(query_block);
       pack_rows(q, i0, rows, rows, d, scale, some_queries, row);
       pack_rows(dout, i0, rows, rows, d, T{1}, some_dout, row);
-      multiply<Left::Plain, Sum::Set, T>(
-          {some_queries, row, keys_transposed, score_row, scores, score_row, d}, rows, n);
-      multiply<Left::Plain, Sum::Set, T>(
-          {some_dout, row, values_transposed, score_row, dscores, score_row, d}, rows, n);
-      for (int64_t i = i0; i < i0 + rows; ++i) {
-        T* line = scores + (i - i0) * score_row;
-        T* dline = dscores + (i - i0) * score_row;
-        add_terms(terms, b, h, i, j0, n, line);
-        if (keep != nullptr) dropout_row(terms, dropout_index(terms, args.q, args.k, b, h, i, j0), n, keep);
-        score_gradients(lse[i], delta[i], keep, n, line, dline);
-        if (dbias != nullptr) {
-          T* to = dbias + i * keys + j0;
-          if (add_dbias) {
-            for (int64_t j = 0; j < n; ++j) to[j] += dline[j];
-          } else {
-            std::copy(dline, dline + n, to);
-          }
+      multiply<Left::Plain, T>(
+          Sum::Set, {some_queries, row, keys_transposed, score_row, scores, score_row, d}, rows, n);
+      multiply<Left::Plain, T>(
+          Sum::Set, {some_dout, row, values_transposed, score_row, dscores, score_row, d}, rows, n);
+      for (int64_t i = 0; i < rows && terms.any(); ++i)
+        add_terms(terms, b, h, i0 + i, j0, n, scores + i * score_row);
+      for (int64_t i = 0; i < rows && keep != nullptr; ++i) {
+        dropout_row(terms, dropout_index(terms, args.q, args.k, b, h, i0 + i, j0), n, keep + i * score_row);
+      }
+      score_gradients(lse + i0, delta + i0, keep, score_row, rows, n, scores, dscores);
+      for (int64_t i = 0; i < rows && dbias != nullptr; ++i) {
+        const T* line = dscores + i * score_row;
+        T* to = dbias + (i0 + i) * keys + j0;
+        if (add_dbias) {
+          for (int64_t j = 0; j < n; ++j) to[j] += line[j];
+        } else {
+          std::copy(line, line + n, to);
         }
       }
-      multiply<Left::Transposed, Sum::Add, T>({scores, score_row, some_dout, row, dv, row, rows}, n, d);
-      multiply<Left::Transposed, Sum::Add, T>({dscores, score_row, some_queries, row, dk, row, rows}, n, d);
-      multiply<Left::Plain, Sum::Add, T>({dscores, score_row, some_keys, row, dq + i0 * row, row, n}, rows,
-                                         d);
+      const Sum over_queries = query_block == 0 ? Sum::Set : Sum::Add;
+      const Sum over_keys = block == first_block ? Sum::Set : Sum::Add;
+      multiply<Left::Transposed, T>(over_queries, {scores, score_row, some_dout, row, dv, row, rows}, n, d);
+      multiply<Left::Transposed, T>(over_queries, {dscores, score_row, some_queries, row, dk, row, rows}, n,
+                                    d);
+      multiply<Left::Plain, T>(over_keys, {dscores, score_row, some_keys, row, dq + i0 * row, row, n}, rows,
+                               d);
     }
     const auto one = [](int64_t) { return T{1}; };
     unpack_rows(HeadRows(args.dk, b, h), j0, n, d, one, dk, row);

@@ -34,50 +34,58 @@ void attend(const AttentionArgs& args, int64_t b, int64_t h, int64_t first, int6
   T* scores = scratch.scores.reserve<T>(kQueryBlock * score_row);
   T* keep = scratch.keep.reserve<T>(score_row);
   T* sums = scratch.out.reserve<T>(count * row);
-  T* most = scratch.state.reserve<T>(2 * count);
+  T* most = scratch.state.reserve<T>(2 * count + 3 * kQueryBlock);
   T* total = most + count;
+  T* block_most = total + count;
+  T* block_total = block_most + kQueryBlock;
+  T* shift = block_total + kQueryBlock;
 
   pack_rows(q, first, count, count, d, static_cast<T>(args.scale), queries, row);
   std::fill(most, most + count, kMinusInfinity<T>);
   std::fill(total, total + count, T{0});
   if (keys == 0) std::fill(sums, sums + count * row, T{0});
 
-  for (int64_t block = 0; block < key_blocks(keys); ++block) {
-    const int64_t j0 = key_block_begin(keys, block), n = key_block_begin(keys, block + 1) - j0;
+  const Blocks key_blocks(keys, kKeyBlock), query_blocks(count, kQueryBlock);
+  for (int64_t block = 0; block < key_blocks.count; ++block) {
+    const int64_t j0 = key_blocks.begin(block), n = key_blocks.size(block);
     for (int64_t j = 0; j < n; j += lanes) {
       pack_rows(k, j0 + j, std::min(lanes, n - j), lanes, d, T{1}, some_keys, row);
       transpose(some_keys, row, lanes, d, keys_transposed + j, score_row);
     }
     pack_rows(v, j0, n, n, d, T{1}, values, row);
 
-    for (int64_t i0 = 0; i0 < count; i0 += kQueryBlock) {
-      const int64_t rows = std::min(kQueryBlock, count - i0);
-      multiply<Left::Plain, Sum::Set, T>(
-          {queries + i0 * row, row, keys_transposed, score_row, scores, score_row, d}, rows, n);
-      for (int64_t i = i0; i < i0 + rows; ++i) {
-        T* line = scores + (i - i0) * score_row;
-        add_terms(terms, b, h, first + i, j0, n, line);
-        const T new_most = std::max(most[i], row_max(line, n));
-        const T shift = new_most == kMinusInfinity<T> ? T{0} : new_most;  // all masked: exp(-inf - 0) = 0
-        const T sum = exp_row(line, n, shift);
-        if (block > 0 && new_most != most[i]) {
-          const T shrink = std::exp(most[i] - shift);
-          total[i] *= shrink;
-          scale_row(sums + i * row, d, shrink);
+    for (int64_t query_block = 0; query_block < query_blocks.count; ++query_block) {
+      const int64_t i0 = query_blocks.begin(query_block), rows = query_blocks.size(query_block);
+      multiply<Left::Plain, T>(
+          Sum::Set, {queries + i0 * row, row, keys_transposed, score_row, scores, score_row, d}, rows, n);
+      if (terms.any()) {
+        for (int64_t i = 0; i < rows; ++i)
+          add_terms(terms, b, h, first + i0 + i, j0, n, scores + i * score_row);
+      }
+      row_maxima(scores, score_row, rows, n, block_most);
+      for (int64_t i = 0; i < rows; ++i) {
+        block_most[i] = std::max(most[i0 + i], block_most[i]);
+        shift[i] =
+            block_most[i] == kMinusInfinity<T> ? T{0} : block_most[i];  // all masked: exp(-inf - 0) = 0
+      }
+      exp_rows(scores, score_row, rows, n, shift, block_total);
+      for (int64_t i = 0; i < rows; ++i) {
+        if (block > 0 && block_most[i] != most[i0 + i]) {
+          const T shrink = std::exp(most[i0 + i] - shift[i]);
+          total[i0 + i] *= shrink;
+          scale_row(sums + (i0 + i) * row, d, shrink);
         }
-        most[i] = new_most;
-        total[i] += sum;
-        if (args.dropout > 0) {
-          dropout_row(terms, dropout_index(terms, args.q, args.k, b, h, first + i, j0), n, keep);
-          for (int64_t j = 0; j < n; ++j) line[j] *= keep[j];
+        most[i0 + i] = block_most[i];
+        total[i0 + i] += block_total[i];
+      }
+      if (args.dropout > 0) {
+        for (int64_t i = 0; i < rows; ++i) {
+          dropout_row(terms, dropout_index(terms, args.q, args.k, b, h, first + i0 + i, j0), n, keep);
+          for (int64_t j = 0; j < n; ++j) scores[i * score_row + j] *= keep[j];
         }
       }
-      const Product<T> product{scores, score_row, values, row, sums + i0 * row, row, n};
-      if (block == 0) {
-        multiply<Left::Plain, Sum::Set>(product, rows, d);
-      } else {
-        multiply<Left::Plain, Sum::Add>(product, rows, d);
-      }
+      multiply<Left::Plain, T>(block == 0 ? Sum::Set : Sum::Add,
+                               {scores, score_row, values, row, sums + i0 * row, row, n}, rows, d);
     }
   }
 

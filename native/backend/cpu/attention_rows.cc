@@ -37,15 +37,17 @@ void probabilities(const AttentionRowsArgs& args, int64_t b, int64_t h, int64_t 
   for (int64_t j = 0; j < keys; j += lanes) {
     pack_rows(k, j, std::min(lanes, keys - j), lanes, d, T{1}, some_keys, row);
     transpose(some_keys, row, lanes, d, keys_transposed, lanes);
-    multiply<Left::Plain, Sum::Set, T>({queries, row, keys_transposed, lanes, scores + j, score_row, d},
-                                       count, lanes);
+    multiply<Left::Plain, T>(Sum::Set, {queries, row, keys_transposed, lanes, scores + j, score_row, d},
+                             count, lanes);
   }
   with_storage_type<T>(args.out.dtype, [&]<typename S>(S*) {
     for (int64_t r = 0; r < count; ++r) {
       T* line = scores + r * score_row;
       add_terms(terms, b, h, query(r), 0, keys, line);
-      const T most = row_max(line, keys);
-      const T total = exp_row(line, keys, most == kMinusInfinity<T> ? T{0} : most);
+      T most, total;
+      row_maxima(line, score_row, 1, keys, &most);
+      if (most == kMinusInfinity<T>) most = 0;
+      exp_rows(line, score_row, 1, keys, &most, &total);
       const T inverse = total == 0 ? T{0} : 1 / total;
       S* to = args.out.as<S>() + ((b * args.q.size(1) + h) * chosen + first + r) * keys;
       for (int64_t j = 0; j < keys; ++j) to[j] = static_cast<S>(line[j] * inverse);

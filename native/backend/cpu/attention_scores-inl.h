@@ -8,6 +8,7 @@
 #endif
 
 #include <limits>
+#include <type_traits>
 
 #include "core/random.h"
 
@@ -97,36 +98,71 @@ inline uint64_t dropout_index(const ScoreTerms& terms, const View& q, const View
   return terms.offset + static_cast<uint64_t>(((b * q.size(1) + h) * q.size(2) + i) * k.size(2) + j);
 }
 
-// The largest of n scores; what pads the row's last vector becomes minus infinity.
-template <typename T>
-HWY_INLINE T row_max(T* HWY_RESTRICT scores, int64_t n) {
-  const hn::ScalableTag<T> d;
-  constexpr int64_t lanes = HWY_LANES(T);
-  auto most = hn::Set(d, kMinusInfinity<T>);
-  int64_t j = 0;
-  for (; j + lanes <= n; j += lanes) most = hn::Max(most, hn::Load(d, scores + j));
-  if (j < n) {
-    const auto inside = hn::FirstN(d, static_cast<size_t>(n - j));
-    const auto last = hn::IfThenElse(inside, hn::Load(d, scores + j), hn::Set(d, kMinusInfinity<T>));
-    hn::Store(last, d, scores + j);
-    most = hn::Max(most, last);
-  }
-  return hn::GetLane(hn::MaxOfLanes(d, most));
+// Calls f(std::integral_constant<int, R>, i) for groups of R rows from i: four at a time, as one row's chain of
+// dependent operations leaves the vector units idle.
+template <typename F>
+HWY_INLINE void for_row_groups(int64_t rows, F&& f) {
+  int64_t i = 0;
+  for (; i + 4 <= rows; i += 4) f(std::integral_constant<int, 4>(), i);
+  for (; i < rows; ++i) f(std::integral_constant<int, 1>(), i);
 }
 
-// scores = exp(scores - shift), returns their sum; the row is padded as row_max leaves it.
+// most[i] = the largest of the n scores of row i; what pads the row's last vector becomes minus infinity.
 template <typename T>
-HWY_INLINE T exp_row(T* HWY_RESTRICT scores, int64_t n, T shift) {
+HWY_NOINLINE void row_maxima(T* HWY_RESTRICT scores, int64_t stride, int64_t rows, int64_t n,
+                             T* HWY_RESTRICT most) {
   const hn::ScalableTag<T> d;
   constexpr int64_t lanes = HWY_LANES(T);
-  const auto shifts = hn::Set(d, shift);
-  auto sum = hn::Zero(d);
-  for (int64_t j = 0; j < n; j += lanes) {
-    const auto p = exp_score(d, hn::Sub(hn::Load(d, scores + j), shifts));
-    hn::Store(p, d, scores + j);
-    sum = hn::Add(sum, p);
-  }
-  return hn::GetLane(hn::SumOfLanes(d, sum));
+  const int64_t whole = n / lanes * lanes;
+  const auto inside = hn::FirstN(d, static_cast<size_t>(n - whole));
+  const auto lowest = hn::Set(d, kMinusInfinity<T>);
+  for_row_groups(rows, [&]<int kRows>(std::integral_constant<int, kRows>, int64_t i) {
+    hn::Vec<decltype(d)> largest[kRows];
+    T* group = scores + i * stride;
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) largest[r] = lowest;
+    for (int64_t j = 0; j < whole; j += lanes) {
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) largest[r] = hn::Max(largest[r], hn::Load(d, group + r * stride + j));
+    }
+    if (whole < n) {
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const auto last = hn::IfThenElse(inside, hn::Load(d, group + r * stride + whole), lowest);
+        hn::Store(last, d, group + r * stride + whole);
+        largest[r] = hn::Max(largest[r], last);
+      }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) most[i + r] = hn::GetLane(hn::MaxOfLanes(d, largest[r]));
+  });
+}
+
+// scores = exp(scores - shift[i]) and total[i] = their sum, for rows padded as row_maxima leaves them.
+template <typename T>
+HWY_NOINLINE void exp_rows(T* HWY_RESTRICT scores, int64_t stride, int64_t rows, int64_t n,
+                           const T* HWY_RESTRICT shift, T* HWY_RESTRICT total) {
+  const hn::ScalableTag<T> d;
+  constexpr int64_t lanes = HWY_LANES(T);
+  for_row_groups(rows, [&]<int kRows>(std::integral_constant<int, kRows>, int64_t i) {
+    hn::Vec<decltype(d)> shifts[kRows], sums[kRows];
+    T* group = scores + i * stride;
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      shifts[r] = hn::Set(d, shift[i + r]);
+      sums[r] = hn::Zero(d);
+    }
+    for (int64_t j = 0; j < n; j += lanes) {
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const auto p = exp_score(d, hn::Sub(hn::Load(d, group + r * stride + j), shifts[r]));
+        hn::Store(p, d, group + r * stride + j);
+        sums[r] = hn::Add(sums[r], p);
+      }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) total[i + r] = hn::GetLane(hn::SumOfLanes(d, sums[r]));
+  });
 }
 
 template <typename T>

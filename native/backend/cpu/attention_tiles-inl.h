@@ -215,31 +215,43 @@ HWY_INLINE void multiply_tile(const Product<T>& p, int64_t i0, int64_t j0) {
 }
 
 template <Left kLeft, Sum kSum, int kRows, int kVectors, typename T>
-HWY_INLINE void multiply_last_rows(const Product<T>& p, int64_t rows, int64_t i0, int64_t j0) {
+HWY_INLINE void multiply_rows(const Product<T>& p, int64_t rows, int64_t i0, int64_t j0) {
   if constexpr (kRows > 0) {
     if (rows == kRows) return multiply_tile<kLeft, kSum, kRows, kVectors>(p, i0, j0);
-    multiply_last_rows<kLeft, kSum, kRows - 1, kVectors>(p, rows, i0, j0);
+    multiply_rows<kLeft, kSum, kRows - 1, kVectors>(p, rows, i0, j0);
   }
 }
 
+// Rows in equal tiles: a tile of one or two rows would wait for its few accumulators.
 template <Left kLeft, Sum kSum, int kVectors, typename T>
 HWY_NOINLINE void multiply_panel(const Product<T>& p, int64_t rows, int64_t j0) {
   constexpr int kRows = tile_rows(kVectors);
-  int64_t i = 0;
-  for (; i + kRows <= rows; i += kRows) multiply_tile<kLeft, kSum, kRows, kVectors>(p, i, j0);
-  multiply_last_rows<kLeft, kSum, kRows - 1, kVectors>(p, rows - i, i, j0);
+  const int64_t tiles = ceil_div(rows, kRows);
+  for (int64_t t = 0; t < tiles; ++t) {
+    const int64_t i = rows * t / tiles;
+    multiply_rows<kLeft, kSum, kRows, kVectors>(p, rows * (t + 1) / tiles - i, i, j0);
+  }
+}
+
+template <Left kLeft, int kVectors, typename T>
+HWY_INLINE void multiply_panel(Sum sum, const Product<T>& p, int64_t rows, int64_t j0) {
+  if (sum == Sum::Set) {
+    multiply_panel<kLeft, Sum::Set, kVectors>(p, rows, j0);
+  } else {
+    multiply_panel<kLeft, Sum::Add, kVectors>(p, rows, j0);
+  }
 }
 
 // `columns` is rounded up to whole vectors: b and c must be padded. Sums run over k in order, each in one lane, so
 // that an element's bits do not depend on the tile it falls into.
-template <Left kLeft, Sum kSum, typename T>
-void multiply(const Product<T>& p, int64_t rows, int64_t columns) {
+template <Left kLeft, typename T>
+void multiply(Sum sum, const Product<T>& p, int64_t rows, int64_t columns) {
   constexpr int64_t lanes = HWY_LANES(T);
   const int64_t vectors = ceil_div(columns, lanes);
   int64_t j = 0;
-  for (; j + 4 <= vectors || j + 2 == vectors; j += 2) multiply_panel<kLeft, kSum, 2>(p, rows, j * lanes);
-  if (vectors - j == 3) multiply_panel<kLeft, kSum, 3>(p, rows, j * lanes);
-  if (vectors - j == 1) multiply_panel<kLeft, kSum, 1>(p, rows, j * lanes);
+  for (; j + 4 <= vectors || j + 2 == vectors; j += 2) multiply_panel<kLeft, 2>(sum, p, rows, j * lanes);
+  if (vectors - j == 3) multiply_panel<kLeft, 3>(sum, p, rows, j * lanes);
+  if (vectors - j == 1) multiply_panel<kLeft, 1>(sum, p, rows, j * lanes);
 }
 
 }  // namespace tenon::cpu::HWY_NAMESPACE
