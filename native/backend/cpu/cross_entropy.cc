@@ -8,7 +8,6 @@
 #include "backend/cpu/rows.h"
 //
 #include <algorithm>
-#include <limits>
 #include <string>
 #include <vector>
 
@@ -55,20 +54,13 @@ template <typename S>
 RowSums<Compute<S>> sums_of(const S* HWY_RESTRICT x, int64_t K, bool with_shifted) {
   using T = Compute<S>;
   const hn::ScalableTag<T> d;
-  constexpr T lowest = -std::numeric_limits<T>::infinity();
-  auto largest = hn::Set(d, lowest);
-  for_vectors(d, K, [&](auto part, int64_t i) { largest = hn::Max(largest, part.get(d, x + i, lowest)); });
   RowSums<T> out;
-  out.shift = hn::GetLane(hn::MaxOfLanes(d, largest));
+  out.shift = max_of_row(x, K);
   const auto shift = hn::Set(d, out.shift);
-  auto total = hn::Zero(d), shifted = hn::Zero(d);
-  for_vectors(d, K, [&](auto part, int64_t i) {
-    const auto v = hn::Sub(part.get(d, x + i), shift);
-    total = hn::Add(total, part.only(d, exp(d, v)));
-    if (with_shifted) shifted = hn::Add(shifted, part.only(d, v));
-  });
-  out.sum = sum_of_lanes(d, total);
-  out.shifted = sum_of_lanes(d, shifted);
+  const auto shifted = [&](auto part, int64_t i) { return hn::Sub(part.get(d, x + i), shift); };
+  out.sum = sum_of_lanes(
+      d, sum_vectors(d, K, [&](auto part, int64_t i) { return exp_negative(d, shifted(part, i)); }));
+  if (with_shifted) out.shifted = sum_of_lanes(d, sum_vectors(d, K, shifted));
   return out;
 }
 
@@ -106,7 +98,7 @@ Compute<S> one_row(const S* HWY_RESTRICT x, int64_t label, const Compute<S>* HWY
   const auto factor = hn::Set(d, scale * (share * mass + smoothing) / row.sum);
   const auto even = hn::Set(d, scale * uniform), weight = hn::Set(d, scale * share);
   for_vectors(d, K, [&](auto part, int64_t i) {
-    auto g = hn::MulSub(exp(d, hn::Sub(part.get(d, x + i), shift)), factor, even);
+    auto g = hn::MulSub(exp_negative(d, hn::Sub(part.get(d, x + i), shift)), factor, even);
     if (soft != nullptr) g = hn::NegMulAdd(weight, part.get(d, soft + i), g);
     part.put(d, g, dx + i);
   });

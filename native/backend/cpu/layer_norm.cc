@@ -45,14 +45,12 @@ void forward_rows(const LayerNormArgs& args, const Compute<S>* HWY_RESTRICT gamm
       });
       x = sum;  // rounded to its dtype, as the backward pass will see it
     }
-    auto total = hn::Zero(d);
-    for_vectors(d, C, [&](auto part, int64_t i) { total = hn::Add(total, part.get(d, x + i)); });
+    const auto total = sum_vectors(d, C, [&](auto part, int64_t i) { return part.get(d, x + i); });
     const T mean = sum_of_lanes(d, total) * inverse;
     const auto center = hn::Set(d, mean);
-    auto squares = hn::Zero(d);
-    for_vectors(d, C, [&](auto part, int64_t i) {
-      const auto distance = part.only(d, hn::Sub(part.get(d, x + i), center));
-      squares = hn::MulAdd(distance, distance, squares);
+    const auto squares = sum_vectors(d, C, [&](auto part, int64_t i) {
+      const auto distance = hn::Sub(part.get(d, x + i), center);
+      return hn::Mul(distance, distance);
     });
     const T rstd = T{1} / std::sqrt(sum_of_lanes(d, squares) * inverse + static_cast<T>(args.eps));
     const auto scale = hn::Set(d, rstd);
@@ -78,38 +76,49 @@ void forward(const LayerNormArgs& args) {
 }
 
 // With n = (s - mean) rstd and g = dy gamma:  dx = rstd (g - mean(g) - n mean(g n)) + dsum,
-// and, summed over rows, dgamma += dy n and dbeta += dy.
-template <typename S>
-void backward_rows(const LayerNormBackwardArgs& args, const Compute<S>* HWY_RESTRICT gamma,
-                   Compute<S>* HWY_RESTRICT dgamma, Compute<S>* HWY_RESTRICT dbeta, int64_t begin,
-                   int64_t end) {
+// and, summed over rows, dgamma += dy n and dbeta += dy. Takes kRows rows at once: dgamma and dbeta are loaded and
+// stored once for all of them, and no row waits for the sums of another.
+template <int kRows, typename S>
+HWY_INLINE void backward_rows(const LayerNormBackwardArgs& args, const Compute<S>* HWY_RESTRICT gamma,
+                              Compute<S>* HWY_RESTRICT dgamma, Compute<S>* HWY_RESTRICT dbeta, int64_t row) {
   using T = Compute<S>;
   const hn::ScalableTag<T> d;
+  using V = hn::Vec<decltype(d)>;
   const int64_t C = args.s.size(-1);
+  const S* HWY_RESTRICT dy = args.dy.as<S>() + row * C;
+  const S* HWY_RESTRICT s = args.s.as<S>() + row * C;
+  const T* means = args.mean.as<T>() + row;
+  const T* rstds = args.rstd.as<T>() + row;
+  V sum_g[kRows], sum_gn[kRows];
+  for (int r = 0; r < kRows; ++r) sum_g[r] = sum_gn[r] = hn::Zero(d);
+  for_vectors(d, C, [&](auto part, int64_t i) {
+    const V weight = part.get(d, gamma + i);
+    V gammas = part.get(d, dgamma + i), betas = part.get(d, dbeta + i);
+    for (int r = 0; r < kRows; ++r) {
+      const V grad = part.get(d, dy + r * C + i);  // zeros beyond the row, and so is every product with them
+      const V normal =
+          hn::Mul(hn::Sub(part.get(d, s + r * C + i), hn::Set(d, means[r])), hn::Set(d, rstds[r]));
+      const V g = hn::Mul(grad, weight);
+      sum_g[r] = hn::Add(sum_g[r], g);
+      sum_gn[r] = hn::MulAdd(g, normal, sum_gn[r]);
+      gammas = hn::MulAdd(grad, normal, gammas);
+      betas = hn::Add(betas, grad);
+    }
+    part.put(d, gammas, dgamma + i);
+    part.put(d, betas, dbeta + i);
+  });
   const T inverse = T{1} / static_cast<T>(C);
-  for (int64_t row = begin; row < end; ++row) {
-    const S* HWY_RESTRICT dy = args.dy.as<S>() + row * C;
-    const S* HWY_RESTRICT s = args.s.as<S>() + row * C;
-    const auto center = hn::Set(d, args.mean.as<T>()[row]);
-    const auto scale = hn::Set(d, args.rstd.as<T>()[row]);
-    auto sum_g = hn::Zero(d), sum_gn = hn::Zero(d);
+  for (int r = 0; r < kRows; ++r) {
+    // dx = g rstd - mean(g) rstd - (s - mean) rstd^2 mean(g n)
+    const T mean_g = sum_of_lanes(d, sum_g[r]) * inverse, mean_gn = sum_of_lanes(d, sum_gn[r]) * inverse;
+    const V center = hn::Set(d, means[r]), scale = hn::Set(d, rstds[r]);
+    const V slope = hn::Set(d, rstds[r] * rstds[r] * mean_gn), shift = hn::Set(d, rstds[r] * mean_g);
+    const S* dsum = args.dsum ? args.dsum.as<S>() + (row + r) * C : nullptr;
+    S* dx = args.dx.as<S>() + (row + r) * C;
     for_vectors(d, C, [&](auto part, int64_t i) {
-      const auto grad = part.get(d, dy + i);  // zeros beyond the row, and so is every product with them
-      const auto normal = hn::Mul(hn::Sub(part.get(d, s + i), center), scale);
-      const auto g = hn::Mul(grad, part.get(d, gamma + i));
-      sum_g = hn::Add(sum_g, g);
-      sum_gn = hn::MulAdd(g, normal, sum_gn);
-      part.put(d, hn::MulAdd(grad, normal, part.get(d, dgamma + i)), dgamma + i);
-      part.put(d, hn::Add(grad, part.get(d, dbeta + i)), dbeta + i);
-    });
-    const auto mean_g = hn::Set(d, sum_of_lanes(d, sum_g) * inverse);
-    const auto mean_gn = hn::Set(d, sum_of_lanes(d, sum_gn) * inverse);
-    const S* dsum = args.dsum ? args.dsum.as<S>() + row * C : nullptr;
-    S* dx = args.dx.as<S>() + row * C;
-    for_vectors(d, C, [&](auto part, int64_t i) {
-      const auto normal = hn::Mul(hn::Sub(part.get(d, s + i), center), scale);
-      const auto g = hn::Mul(part.get(d, dy + i), part.get(d, gamma + i));
-      auto out = hn::Mul(hn::NegMulAdd(normal, mean_gn, hn::Sub(g, mean_g)), scale);
+      const V g = hn::Mul(part.get(d, dy + r * C + i), part.get(d, gamma + i));
+      const V distance = hn::Sub(part.get(d, s + r * C + i), center);
+      V out = hn::NegMulAdd(distance, slope, hn::MulSub(g, scale, shift));
       if (dsum != nullptr) out = hn::Add(out, part.get(d, dsum + i));
       part.put(d, out, dx + i);
     });
@@ -133,7 +142,10 @@ void backward(const LayerNormBackwardArgs& args) {
     T* const total = all + omp_get_thread_num() * 4 * C;
     T* const part = total + 2 * C;
     for (int64_t row = begin; row < end; row += kRowsPerSum) {
-      backward_rows<S>(args, gamma, part, part + C, row, std::min(end, row + kRowsPerSum));
+      const int64_t stop = std::min(end, row + kRowsPerSum);
+      int64_t r = row;
+      for (; r + 4 <= stop; r += 4) backward_rows<4, S>(args, gamma, part, part + C, r);
+      for (; r < stop; ++r) backward_rows<1, S>(args, gamma, part, part + C, r);
       for (int64_t i = 0; i < 2 * C; ++i) total[i] += part[i];
       std::fill(part, part + 2 * C, T{0});
     }

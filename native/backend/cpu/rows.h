@@ -1,6 +1,8 @@
 // Contiguous rows of a float dtype, a vector at a time, computed on as float (or double for double). Read again for
 // every instruction set.
 
+#include <limits>
+
 #include "backend/cpu/block.h"
 
 #if defined(TENON_ROWS_H) == defined(HWY_TARGET_TOGGLE)
@@ -72,6 +74,55 @@ HWY_INLINE void for_vectors(D d, int64_t n, Body&& body) {
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) body(Whole(), i);
   if (i < n) body(Part{n - i}, i);
+}
+
+// join(...join(join(start, term(part, i)), ...)) over the vectors of a row of n elements. Four results are built side by
+// side, as one alone would wait for each join. term gives `start`'s value in the lanes beyond the row.
+template <class D, class V, class Join, class Term>
+HWY_INLINE V fold_vectors(D d, int64_t n, V start, Join&& join, Term&& term) {
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  V v0 = start, v1 = start, v2 = start, v3 = start;
+  int64_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes) {
+    v0 = join(v0, term(Whole(), i));
+    v1 = join(v1, term(Whole(), i + lanes));
+    v2 = join(v2, term(Whole(), i + 2 * lanes));
+    v3 = join(v3, term(Whole(), i + 3 * lanes));
+  }
+  for (; i + lanes <= n; i += lanes) v0 = join(v0, term(Whole(), i));
+  if (i < n) v1 = join(v1, term(Part{n - i}, i));
+  return join(join(v0, v1), join(v2, v3));
+}
+
+template <class D, class Term>
+HWY_INLINE hn::Vec<D> sum_vectors(D d, int64_t n, Term&& term) {
+  using V = hn::Vec<D>;
+  return fold_vectors(
+      d, n, hn::Zero(d), [](V a, V b) { return hn::Add(a, b); },
+      [&](auto part, int64_t i) { return part.only(d, term(part, i)); });
+}
+
+// The largest of n elements; NaN may go unseen.
+template <typename S>
+HWY_INLINE Compute<S> max_of_row(const S* HWY_RESTRICT x, int64_t n) {
+  const hn::ScalableTag<Compute<S>> d;
+  using V = hn::Vec<decltype(d)>;
+  constexpr Compute<S> lowest = -std::numeric_limits<Compute<S>>::infinity();
+  const V largest = fold_vectors(
+      d, n, hn::Set(d, lowest), [](V a, V b) { return hn::Max(a, b); },
+      [&](auto part, int64_t i) { return part.get(d, x + i, lowest); });
+  return hn::GetLane(hn::MaxOfLanes(d, largest));
+}
+
+// exp(x) for x that is not above 0: 0 below -87 for float32, NaN stays NaN. Leaner than simd.h's exp.
+template <class D, class V>
+HWY_INLINE V exp_negative(D d, V x) {
+  if constexpr (kIsDouble<D>) {
+    return exp(d, x);
+  } else {
+    const V y = hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.0f)), exp_clamped(d, x));
+    return keep_nan(d, x, y);
+  }
 }
 
 template <class D, class V>

@@ -7,7 +7,6 @@
 #include "backend/cpu/rows.h"
 //
 #include <algorithm>
-#include <limits>
 #include <vector>
 
 #include "backend/cpu/kernels.h"
@@ -39,6 +38,7 @@ class Lines {
 
   int64_t count() const { return shape_.numel() * inner_; }
   int64_t length() const { return n_; }
+  int64_t inner_stride() const { return inner_stride_; }
   bool contiguous() const { return stride_ == 1 || n_ == 1; }
 
   char* line(int64_t index) const {
@@ -96,6 +96,19 @@ class Lines {
   int64_t inner_ = 1, inner_stride_ = 0;
 };
 
+// The lines of a group, where they are rows of T.
+template <typename T>
+class Rows {
+ public:
+  Rows(const Lines& lines, int64_t index)
+      : first_(reinterpret_cast<T*>(lines.line(index))), step_(lines.inner_stride()) {}
+  T* operator[](int64_t l) const { return first_ + l * step_; }
+
+ private:
+  T* first_;
+  int64_t step_;
+};
+
 // Calls work(index, lines) for groups of neighbouring lines, in parallel.
 template <typename Work>
 void for_lines(const Lines& lines, Work&& work) {
@@ -117,27 +130,16 @@ T* scratch(int which, int64_t size) {
   return buffer.data();
 }
 
-// The largest element; NaN may or may not be seen, as it shows in the sum of the exponentials anyway.
-template <typename T>
-T maximum(const T* HWY_RESTRICT x, int64_t n) {
-  const hn::ScalableTag<T> d;
-  constexpr T lowest = -std::numeric_limits<T>::infinity();
-  auto largest = hn::Set(d, lowest);
-  for_vectors(d, n, [&](auto part, int64_t i) { largest = hn::Max(largest, part.get(d, x + i, lowest)); });
-  return hn::GetLane(hn::MaxOfLanes(d, largest));
-}
-
 // out may be x. A line of minus infinities gives NaN, as in PyTorch: the maximum is subtracted from itself.
-template <typename T>
-void softmax_line(const T* x, T* out, int64_t n, bool log) {
+template <bool log, typename T>
+void softmax_line(const T* x, T* out, int64_t n) {
   const hn::ScalableTag<T> d;
-  const auto shift = hn::Set(d, maximum(x, n));
-  auto total = hn::Zero(d);
-  for_vectors(d, n, [&](auto part, int64_t i) {
+  const auto shift = hn::Set(d, max_of_row(x, n));  // a NaN shows in the sum in any case
+  const auto total = sum_vectors(d, n, [&](auto part, int64_t i) {
     const auto shifted = hn::Sub(part.get(d, x + i), shift);
-    const auto e = exp(d, shifted);
-    total = hn::Add(total, part.only(d, e));
+    const auto e = exp_negative(d, shifted);
     part.put(d, log ? shifted : e, out + i);
+    return e;
   });
   const T sum = sum_of_lanes(d, total);
   const auto factor = hn::Set(d, log ? std::log(sum) : T{1} / sum);
@@ -148,18 +150,18 @@ void softmax_line(const T* x, T* out, int64_t n, bool log) {
 }
 
 // dx = y (dy - sum(y dy)), or for log-softmax dx = dy - exp(y) sum(dy). dx may be y or dy.
-template <typename T>
-void softmax_backward_line(const T* y, const T* dy, T* dx, int64_t n, bool log) {
+template <bool log, typename T>
+void softmax_backward_line(const T* y, const T* dy, T* dx, int64_t n) {
   const hn::ScalableTag<T> d;
-  auto total = hn::Zero(d);
-  for_vectors(d, n, [&](auto part, int64_t i) {
+  const auto total = sum_vectors(d, n, [&](auto part, int64_t i) {
     const auto grad = part.get(d, dy + i);
-    total = log ? hn::Add(total, grad) : hn::MulAdd(part.get(d, y + i), grad, total);
+    return log ? grad : hn::Mul(part.get(d, y + i), grad);
   });
   const auto sum = hn::Set(d, sum_of_lanes(d, total));
   for_vectors(d, n, [&](auto part, int64_t i) {
     const auto grad = part.get(d, dy + i), value = part.get(d, y + i);
-    part.put(d, log ? hn::NegMulAdd(exp(d, value), sum, grad) : hn::Mul(value, hn::Sub(grad, sum)), dx + i);
+    part.put(d, log ? hn::NegMulAdd(exp_negative(d, value), sum, grad) : hn::Mul(value, hn::Sub(grad, sum)),
+             dx + i);
   });
 }
 
@@ -167,45 +169,39 @@ void softmax_backward_line(const T* y, const T* dy, T* dx, int64_t n, bool log) 
 template <typename T>
 T logsumexp_line(const T* x, int64_t n) {
   const hn::ScalableTag<T> d;
-  const T largest = maximum(x, n);
+  const T largest = max_of_row(x, n);
   const T shift = std::isfinite(largest) ? largest : T{0};
   const auto shifts = hn::Set(d, shift);
-  auto total = hn::Zero(d);
-  for_vectors(d, n, [&](auto part, int64_t i) {
-    total = hn::Add(total, part.only(d, exp(d, hn::Sub(part.get(d, x + i), shifts))));
-  });
+  const auto total =
+      sum_vectors(d, n, [&](auto part, int64_t i) { return exp(d, hn::Sub(part.get(d, x + i), shifts)); });
   return shift + std::log(sum_of_lanes(d, total));
 }
 
-template <typename T>
+template <bool log, typename T>
 void softmax_of(const SoftmaxArgs& args) {
   const Lines x(args.x, args.dim), out(args.out, args.dim);
   const int64_t n = x.length();
   for_lines(x, [&](int64_t index, int64_t lines) {
     if (x.rows_of<T>() && out.rows_of<T>()) {
-      for (int64_t l = 0; l < lines; ++l) {
-        softmax_line(reinterpret_cast<const T*>(x.line(index + l)), reinterpret_cast<T*>(out.line(index + l)),
-                     n, args.log);
-      }
+      const Rows<T> from(x, index), to(out, index);
+      for (int64_t l = 0; l < lines; ++l) softmax_line<log, T>(from[l], to[l], n);
       return;
     }
     T* block = scratch<T>(0, lines * n);
     x.read(index, lines, block);
-    for (int64_t l = 0; l < lines; ++l) softmax_line(block + l * n, block + l * n, n, args.log);
+    for (int64_t l = 0; l < lines * n; l += n) softmax_line<log>(block + l, block + l, n);
     out.write(index, lines, block);
   });
 }
 
-template <typename T>
+template <bool log, typename T>
 void softmax_backward_of(const SoftmaxBackwardArgs& args) {
   const Lines y(args.y, args.dim), dy(args.dy, args.dim), dx(args.dx, args.dim);
   const int64_t n = y.length();
-  const auto row = [](const Lines& x, int64_t index) { return reinterpret_cast<T*>(x.line(index)); };
   for_lines(y, [&](int64_t index, int64_t lines) {
     if (y.rows_of<T>() && dy.rows_of<T>() && dx.rows_of<T>()) {
-      for (int64_t l = index; l < index + lines; ++l) {
-        softmax_backward_line<T>(row(y, l), row(dy, l), row(dx, l), n, args.log);
-      }
+      const Rows<T> values(y, index), gradients(dy, index), to(dx, index);
+      for (int64_t l = 0; l < lines; ++l) softmax_backward_line<log, T>(values[l], gradients[l], to[l], n);
       return;
     }
     T* values = scratch<T>(0, lines * n);
@@ -213,7 +209,7 @@ void softmax_backward_of(const SoftmaxBackwardArgs& args) {
     y.read(index, lines, values);
     dy.read(index, lines, gradients);
     for (int64_t l = 0; l < lines * n; l += n) {
-      softmax_backward_line<T>(values + l, gradients + l, gradients + l, n, args.log);
+      softmax_backward_line<log>(values + l, gradients + l, gradients + l, n);
     }
     dx.write(index, lines, gradients);
   });
@@ -225,23 +221,35 @@ void logsumexp_of(const LogsumexpArgs& args) {
   const int64_t n = x.length();
   for_lines(x, [&](int64_t index, int64_t lines) {
     T results[kLines];
-    const bool direct = x.rows_of<T>();
-    T* block = direct ? nullptr : scratch<T>(0, lines * n);
-    if (!direct) x.read(index, lines, block);
-    for (int64_t l = 0; l < lines; ++l) {
-      results[l] = logsumexp_line(direct ? reinterpret_cast<const T*>(x.line(index + l)) : block + l * n, n);
+    if (x.rows_of<T>()) {
+      const Rows<T> from(x, index);
+      for (int64_t l = 0; l < lines; ++l) results[l] = logsumexp_line<T>(from[l], n);
+    } else {
+      T* block = scratch<T>(0, lines * n);
+      x.read(index, lines, block);
+      for (int64_t l = 0; l < lines; ++l) results[l] = logsumexp_line(block + l * n, n);
     }
     out.write(index, lines, results);
   });
 }
 
+template <bool log>
+void run_softmax_as(const SoftmaxArgs& args) {
+  return args.x.dtype == DType::Float64 ? softmax_of<log, double>(args) : softmax_of<log, float>(args);
+}
 void run_softmax(const SoftmaxArgs& args) {
-  return args.x.dtype == DType::Float64 ? softmax_of<double>(args) : softmax_of<float>(args);
+  return args.log ? run_softmax_as<true>(args) : run_softmax_as<false>(args);
+}
+
+template <bool log>
+void run_softmax_backward_as(const SoftmaxBackwardArgs& args) {
+  return args.y.dtype == DType::Float64 ? softmax_backward_of<log, double>(args)
+                                        : softmax_backward_of<log, float>(args);
 }
 void run_softmax_backward(const SoftmaxBackwardArgs& args) {
-  return args.y.dtype == DType::Float64 ? softmax_backward_of<double>(args)
-                                        : softmax_backward_of<float>(args);
+  return args.log ? run_softmax_backward_as<true>(args) : run_softmax_backward_as<false>(args);
 }
+
 void run_logsumexp(const LogsumexpArgs& args) {
   return args.x.dtype == DType::Float64 ? logsumexp_of<double>(args) : logsumexp_of<float>(args);
 }
