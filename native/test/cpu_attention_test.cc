@@ -171,7 +171,7 @@ Expected reference(const Problem& x) {
       for (size_t j = 0; j < N; ++j) {
         const uint64_t index = kOffset + (g * M + i) * N + j;
         if (c.dropout > 0) {
-          const bool kept = Philox::uniform(Philox::word(kSeed, index)) >= static_cast<float>(c.dropout);
+          const bool kept = Philox::word(kSeed, index) >= static_cast<uint32_t>(std::ldexp(c.dropout, 32));
           keep[j] = kept ? 1 / (1 - c.dropout) : 0;
         }
         for (size_t l = 0; l < d; ++l) {

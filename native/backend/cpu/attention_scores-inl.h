@@ -7,6 +7,7 @@
 #define TENON_ATTENTION_SCORES_H
 #endif
 
+#include <cmath>
 #include <limits>
 #include <type_traits>
 
@@ -76,19 +77,81 @@ HWY_INLINE void add_terms(const ScoreTerms& terms, int64_t b, int64_t h, int64_t
   }
 }
 
-// keep[j] = 0 with probability p, else 1 / (1 - p), for the elements index .. index + n of the random stream.
-template <typename T>
-void dropout_row(const ScoreTerms& terms, uint64_t index, int64_t n, T* HWY_RESTRICT keep) {
-  constexpr int64_t kWords = 4;
-  const auto p = static_cast<float>(terms.dropout);
-  const T scale = T(1 / (1 - terms.dropout));
-  int64_t j = 0;
-  while (j < n) {
-    const uint64_t at = index + static_cast<uint64_t>(j);
-    const Philox::Block words = Philox::block(terms.seed, at / kWords);
-    for (auto w = static_cast<int64_t>(at % kWords); w < kWords && j < n; ++w, ++j) {
-      keep[j] = Philox::uniform(words[static_cast<size_t>(w)]) >= p ? scale : T{0};
+#if HWY_TARGET == HWY_SCALAR
+
+constexpr int64_t kPhiloxBlocks = 1;
+
+HWY_INLINE void philox_words(uint64_t seed, uint64_t counter, uint32_t* HWY_RESTRICT words) {
+  const Philox::Block block = Philox::block(seed, counter);
+  std::copy(block.begin(), block.end(), words);
+}
+
+#else
+
+constexpr int64_t kPhiloxVectors = 2;  // advance together, as a round is a chain of dependent operations
+constexpr int64_t kPhiloxBlocks = kPhiloxVectors * HWY_LANES(uint64_t);
+
+// The words of kPhiloxBlocks counters. Each 32-bit word of the state sits in the lower half of a 64-bit lane; what
+// collects in the upper halves is ignored by MulEven and removed at the end.
+HWY_INLINE void philox_words(uint64_t seed, uint64_t counter, uint32_t* HWY_RESTRICT words) {
+  const hn::ScalableTag<uint64_t> d;
+  const hn::Repartition<uint32_t, decltype(d)> d32;
+  using V = hn::Vec<decltype(d)>;
+  constexpr int64_t lanes = HWY_LANES(uint64_t);
+  const auto multiply = [&](V x, uint32_t factor)
+                            HWY_ATTR { return hn::MulEven(hn::BitCast(d32, x), hn::Set(d32, factor)); };
+  // Even lanes hold the first half of a vector's counters: interleaving then leaves the words in order.
+  HWY_ALIGN uint64_t order[lanes];
+  for (int64_t i = 0; i < lanes; ++i) order[i] = static_cast<uint64_t>(i % 2 * (lanes / 2) + i / 2);
+  V c0[kPhiloxVectors], c1[kPhiloxVectors], c2[kPhiloxVectors], c3[kPhiloxVectors];
+#pragma GCC unroll 4
+  for (int64_t v = 0; v < kPhiloxVectors; ++v) {
+    c0[v] = hn::Add(hn::Load(d, order), hn::Set(d, counter + static_cast<uint64_t>(v * lanes)));
+    c1[v] = hn::ShiftRight<32>(c0[v]);
+    c2[v] = c3[v] = hn::Zero(d);
+  }
+  uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
+  for (int round = 0; round < 10; ++round) {
+#pragma GCC unroll 4
+    for (int64_t v = 0; v < kPhiloxVectors; ++v) {
+      const V p0 = multiply(c0[v], 0xD2511F53u), p1 = multiply(c2[v], 0xCD9E8D57u);
+      c0[v] = hn::Xor(hn::Xor(hn::ShiftRight<32>(p1), c1[v]), hn::Set(d, k0));
+      c1[v] = p1;
+      c2[v] = hn::Xor(hn::Xor(hn::ShiftRight<32>(p0), c3[v]), hn::Set(d, k1));
+      c3[v] = p0;
     }
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  const V lower_half = hn::Set(d, 0xffffffffu);
+  auto* to = reinterpret_cast<uint64_t*>(words);
+#pragma GCC unroll 4
+  for (int64_t v = 0; v < kPhiloxVectors; ++v, to += 2 * lanes) {
+    const V first = hn::Or(hn::And(c0[v], lower_half), hn::ShiftLeft<32>(c1[v]));
+    const V second = hn::Or(hn::And(c2[v], lower_half), hn::ShiftLeft<32>(c3[v]));
+    hn::Store(hn::InterleaveLower(d, first, second), d, to);
+    hn::Store(hn::InterleaveUpper(d, first, second), d, to + lanes);
+  }
+}
+
+#endif
+
+// keep[j] = 0 with probability p, else 1 / (1 - p), for the elements index .. index + n of the random stream: kept
+// where the word is at least p 2^32, as in dropout.
+template <typename T>
+HWY_NOINLINE void dropout_row(const ScoreTerms& terms, uint64_t index, int64_t n, T* HWY_RESTRICT keep) {
+  constexpr int64_t kWords = 4 * kPhiloxBlocks;
+  HWY_ALIGN uint32_t words[kWords];
+  const auto threshold = static_cast<uint32_t>(std::ldexp(terms.dropout, 32));
+  const T scale = T(1 / (1 - terms.dropout));
+  auto skip = static_cast<int64_t>(index % 4);
+  for (uint64_t counter = index / 4; n > 0; counter += kPhiloxBlocks) {
+    philox_words(terms.seed, counter, words);
+    const int64_t some = std::min(n, kWords - skip);
+    for (int64_t j = 0; j < some; ++j) keep[j] = words[skip + j] >= threshold ? scale : T{0};
+    keep += some;
+    n -= some;
+    skip = 0;
   }
 }
 
