@@ -32,7 +32,8 @@ struct ArangeArgs {
   double step = 1;
 };
 
-// dst = src converted to dst's dtype; same shapes. float -> integer truncates, anything -> bool is (x != 0).
+// dst = src converted to dst's dtype; same shapes. float -> integer truncates and saturates (NaN
+// gives 0), anything -> bool is (x != 0).
 struct CopyArgs {
   View src;
   View dst;
@@ -328,12 +329,16 @@ struct CrossEntropyArgs {
 
 // ---- random numbers: Philox4x32-10, element i of a call uses counter offset + i (see core/random.h) -------------
 
+// With j = offset + i, w[j] the word of plane 0 and v[j] the word of plane 1 at j:
 enum class RandomKind : uint8_t {
-  Uniform,          // [a, b)
-  Normal,           // mean a, standard deviation b
-  TruncatedNormal,  // mean a, standard deviation b, truncated to [c, d]
-  Bernoulli,        // 1 with probability a
-  RandInt,          // integers in [a, b)
+  Uniform,          // [a, b): a + (b - a) u, u the upper 24 bits of w[j] (float64: w[j] and the upper 21 of v[j])
+  Normal,           // mean a, standard deviation b: Box-Muller on the pair w[j & ~1], w[j | 1]: the first is the
+                    // radius, sqrt(-2 log((w + 1) / 2^32)), the second the angle; even j take its cosine, odd its sine
+  TruncatedNormal,  // mean a, standard deviation b, truncated to [c, d]: the inverse distribution function, to 2e-9
+                    // relative, at a point between its values at c and d, (w[j] + 0.5) / 2^32 of the way
+  Bernoulli,        // 1 with probability a: w[j] < a 2^32
+  RandInt,          // integers in [a, b): the upper half of w[j] (b - a), or of the 64-bit (w[j], v[j]) (b - a)
+                    // where b - a exceeds 2^32
 };
 
 struct RandomArgs {
@@ -347,13 +352,14 @@ struct RandomArgs {
   uint64_t offset = 0;
 };
 
+// The order of the 64-bit keys (w[offset + i], v[offset + i]); of equal keys the first i comes first.
 struct PermutationArgs {
   View out;  // [n] int64
   uint64_t seed = 0;
   uint64_t offset = 0;
 };
 
-// out = keep ? x / (1 - p) : 0, keep drawn per element; the same call on dy is its backward. Contiguous.
+// out = keep ? x / (1 - p) : 0, keep drawn per element: w[offset + i] >= p 2^32; the same call on dy is its backward. Contiguous.
 struct DropoutArgs {
   View x;
   View out;  // may be x

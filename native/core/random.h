@@ -3,6 +3,7 @@
 // device and for every thread count.
 //
 // Element i of a call that starts at `offset` uses word (offset + i) % 4 of the block with counter (offset + i) / 4.
+// The counter's upper half is the plane: an element that needs a second word finds it at the same place of plane 1.
 #pragma once
 
 #include <array>
@@ -13,8 +14,8 @@ namespace tenon {
 struct Philox {
   using Block = std::array<uint32_t, 4>;
 
-  static constexpr Block block(uint64_t seed, uint64_t counter) {
-    uint32_t c0 = static_cast<uint32_t>(counter), c1 = static_cast<uint32_t>(counter >> 32), c2 = 0, c3 = 0;
+  static constexpr Block block(uint64_t seed, uint64_t counter, uint32_t plane = 0) {
+    uint32_t c0 = static_cast<uint32_t>(counter), c1 = static_cast<uint32_t>(counter >> 32), c2 = plane, c3 = 0;
     uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
     for (int round = 0; round < 10; ++round) {
       const uint64_t p0 = uint64_t{0xD2511F53u} * c0;
@@ -29,7 +30,9 @@ struct Philox {
     return {c0, c1, c2, c3};
   }
 
-  static constexpr uint32_t word(uint64_t seed, uint64_t index) { return block(seed, index / 4)[index % 4]; }
+  static constexpr uint32_t word(uint64_t seed, uint64_t index, uint32_t plane = 0) {
+    return block(seed, index / 4, plane)[index % 4];
+  }
 
   // [0, 1), 24 bits
   static constexpr float uniform(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }

@@ -1,282 +1,259 @@
-// Multi-tensor kernels: optimizer updates, the global gradient norm, clipping and moving averages. A model's many
-// small tensors are cut into chunks and shared out as one loop, so that a step costs one parallel region.
-//
-// All are bound by memory: AdamW reads parameter, gradient and two moments and writes three of them back, 28 bytes
-// for each float32 parameter.
+// Optimizer steps and other passes over whole lists of tensors. The elements of all tensors form one long line that
+// is cut into chunks, so that many small tensors cost no more than a few large ones.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/optimizer.cc"
-#include "backend/cpu/simd.h"
+#include "backend/cpu/block.h"
 //
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
-#include "core/error.h"
-
-// Once for all instruction sets: how lists of tensors are cut.
-#ifndef TENON_OPTIMIZER_CHUNKS
-#define TENON_OPTIMIZER_CHUNKS
-namespace tenon::cpu {
-namespace {
-
-struct Chunk {
-  size_t tensor;
-  int64_t begin;
-  int64_t end;
-};
-
-// Chunks depend on the sizes alone, so that sums over them do not depend on the number of threads.
-template <typename Sizes>
-std::vector<Chunk> cut(size_t tensors, Sizes&& size_of_tensor) {
-  constexpr int64_t kChunk = 16384;
-  std::vector<Chunk> chunks;
-  for (size_t t = 0; t < tensors; ++t) {
-    const int64_t n = size_of_tensor(t);
-    for (int64_t begin = 0; begin < n; begin += kChunk)
-      chunks.push_back({t, begin, std::min(n, begin + kChunk)});
-  }
-  return chunks;
-}
-
-template <typename Body>
-void for_each_chunk(const std::vector<Chunk>& chunks, Body&& body) {
-  parallel_for(static_cast<int64_t>(chunks.size()), 2, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) body(chunks[static_cast<size_t>(i)], static_cast<size_t>(i));
-  });
-}
-
-// min(1, max_norm / (norm + 1e-6)), as PyTorch; 1 without a norm.
-double clip_factor(const View& norm, double max_norm) {
-  if (!norm) return 1;
-  const double total = norm.dtype == DType::Float64 ? *norm.as<double>() : *norm.as<float>();
-  const double factor = max_norm / (total + 1e-6);
-  return factor > 1 ? 1 : factor;  // NaN stays NaN
-}
-
-// Calls body(T{}) with the type that the dtype is stored in.
-template <typename Body>
-void with_floating(const char* op, DType dtype, Body&& body) {
-  switch (dtype) {
-    case DType::Float32:
-      return body(float{});
-    case DType::Float64:
-      return body(double{});
-    case DType::BFloat16:
-      return body(bfloat16{});
-    case DType::Float16:
-      return body(float16{});
-    default:
-      throw TensorError(op, code::kDType, "expected floating-point tensors");
-  }
-}
-
-}  // namespace
-}  // namespace tenon::cpu
-#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace tenon::cpu::HWY_NAMESPACE {
 namespace {
 
-// float32 for the 16-bit dtypes.
-template <typename T>
-using Compute = std::conditional_t<std::is_same_v<T, double>, double, float>;
-
-template <class D, typename T>
-HWY_INLINE hn::Vec<D> load(D d, const T* p) {
-  if constexpr (std::is_same_v<T, double>) {
-    return hn::LoadU(d, p);
-  } else {
-    return load_f32(d, p);
-  }
-}
-
-template <class D, typename T>
-HWY_INLINE void store(D d, hn::Vec<D> v, T* p) {
-  if constexpr (std::is_same_v<T, double>) {
-    hn::StoreU(v, d, p);
-  } else {
-    store_f32(d, v, p);
-  }
-}
-
-// Calls body(d, i) for whole vectors, then for single elements.
-template <typename C, typename Body>
-HWY_INLINE void vectors(int64_t begin, int64_t end, Body&& body) {
-  const hn::ScalableTag<C> d;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = begin;
-  for (; i + lanes <= end; i += lanes) body(d, i);
-  for (; i < end; ++i) body(hn::CappedTag<C, 1>(), i);
-}
-
-struct AdamConstants {
-  double beta1, beta2, eps, root_correction2, correction1, factor;
-  bool decoupled;
-};
-
-template <typename T>
-void adam_chunk(const OptimizerTensor& t, const AdamConstants& k, int64_t begin, int64_t end) {
-  using C = Compute<T>;
-  T* const param = t.param.as<T>();
-  const T* const grad = t.grad.as<T>();
-  C* const m = t.state1.as<C>();
-  C* const v = t.state2.as<C>();
-  const C decay = static_cast<C>(k.decoupled ? 1 - t.lr * t.weight_decay : 1);
-  const C l2 = static_cast<C>(k.decoupled ? 0 : t.weight_decay);
-  const C step = static_cast<C>(t.lr / k.correction1);
-  const C scale = static_cast<C>(1 / k.root_correction2);
-  const C beta2 = static_cast<C>(k.beta2), gain1 = static_cast<C>(1 - k.beta1),
-          gain2 = static_cast<C>(1 - k.beta2);
-  const C eps = static_cast<C>(k.eps), factor = static_cast<C>(k.factor);
-  vectors<C>(begin, end, [&](auto d, int64_t i) {
-    auto p = load(d, param + i);
-    auto g = hn::Mul(load(d, grad + i), hn::Set(d, factor));
-    g = hn::MulAdd(p, hn::Set(d, l2), g);
-    auto first = hn::LoadU(d, m + i);
-    auto second = hn::LoadU(d, v + i);
-    first = hn::MulAdd(hn::Sub(g, first), hn::Set(d, gain1), first);
-    second = hn::MulAdd(hn::Mul(g, g), hn::Set(d, gain2), hn::Mul(second, hn::Set(d, beta2)));
-    const auto denominator = hn::MulAdd(hn::Sqrt(second), hn::Set(d, scale), hn::Set(d, eps));
-    p = hn::Mul(p, hn::Set(d, decay));
-    p = hn::NegMulAdd(hn::Set(d, step), hn::Div(first, denominator), p);
-    hn::StoreU(first, d, m + i);
-    hn::StoreU(second, d, v + i);
-    store(d, p, param + i);
-    if (t.copy.dtype == DType::BFloat16 && t.copy) {
-      if constexpr (std::is_same_v<C, float>) store_f32(d, p, t.copy.as<bfloat16>() + i);
-    } else if (t.copy) {
-      if constexpr (std::is_same_v<C, float>) store_f32(d, p, t.copy.as<float16>() + i);
+// Calls body(tensor, begin, end) for pieces of at most kBlock elements that cover tensors of the given sizes.
+template <typename Sizes, typename Body>
+void for_each_piece(const Sizes& sizes, Body&& body) {
+  std::vector<int64_t> ends;
+  int64_t total = 0;
+  for (const int64_t n : sizes) ends.push_back(total += n);
+  parallel_for(total, 16384, [&](int64_t begin, int64_t end) {
+    auto k = static_cast<size_t>(std::upper_bound(ends.begin(), ends.end(), begin) - ends.begin());
+    for (int64_t at = begin; at < end; ++k) {
+      const int64_t start = k == 0 ? 0 : ends[k - 1], stop = std::min(end, ends[k]);
+      for (; at < stop; at = std::min(stop, at + kBlock))
+        body(k, at - start, std::min(stop, at + kBlock) - start);
     }
   });
 }
 
-void AdamKernel(const AdamArgs& a) {
-  const auto step = static_cast<double>(a.step);
-  const AdamConstants k{a.beta1,
-                        a.beta2,
-                        a.eps,
-                        std::sqrt(1 - std::pow(a.beta2, step)),
-                        1 - std::pow(a.beta1, step),
-                        clip_factor(a.norm, a.max_norm),
-                        a.decoupled};
-  const auto chunks = cut(a.tensors.size(), [&](size_t t) { return a.tensors[t].param.numel(); });
-  for_each_chunk(chunks, [&](const Chunk& c, size_t) {
-    const OptimizerTensor& t = a.tensors[c.tensor];
-    with_floating("adam", t.param.dtype, [&]<typename T>(T) { adam_chunk<T>(t, k, c.begin, c.end); });
-  });
-}
-
-template <typename T>
-void sgd_chunk(const OptimizerTensor& t, const SgdArgs& a, double clip, int64_t begin, int64_t end) {
-  using C = Compute<T>;
-  T* const param = t.param.as<T>();
-  const T* const grad = t.grad.as<T>();
-  C* const buffer = t.state1.as<C>();
-  const C l2 = static_cast<C>(t.weight_decay), lr = static_cast<C>(t.lr), factor = static_cast<C>(clip);
-  const C momentum = static_cast<C>(a.momentum);
-  vectors<C>(begin, end, [&](auto d, int64_t i) {
-    const auto p = load(d, param + i);
-    auto g = hn::MulAdd(p, hn::Set(d, l2), hn::Mul(load(d, grad + i), hn::Set(d, factor)));
-    if (buffer != nullptr) {
-      const auto before = a.first_step ? hn::Zero(d) : hn::LoadU(d, buffer + i);
-      const auto b = hn::MulAdd(before, hn::Set(d, momentum), g);
-      hn::StoreU(b, d, buffer + i);
-      g = a.nesterov ? hn::MulAdd(b, hn::Set(d, momentum), g) : b;
-    }
-    const auto updated = hn::NegMulAdd(hn::Set(d, lr), g, p);
-    store(d, updated, param + i);
-    if (t.copy.dtype == DType::BFloat16 && t.copy) {
-      if constexpr (std::is_same_v<C, float>) store_f32(d, updated, t.copy.as<bfloat16>() + i);
-    } else if (t.copy) {
-      if constexpr (std::is_same_v<C, float>) store_f32(d, updated, t.copy.as<float16>() + i);
-    }
-  });
-}
-
-void SgdKernel(const SgdArgs& a) {
-  const double clip = clip_factor(a.norm, a.max_norm);
-  const auto chunks = cut(a.tensors.size(), [&](size_t t) { return a.tensors[t].param.numel(); });
-  for_each_chunk(chunks, [&](const Chunk& c, size_t) {
-    const OptimizerTensor& t = a.tensors[c.tensor];
-    with_floating("sgd", t.param.dtype, [&]<typename T>(T) { sgd_chunk<T>(t, a, clip, c.begin, c.end); });
-  });
-}
-
-// The sum of squares of a chunk, in float64.
-template <typename T>
-double squares(const T* x, int64_t begin, int64_t end) {
-  const hn::ScalableTag<double> d;
-  const hn::Rebind<float, decltype(d)> narrow;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto widened = [&](int64_t i) {
-    if constexpr (std::is_same_v<T, double>) {
-      return hn::LoadU(d, x + i);
+template <typename List>
+std::vector<int64_t> sizes_of(const List& tensors) {
+  std::vector<int64_t> sizes;
+  for (const auto& t : tensors) {
+    if constexpr (std::is_same_v<std::decay_t<decltype(t)>, View>) {
+      sizes.push_back(t.numel());
     } else {
-      return hn::PromoteTo(d, load_f32(narrow, x + i));
+      sizes.push_back(t.param.numel());
     }
+  }
+  return sizes;
+}
+
+Tile piece_of(const View& v, int64_t begin, int64_t end) {
+  return {v.data, v.dtype, begin, 1, end - begin, 0, 1};
+}
+
+double read_scalar(const View& v) {
+  return v.dtype == DType::Float64 ? *v.as<const double>() : *v.as<const float>();
+}
+
+// What clipping multiplies gradients with.
+double clip_scale(const View& norm, double max_norm) {
+  return norm ? std::min(1.0, max_norm / (read_scalar(norm) + 1e-6)) : 1.0;
+}
+
+void store_copy(const View& copy, const float* param, int64_t begin, int64_t end) {
+  if (copy) write_block(param, piece_of(copy, begin, end));
+}
+void store_copy(const View& copy, const double* param, int64_t begin, int64_t end) {
+  with_type(copy.dtype, [&](auto zero) {
+    if (copy) convert_run(param, 1, copy.as<decltype(zero)>() + begin, 1, end - begin);
+  });
+}
+
+template <typename T>
+void adam_piece(const AdamArgs& args, const OptimizerTensor& tensor, T scale, int64_t begin, int64_t end) {
+  const hn::ScalableTag<T> d;
+  using V = hn::Vec<decltype(d)>;
+  HWY_ALIGN T scratch[4][kBlock];
+  const int64_t n = end - begin;
+  const Tile param = piece_of(tensor.param, begin, end);
+  const Tile state1 = piece_of(tensor.state1, begin, end), state2 = piece_of(tensor.state2, begin, end);
+  const T* g = read_block(piece_of(tensor.grad, begin, end), scratch[0]);
+  T* p = const_cast<T*>(read_block(param, scratch[1]));
+  T* m = const_cast<T*>(read_block(state1, scratch[2]));
+  T* v = const_cast<T*>(read_block(state2, scratch[3]));
+
+  const auto step = static_cast<double>(args.step);
+  const double correction1 = 1 - std::pow(args.beta1, step);
+  const double correction2 = std::sqrt(1 - std::pow(args.beta2, step));
+  const auto set = [&](double value) { return hn::Set(d, static_cast<T>(value)); };
+  const V decay = set(args.decoupled ? 1 - tensor.lr * tensor.weight_decay : 1.0);
+  const V l2 = set(args.decoupled ? 0.0 : tensor.weight_decay);
+  const V one_minus_beta1 = set(1 - args.beta1), beta2 = set(args.beta2),
+          one_minus_beta2 = set(1 - args.beta2);
+  const V step_size = set(tensor.lr / correction1), denominator = set(1 / correction2), eps = set(args.eps);
+  const V clip = hn::Set(d, scale);
+  const auto update = [&](V pv, V gv, V& mv, V& vv) {
+    gv = hn::Mul(gv, clip);
+    gv = hn::MulAdd(pv, l2, gv);
+    mv = hn::MulAdd(hn::Sub(gv, mv), one_minus_beta1, mv);
+    vv = hn::MulAdd(hn::Mul(gv, gv), one_minus_beta2, hn::Mul(vv, beta2));
+    const V root = hn::MulAdd(hn::Sqrt(vv), denominator, eps);
+    return hn::Sub(hn::Mul(pv, decay), hn::Div(hn::Mul(mv, step_size), root));
   };
-  auto a = hn::Zero(d), b = hn::Zero(d);
-  int64_t i = begin;
-  for (; i + 2 * lanes <= end; i += 2 * lanes) {
-    const auto u = widened(i), v = widened(i + lanes);
-    a = hn::MulAdd(u, u, a);
-    b = hn::MulAdd(v, v, b);
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    V mv = hn::LoadU(d, m + i), vv = hn::LoadU(d, v + i);
+    const V pv = update(hn::LoadU(d, p + i), hn::LoadU(d, g + i), mv, vv);
+    hn::StoreU(mv, d, m + i);
+    hn::StoreU(vv, d, v + i);
+    hn::StoreU(pv, d, p + i);
   }
-  double sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(a, b)));
-  for (; i < end; ++i) {
-    const auto value = static_cast<double>(static_cast<Compute<T>>(x[i]));
-    sum += value * value;
+  if (i < n) {
+    HWY_ALIGN T tail[4][HWY_MAX_BYTES / sizeof(T)] = {};
+    const size_t bytes = static_cast<size_t>(n - i) * sizeof(T);
+    T* const parts[3] = {p + i, m + i, v + i};
+    for (int k = 0; k < 3; ++k) std::memcpy(tail[k], parts[k], bytes);
+    std::memcpy(tail[3], g + i, bytes);
+    V mv = hn::Load(d, tail[1]), vv = hn::Load(d, tail[2]);
+    const V pv = update(hn::Load(d, tail[0]), hn::Load(d, tail[3]), mv, vv);
+    hn::Store(pv, d, tail[0]);
+    hn::Store(mv, d, tail[1]);
+    hn::Store(vv, d, tail[2]);
+    for (int k = 0; k < 3; ++k) std::memcpy(parts[k], tail[k], bytes);
   }
+  write_block(p, param);
+  write_block(m, state1);
+  write_block(v, state2);
+  if (tensor.copy) store_copy(tensor.copy, p, begin, end);
+}
+
+void adam_dispatch(const AdamArgs& args) {
+  const double scale = clip_scale(args.norm, args.max_norm);
+  for_each_piece(sizes_of(args.tensors), [&](size_t k, int64_t begin, int64_t end) {
+    const OptimizerTensor& tensor = args.tensors[k];
+    if (tensor.param.dtype == DType::Float64) {
+      adam_piece<double>(args, tensor, scale, begin, end);
+    } else {
+      adam_piece<float>(args, tensor, static_cast<float>(scale), begin, end);
+    }
+  });
+}
+
+template <typename T>
+void sgd_piece(const SgdArgs& args, const OptimizerTensor& tensor, T scale, int64_t begin, int64_t end) {
+  HWY_ALIGN T scratch[3][kBlock];
+  const int64_t n = end - begin;
+  const Tile param = piece_of(tensor.param, begin, end);
+  const T* g = read_block(piece_of(tensor.grad, begin, end), scratch[0]);
+  T* p = const_cast<T*>(read_block(param, scratch[1]));
+  const T decay = static_cast<T>(tensor.weight_decay), lr = static_cast<T>(tensor.lr);
+  const T momentum = static_cast<T>(args.momentum);
+  if (tensor.state1) {
+    const Tile state = piece_of(tensor.state1, begin, end);
+    T* buffer = args.first_step ? block_of(state, scratch[2]) : const_cast<T*>(read_block(state, scratch[2]));
+    for (int64_t i = 0; i < n; ++i) {
+      const T grad = g[i] * scale + p[i] * decay;
+      buffer[i] = args.first_step ? grad : buffer[i] * momentum + grad;
+      p[i] -= lr * (args.nesterov ? grad + momentum * buffer[i] : buffer[i]);
+    }
+    write_block(buffer, state);
+  } else {
+    for (int64_t i = 0; i < n; ++i) p[i] -= lr * (g[i] * scale + p[i] * decay);
+  }
+  write_block(p, param);
+  if (tensor.copy) store_copy(tensor.copy, p, begin, end);
+}
+
+void sgd_dispatch(const SgdArgs& args) {
+  const double scale = clip_scale(args.norm, args.max_norm);
+  for_each_piece(sizes_of(args.tensors), [&](size_t k, int64_t begin, int64_t end) {
+    const OptimizerTensor& tensor = args.tensors[k];
+    if (tensor.param.dtype == DType::Float64) {
+      sgd_piece<double>(args, tensor, scale, begin, end);
+    } else {
+      sgd_piece<float>(args, tensor, static_cast<float>(scale), begin, end);
+    }
+  });
+}
+
+template <typename T>
+double sum_of_squares(const View& v, int64_t begin, int64_t end) {
+  HWY_ALIGN T scratch[kBlock];
+  const T* x = read_block(piece_of(v, begin, end), scratch);
+  double lanes[16] = {};
+  const int64_t n = end - begin;
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    for (int j = 0; j < 16; ++j) lanes[j] += static_cast<double>(x[i + j]) * static_cast<double>(x[i + j]);
+  }
+  double sum = 0;
+  for (; i < n; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  for (const double lane : lanes) sum += lane;
   return sum;
 }
 
-void GlobalNormKernel(const GlobalNormArgs& a) {
-  const auto chunks = cut(a.tensors.size(), [&](size_t t) { return a.tensors[t].numel(); });
-  std::vector<double> sums(chunks.size());
-  for_each_chunk(chunks, [&](const Chunk& c, size_t i) {
-    const View& x = a.tensors[c.tensor];
-    with_floating("globalNorm", x.dtype,
-                  [&]<typename T>(T) { sums[i] = squares(x.as<const T>(), c.begin, c.end); });
-  });
-  double total = 0;
-  for (const double s : sums) total += s;
-  if (a.norm.dtype == DType::Float64) {
-    *a.norm.as<double>() = std::sqrt(total);
-  } else {
-    *a.norm.as<float>() = static_cast<float>(std::sqrt(total));
+// One partial sum per block of each tensor, so that the order of summation does not depend on the thread count.
+void global_norm_dispatch(const GlobalNormArgs& args) {
+  std::vector<int64_t> first_block;
+  int64_t blocks = 0;
+  for (const View& v : args.tensors) {
+    first_block.push_back(blocks);
+    blocks += (v.numel() + kBlock - 1) / kBlock;
   }
+  std::vector<double> partial(static_cast<size_t>(blocks));
+  parallel_for(blocks, 16, [&](int64_t begin, int64_t end) {
+    auto k = static_cast<size_t>(std::upper_bound(first_block.begin(), first_block.end(), begin) -
+                                 first_block.begin() - 1);
+    for (int64_t b = begin; b < end; ++b) {
+      while (k + 1 < first_block.size() && first_block[k + 1] <= b) ++k;
+      const View& v = args.tensors[k];
+      const int64_t from = (b - first_block[k]) * kBlock, to = std::min(v.numel(), from + kBlock);
+      partial[static_cast<size_t>(b)] = v.dtype == DType::Float64 ? sum_of_squares<double>(v, from, to)
+                                                                  : sum_of_squares<float>(v, from, to);
+    }
+  });
+  double sum = 0;
+  for (const double p : partial) sum += p;
+  with_type(args.norm.dtype,
+            [&](auto zero) { *args.norm.as<decltype(zero)>() = convert<decltype(zero)>(std::sqrt(sum)); });
 }
 
-void ClipKernel(const ClipArgs& a) {
-  const double clip = clip_factor(a.norm, a.max_norm);
-  const auto chunks = cut(a.tensors.size(), [&](size_t t) { return a.tensors[t].numel(); });
-  for_each_chunk(chunks, [&](const Chunk& c, size_t) {
-    const View& x = a.tensors[c.tensor];
-    with_floating("clip", x.dtype, [&]<typename T>(T) {
-      using C = Compute<T>;
-      vectors<C>(c.begin, c.end, [&](auto d, int64_t i) {
-        store(d, hn::Mul(load(d, x.as<T>() + i), hn::Set(d, static_cast<C>(clip))), x.as<T>() + i);
-      });
-    });
+template <typename T>
+void scale_piece(const View& v, T scale, int64_t begin, int64_t end) {
+  HWY_ALIGN T scratch[kBlock];
+  const Tile tile = piece_of(v, begin, end);
+  T* x = const_cast<T*>(read_block(tile, scratch));
+  for (int64_t i = 0; i < end - begin; ++i) x[i] *= scale;
+  write_block(x, tile);
+}
+
+void clip_dispatch(const ClipArgs& args) {
+  const double scale = clip_scale(args.norm, args.max_norm);
+  if (scale == 1) return;
+  for_each_piece(sizes_of(args.tensors), [&](size_t k, int64_t begin, int64_t end) {
+    const View& v = args.tensors[k];
+    if (v.dtype == DType::Float64) {
+      scale_piece<double>(v, scale, begin, end);
+    } else {
+      scale_piece<float>(v, static_cast<float>(scale), begin, end);
+    }
   });
 }
 
-void LerpKernel(const LerpArgs& a) {
-  const auto chunks = cut(a.targets.size(), [&](size_t t) { return a.targets[t].numel(); });
-  for_each_chunk(chunks, [&](const Chunk& c, size_t) {
-    const View& target = a.targets[c.tensor];
-    const View& source = a.sources[c.tensor];
-    with_floating("lerp", target.dtype, [&]<typename T>(T) {
-      using C = Compute<T>;
-      vectors<C>(c.begin, c.end, [&](auto d, int64_t i) {
-        const auto t = load(d, target.as<T>() + i);
-        const auto s = load(d, source.as<const T>() + i);
-        store(d, hn::MulAdd(hn::Sub(s, t), hn::Set(d, static_cast<C>(a.weight)), t), target.as<T>() + i);
-      });
-    });
+template <typename T>
+void lerp_piece(const View& target, const View& source, T weight, int64_t begin, int64_t end) {
+  HWY_ALIGN T scratch[2][kBlock];
+  const Tile tile = piece_of(target, begin, end);
+  T* t = const_cast<T*>(read_block(tile, scratch[0]));
+  const T* s = read_block(piece_of(source, begin, end), scratch[1]);
+  for (int64_t i = 0; i < end - begin; ++i) t[i] += weight * (s[i] - t[i]);
+  write_block(t, tile);
+}
+
+void lerp_dispatch(const LerpArgs& args) {
+  for_each_piece(sizes_of(args.targets), [&](size_t k, int64_t begin, int64_t end) {
+    if (args.targets[k].dtype == DType::Float64) {
+      lerp_piece<double>(args.targets[k], args.sources[k], args.weight, begin, end);
+    } else {
+      lerp_piece<float>(args.targets[k], args.sources[k], static_cast<float>(args.weight), begin, end);
+    }
   });
 }
 
@@ -287,17 +264,17 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace tenon::cpu {
 
-HWY_EXPORT(AdamKernel);
-HWY_EXPORT(SgdKernel);
-HWY_EXPORT(GlobalNormKernel);
-HWY_EXPORT(ClipKernel);
-HWY_EXPORT(LerpKernel);
+HWY_EXPORT(adam_dispatch);
+HWY_EXPORT(sgd_dispatch);
+HWY_EXPORT(global_norm_dispatch);
+HWY_EXPORT(clip_dispatch);
+HWY_EXPORT(lerp_dispatch);
 
-void adam(const AdamArgs& args) { HWY_DYNAMIC_DISPATCH(AdamKernel)(args); }
-void sgd(const SgdArgs& args) { HWY_DYNAMIC_DISPATCH(SgdKernel)(args); }
-void global_norm(const GlobalNormArgs& args) { HWY_DYNAMIC_DISPATCH(GlobalNormKernel)(args); }
-void clip(const ClipArgs& args) { HWY_DYNAMIC_DISPATCH(ClipKernel)(args); }
-void lerp(const LerpArgs& args) { HWY_DYNAMIC_DISPATCH(LerpKernel)(args); }
+void adam(const AdamArgs& args) { HWY_DYNAMIC_DISPATCH(adam_dispatch)(args); }
+void sgd(const SgdArgs& args) { HWY_DYNAMIC_DISPATCH(sgd_dispatch)(args); }
+void global_norm(const GlobalNormArgs& args) { HWY_DYNAMIC_DISPATCH(global_norm_dispatch)(args); }
+void clip(const ClipArgs& args) { HWY_DYNAMIC_DISPATCH(clip_dispatch)(args); }
+void lerp(const LerpArgs& args) { HWY_DYNAMIC_DISPATCH(lerp_dispatch)(args); }
 
 }  // namespace tenon::cpu
-#endif  // HWY_ONCE
+#endif

@@ -71,7 +71,7 @@ HWY_INLINE void store_f32(D d, V v, float* p) {
 
 // Rounds to nearest even; NaN stays NaN.
 template <class D, class V>
-HWY_INLINE void store_f32(D d, V v, bfloat16* p) {
+HWY_INLINE void store_f32(D, V v, bfloat16* p) {
   const hn::RebindToUnsigned<D> d32;
   const hn::RebindToSigned<D> s32;
   const hn::Rebind<uint16_t, D> d16;
