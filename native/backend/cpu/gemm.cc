@@ -5,19 +5,16 @@
 // Threads own rectangles of out and share nothing. Each element's sum runs over k in one fixed order.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/gemm.cc"
-#include "hwy/foreach_target.h"
+#include "backend/cpu/rows.h"
 //
-#include "backend/cpu/gemm.h"
-
 #include <omp.h>
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
+#include "backend/cpu/gemm.h"
 #include "backend/cpu/parallel.h"
 #include "hwy/aligned_allocator.h"
-#include "hwy/highway.h"
 
 #ifndef TENON_GEMM_ONCE
 #define TENON_GEMM_ONCE
@@ -65,8 +62,7 @@ struct GemmScratch {
 
 HWY_BEFORE_NAMESPACE();
 namespace tenon::cpu::HWY_NAMESPACE {
-
-namespace hn = hwy::HWY_NAMESPACE;
+namespace {
 
 // The register tile is kTileRows x 2 vectors: 24 accumulators where there are 32 registers, else 12 of 16.
 constexpr int64_t kTileRows =
@@ -86,77 +82,45 @@ static_assert(kBlockRows % kTileRows == 0);
 
 constexpr int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
-template <typename S, typename T>
-void convert_line(const S* HWY_RESTRICT from, int64_t stride, int64_t n, T* HWY_RESTRICT to) {
-  if (stride == 1) {
-    for (int64_t i = 0; i < n; ++i) to[i] = static_cast<T>(from[i]);
-  } else {
-    for (int64_t i = 0; i < n; ++i) to[i] = static_cast<T>(from[i * stride]);
-  }
-}
-
-// n elements that lie `stride` apart, converted to T.
-template <typename T>
-void load_line(DType dtype, const char* from, int64_t stride, int64_t n, T* HWY_RESTRICT to) {
-  switch (dtype) {
-    case DType::Float64:
-      return convert_line(reinterpret_cast<const double*>(from), stride, n, to);
-    case DType::BFloat16:
-      if constexpr (sizeof(T) == 4)
-        return convert_line(reinterpret_cast<const bfloat16*>(from), stride, n, to);
-      break;
-    case DType::Float16:
-      if constexpr (sizeof(T) == 4)
-        return convert_line(reinterpret_cast<const float16*>(from), stride, n, to);
-      break;
-    default:
-      return convert_line(reinterpret_cast<const float*>(from), stride, n, to);
-  }
-}
-
-template <typename T>
-void store_line(DType dtype, const T* HWY_RESTRICT from, int64_t n, char* to) {
-  const auto store = [from, n]<typename D>(D* out) {
-    for (int64_t i = 0; i < n; ++i) out[i] = static_cast<D>(from[i]);
-  };
-  switch (dtype) {
-    case DType::Float64:
-      return store(reinterpret_cast<double*>(to));
-    case DType::BFloat16:
-      if constexpr (sizeof(T) == 4) return store(reinterpret_cast<bfloat16*>(to));
-      break;
-    case DType::Float16:
-      if constexpr (sizeof(T) == 4) return store(reinterpret_cast<float16*>(to));
-      break;
-    default:
-      return store(reinterpret_cast<float*>(to));
-  }
-}
-
 // Packs x into panels of `width` rows: panel p holds x[p * width + w, k] at [k * width + w]; missing rows are zeros.
 // b is packed through its transpose.
-template <typename T>
-void pack(const Matrix& x, int64_t width, T* HWY_RESTRICT to, T* HWY_RESTRICT line) {
-  const int64_t bytes = static_cast<int64_t>(size_of(x.dtype));
-  for (int64_t first = 0; first < x.rows; first += width, to += width * x.columns) {
-    const int64_t rows = std::min(width, x.rows - first);
-    const char* from = x.data + first * x.row * bytes;
-    if (x.column == 1 && x.row != 1) {
-      for (int64_t w = 0; w < width; ++w) {
-        if (w >= rows) {
-          for (int64_t k = 0; k < x.columns; ++k) to[k * width + w] = T{0};
-          continue;
+template <typename S, typename T>
+void pack_as(const Matrix& x, int64_t width, T* HWY_RESTRICT to) {
+  const S* const from = reinterpret_cast<const S*>(x.data);
+  const int64_t panel = width * x.columns;
+  const int64_t last = x.rows / width * width;
+  if (last < x.rows) std::fill(to + last * x.columns, to + last * x.columns + panel, T{0});
+
+  if (x.column == 1 &&
+      x.row != 1) {  // k runs along memory: transpose, a chunk at a time that stays in the first cache
+    constexpr int64_t kChunk = 64;
+    for (int64_t first = 0; first < x.rows; first += width, to += panel) {
+      for (int64_t k = 0; k < x.columns; k += kChunk) {
+        const int64_t depth = std::min(kChunk, x.columns - k);
+        T line[kChunk];
+        for (int64_t w = 0; w < std::min(width, x.rows - first); ++w) {
+          convert_run(from + (first + w) * x.row + k, 1, line, 1, depth);
+          T* HWY_RESTRICT out = to + k * width + w;
+          for (int64_t i = 0; i < depth; ++i) out[i * width] = line[i];
         }
-        load_line(x.dtype, from + w * x.row * bytes, 1, x.columns, line);
-        for (int64_t k = 0; k < x.columns; ++k) to[k * width + w] = line[k];
-      }
-    } else {
-      for (int64_t k = 0; k < x.columns; ++k) {
-        load_line(x.dtype, from + k * x.column * bytes, x.row, rows, to + k * width);
-        for (int64_t w = rows; w < width; ++w) to[k * width + w] = T{0};
       }
     }
+    return;
   }
+  for (int64_t k = 0; k < x.columns; ++k) {  // the rows of x run along memory: deal them out to the panels
+    T line[std::max(kBlockRows, kBlockColumns)];
+    convert_run(from + k * x.column, x.row, line, 1, x.rows);
+    for (int64_t first = 0; first < x.rows; first += width) {
+      std::copy_n(line + first, std::min(width, x.rows - first), to + first * x.columns + k * width);
+    }
+  }
+}
+
+template <typename T>
+void pack(const Matrix& x, int64_t width, T* to) {
+  with_float_type(x.dtype, [&]<typename S>(S) {
+    if constexpr (std::is_same_v<Compute<S>, T>) pack_as<S>(x, width, to);
+  });
 }
 
 // c[kTileRows, tile_columns] (+)= the product of two packed panels of depth `depth`.
@@ -189,25 +153,27 @@ HWY_NOINLINE void multiply_tile(const T* HWY_RESTRICT a, const T* HWY_RESTRICT b
 }
 
 template <typename T>
-void activate(Activation activation, T* HWY_RESTRICT x, int64_t n) {
+void activate(Activation activation, T* x, int64_t n) {
   switch (activation) {
     case Activation::None:
       return;
-    case Activation::Relu:
-      for (int64_t i = 0; i < n; ++i) x[i] = x[i] > 0 || x[i] != x[i] ? x[i] : T{0};
-      return;
+    case Activation::Relu:  // NaN stays NaN
+      return map_vectors(
+          x, n, [](auto d, auto v) { return hn::IfThenZeroElse(hn::Lt(v, hn::Zero(d)), v); }, x);
     case Activation::Gelu:
-      for (int64_t i = 0; i < n; ++i) x[i] = T(0.5) * x[i] * (T{1} + std::erf(x[i] * T(M_SQRT1_2)));
-      return;
-    case Activation::GeluTanh:
-      for (int64_t i = 0; i < n; ++i) {
-        const T inner = T(M_2_SQRTPI * M_SQRT1_2) * (x[i] + T(0.044715) * x[i] * x[i] * x[i]);
-        x[i] = T(0.5) * x[i] * (T{1} + std::tanh(inner));
-      }
-      return;
+      return map_vectors(
+          x, n, [](auto d, auto v) { return gelu(d, v); }, x);
+    case Activation::GeluTanh:  // 0.5 x (1 + tanh(u)) = x sigmoid(2 u)
+      return map_vectors(
+          x, n,
+          [](auto d, auto v) {
+            const auto cubic = hn::MulAdd(hn::Mul(v, v), hn::Set(d, T(0.044715)), hn::Set(d, T(1)));
+            return hn::Mul(v, sigmoid(d, hn::Mul(hn::Mul(v, cubic), hn::Set(d, T(1.5957691216057307118)))));
+          },
+          x);
     case Activation::Silu:
-      for (int64_t i = 0; i < n; ++i) x[i] = x[i] / (T{1} + std::exp(-x[i]));
-      return;
+      return map_vectors(
+          x, n, [](auto d, auto v) { return hn::Mul(v, sigmoid(d, v)); }, x);
   }
 }
 
@@ -220,12 +186,12 @@ void finish_row(const GemmTask& task, int64_t i, int64_t j, int64_t n, const T* 
   }
   activate(task.activation, c, n);
   const auto add = [&](const Matrix& x) {
-    load_line(x.dtype, x.block(i, j, 1, n).data, x.column, n, line);
+    read_line(x.dtype, x.block(i, j, 1, n).data, x.column, n, line);
     for (int64_t l = 0; l < n; ++l) c[l] += line[l];
   };
   if (task.residual.data != nullptr) add(task.residual);
   if (task.accumulate) add(task.out);
-  store_line(task.out.dtype, c, n, task.out.block(i, j, 1, n).data);
+  write_line(task.out.dtype, c, n, task.out.block(i, j, 1, n).data, 1);
 }
 
 template <typename T>
@@ -237,21 +203,21 @@ void multiply(const GemmTask& task, GemmScratch& scratch) {
       GemmScratch::reserve<T>(scratch.a, scratch.a_size, round_up(std::min(M, kBlockRows), kTileRows) * K);
   T* b_panels = GemmScratch::reserve<T>(scratch.b, scratch.b_size, widest * K);
   T* c = GemmScratch::reserve<T>(scratch.c, scratch.c_size, kBlockRows * widest);
-  T* line = GemmScratch::reserve<T>(scratch.line, scratch.line_size, std::max(K, widest) + widest);
-  T* bias_line = line + std::max(K, widest);
+  T* line = GemmScratch::reserve<T>(scratch.line, scratch.line_size, 2 * widest);
+  T* bias_line = line + widest;
 
   for (int64_t j0 = 0; j0 < N; j0 += kBlockColumns) {
     const int64_t n = std::min(kBlockColumns, N - j0);
     const Matrix b = task.b.block(0, j0, K, n);
-    pack(Matrix{b.data, b.dtype, n, K, b.column, b.row}, tile_n, b_panels, line);
+    pack(Matrix{b.data, b.dtype, n, K, b.column, b.row}, tile_n, b_panels);
     const T* bias = nullptr;
     if (task.bias.data != nullptr) {
-      load_line(task.bias.dtype, task.bias.block(0, j0, 1, n).data, task.bias.column, n, bias_line);
+      read_line(task.bias.dtype, task.bias.block(0, j0, 1, n).data, task.bias.column, n, bias_line);
       bias = bias_line;
     }
     for (int64_t i0 = 0; i0 < M; i0 += kBlockRows) {
       const int64_t m = std::min(kBlockRows, M - i0);
-      pack(task.a.block(i0, 0, m, K), kTileRows, a_panels, line);
+      pack(task.a.block(i0, 0, m, K), kTileRows, a_panels);
       int64_t k0 = 0;
       do {  // once even when K is 0: it makes c zero
         const int64_t depth = std::min(kBlockDepth, K - k0);
@@ -272,6 +238,7 @@ void multiply(const GemmTask& task, GemmScratch& scratch) {
 void multiply_float(const GemmTask& task, GemmScratch& scratch) { multiply<float>(task, scratch); }
 void multiply_double(const GemmTask& task, GemmScratch& scratch) { multiply<double>(task, scratch); }
 
+}  // namespace
 }  // namespace tenon::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -95,19 +95,18 @@ bool matrix_strides(const View& x, int64_t* strides) {
 }
 
 // Whether to reorder b into the layout that the primitive likes best, within the call: it costs one pass over b and
-// pays when that is shared by many rows of out. Row-major float32 is nearly as fast unpacked, unless b is so large that
-// its rows lie on far-apart pages. Measured on AVX-512 (Zen 5, oneDNN 2.6), 2 threads, GFLOP/s plain -> packed:
-//   float32 x w^T   [3152, 192] x [192, 576]: 491 -> 530,  [197, 192] x [192, 576]: 348 -> 361
-//   float32 dy w    [3152, 576] x [576, 192]: 533 -> 527,  2048^3: 438 -> 501
-//   float32 dy^T x  [96, 8320] x [8320, 96]:  439 -> 145
-//   bfloat16 x w^T  [3152, 192] x [192, 576]: 849 -> 1036, [197, 192] x [192, 576]: 714 -> 629
-//   bfloat16 dy w   [3152, 576] x [576, 192]: 895 -> 1003
+// pays when many rows of out share that. Row-major float32 is as fast as it is. Measured on AVX-512 (Zen 5, oneDNN 2.6,
+// huge pages), 2 threads, GFLOP/s plain -> packed:
+//   float32 x w^T   [3152, 192] x [192, 768]: 405 -> 515,  [197, 192] x [192, 576]: 352 -> 351
+//   float32 dy w    [3152, 576] x [576, 192]: 522 -> 518
+//   float32 dy^T x  [96, 8320] x [8320, 96]:  478 -> 319
+//   bfloat16 x w^T  [3152, 192] x [192, 768]: 1025 -> 1059, [788, 192] x [192, 576]: 1026 -> 982
+//   bfloat16 dy^T x [96, 8320] x [8320, 96]:  742 -> 422
 bool packing_pays(const Key& key) {
-  constexpr int64_t kManyRows = 512;
-  constexpr int64_t kLarge = 1 << 20;
+  if (key.batch > 1) return false;
   const bool row_major = key.b_strides[2] == 1;
-  return key.batch == 1 && key.m >= kManyRows &&
-         (!row_major || key.in != DType::Float32 || key.k * key.n >= kLarge);
+  if (key.in == DType::Float32) return !row_major && key.m >= 512;
+  return key.m >= 2048;
 }
 
 // ---- primitives, created once per key and executor thread -----------------------------------------------------------
