@@ -271,8 +271,7 @@ struct AttentionArgs {
   View out;
   View lse;  // [B, H, Nq] float32 (float64 for float64): log of the softmax's denominator, contiguous
   double scale = 1;
-  double dropout =
-      0;  // probability of dropping; element (b, h, i, j) uses Philox counter offset + its flat index
+  double dropout = 0;  // probability of dropping; element (b, h, i, j) draws as DropoutArgs at its flat index
   uint64_t seed = 0;
   uint64_t offset = 0;
 };

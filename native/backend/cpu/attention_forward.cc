@@ -96,7 +96,7 @@ void attend(const AttentionArgs& args, int64_t b, int64_t h, int64_t first, int6
     lse[i] = total[i] == 0 ? kMinusInfinity<T> : most[i] + std::log(total[i]);
 }
 
-// HWY_EXPORT takes no templates and no names of another namespace.
+// HWY_EXPORT takes no templates.
 void attend_float(const AttentionArgs& args, int64_t b, int64_t h, int64_t first, int64_t count) {
   attend<float>(args, b, h, first, count);
 }
