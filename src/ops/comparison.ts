@@ -1,0 +1,119 @@
+/**
+ * Comparisons and logic. Operands broadcast as in arithmetic; results are bool and have no gradient.
+ */
+import { native } from '../native.js';
+import type { DType, NumericDType } from '../tensor/dtype.js';
+import type { Tensor } from '../tensor/tensor.js';
+import { type Operand, applyBinary } from './operand.js';
+
+/**
+ * True where a equals b: `y = a == b`, with broadcasting. NaN equals nothing.
+ *
+ * @throws TensorError SHAPE when the shapes do not broadcast; DTYPE when the dtypes differ; VALUE for a number that the
+ *   dtype cannot hold
+ * @example
+ * equal(tensor([1, 2]), 2) // [false, true]
+ */
+export function equal<D extends DType>(a: Tensor<D>, b: Tensor<NoInfer<D>> | number): Tensor<'bool'>;
+export function equal<D extends DType>(a: number, b: Tensor<D>): Tensor<'bool'>;
+export function equal(a: Operand, b: Operand): Tensor {
+  return applyBinary(native.equal, a, b);
+}
+
+/**
+ * True where a differs from b: `y = a != b`, with broadcasting. NaN differs from everything.
+ *
+ * @throws TensorError SHAPE when the shapes do not broadcast; DTYPE when the dtypes differ; VALUE for a number that the
+ *   dtype cannot hold
+ * @example
+ * notEqual(tensor([1, 2]), 2) // [true, false]
+ */
+export function notEqual<D extends DType>(a: Tensor<D>, b: Tensor<NoInfer<D>> | number): Tensor<'bool'>;
+export function notEqual<D extends DType>(a: number, b: Tensor<D>): Tensor<'bool'>;
+export function notEqual(a: Operand, b: Operand): Tensor {
+  return applyBinary(native.notEqual, a, b);
+}
+
+/**
+ * True where a is less than b: `y = a < b`, with broadcasting.
+ *
+ * @throws TensorError SHAPE when the shapes do not broadcast; DTYPE when the dtypes differ; VALUE for a number that the
+ *   dtype cannot hold
+ * @example
+ * less(tensor([1, 2]), 2) // [true, false]
+ */
+export function less<D extends NumericDType>(a: Tensor<D>, b: Tensor<NoInfer<D>> | number): Tensor<'bool'>;
+export function less<D extends NumericDType>(a: number, b: Tensor<D>): Tensor<'bool'>;
+export function less(a: Operand, b: Operand): Tensor {
+  return applyBinary(native.less, a, b);
+}
+
+/**
+ * True where a is at most b: `y = a <= b`, with broadcasting.
+ *
+ * @throws TensorError SHAPE when the shapes do not broadcast; DTYPE when the dtypes differ; VALUE for a number that the
+ *   dtype cannot hold
+ * @example
+ * lessEqual(tensor([1, 2]), 1) // [true, false]
+ */
+export function lessEqual<D extends NumericDType>(
+  a: Tensor<D>,
+  b: Tensor<NoInfer<D>> | number,
+): Tensor<'bool'>;
+export function lessEqual<D extends NumericDType>(a: number, b: Tensor<D>): Tensor<'bool'>;
+export function lessEqual(a: Operand, b: Operand): Tensor {
+  return applyBinary(native.lessEqual, a, b);
+}
+
+/**
+ * True where a is greater than b: `y = a > b`, with broadcasting.
+ *
+ * @throws TensorError SHAPE when the shapes do not broadcast; DTYPE when the dtypes differ; VALUE for a number that the
+ *   dtype cannot hold
+ * @example
+ * greater(tensor([1, 2]), 1) // [false, true]
+ */
+export function greater<D extends NumericDType>(a: Tensor<D>, b: Tensor<NoInfer<D>> | number): Tensor<'bool'>;
+export function greater<D extends NumericDType>(a: number, b: Tensor<D>): Tensor<'bool'>;
+export function greater(a: Operand, b: Operand): Tensor {
+  return applyBinary(native.greater, a, b);
+}
+
+/**
+ * True where a is at least b: `y = a >= b`, with broadcasting.
+ *
+ * @throws TensorError SHAPE when the shapes do not broadcast; DTYPE when the dtypes differ; VALUE for a number that the
+ *   dtype cannot hold
+ * @example
+ * greaterEqual(tensor([1, 2]), 2) // [false, true]
+ */
+export function greaterEqual<D extends NumericDType>(
+  a: Tensor<D>,
+  b: Tensor<NoInfer<D>> | number,
+): Tensor<'bool'>;
+export function greaterEqual<D extends NumericDType>(a: number, b: Tensor<D>): Tensor<'bool'>;
+export function greaterEqual(a: Operand, b: Operand): Tensor {
+  return applyBinary(native.greaterEqual, a, b);
+}
+
+/**
+ * True where both a and b are, with broadcasting.
+ *
+ * @throws TensorError SHAPE when the shapes do not broadcast; DTYPE unless both are bool
+ * @example
+ * logicalAnd(greater(x, 0), less(x, 1))
+ */
+export function logicalAnd(a: Tensor<'bool'>, b: Tensor<'bool'>): Tensor<'bool'> {
+  return applyBinary(native.logicalAnd, a, b) as Tensor<'bool'>;
+}
+
+/**
+ * True where a or b is, with broadcasting.
+ *
+ * @throws TensorError SHAPE when the shapes do not broadcast; DTYPE unless both are bool
+ * @example
+ * logicalOr(less(x, 0), greater(x, 1))
+ */
+export function logicalOr(a: Tensor<'bool'>, b: Tensor<'bool'>): Tensor<'bool'> {
+  return applyBinary(native.logicalOr, a, b) as Tensor<'bool'>;
+}

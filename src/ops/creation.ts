@@ -1,0 +1,191 @@
+/**
+ * Tensors from a shape: constants, ranges, the identity; and conversion.
+ */
+import { native } from '../native.js';
+import { defineOp } from '../tensor/define-op.js';
+import { type DType, type FloatDType, dtypeCode } from '../tensor/dtype.js';
+import { fail } from '../tensor/error.js';
+import { setRequiresGrad } from '../tensor/tape.js';
+import { type Device, type Tensor, deviceIndex, share, wrap } from '../tensor/tensor.js';
+
+export interface CreateOptions<D extends DType = DType> {
+  /** Element type. Default 'float32', unless the function says otherwise. */
+  readonly dtype?: D;
+  /** Default 'cpu'. */
+  readonly device?: Device;
+  /** Make it a leaf that collects its gradient. Default false. */
+  readonly requiresGrad?: boolean;
+}
+
+/** @internal Applies the `requiresGrad` option to a new tensor. */
+export function withGrad<D extends DType>(tensor: Tensor<D>, options: CreateOptions<D>): Tensor<D> {
+  if (options.requiresGrad === true) setRequiresGrad(tensor as unknown as Tensor<FloatDType>);
+  return tensor;
+}
+
+/** @internal The native numbers of the options' device and dtype. */
+export function target(options: CreateOptions, dtype: DType = 'float32'): [device: number, dtype: number] {
+  return [deviceIndex(options.device ?? 'cpu'), dtypeCode(options.dtype ?? dtype)];
+}
+
+/**
+ * A tensor filled with one value.
+ *
+ * @throws TensorError SHAPE for a negative size; VALUE for a value that the dtype cannot hold
+ * @example
+ * full([2, 2], 7) // [[7, 7], [7, 7]]
+ */
+export function full<D extends DType = 'float32'>(
+  shape: readonly number[],
+  value: number,
+  options: CreateOptions<D> = {},
+): Tensor<D> {
+  const [device, dtype] = target(options);
+  return withGrad(wrap<D>(native.full(device, shape, value, dtype)), options);
+}
+
+/**
+ * A tensor of zeros.
+ *
+ * @throws TensorError SHAPE for a negative size
+ * @example
+ * zeros([2, 3], { dtype: 'int64' })
+ */
+export function zeros<D extends DType = 'float32'>(
+  shape: readonly number[],
+  options: CreateOptions<D> = {},
+): Tensor<D> {
+  return full(shape, 0, options);
+}
+
+/**
+ * A tensor of ones.
+ *
+ * @throws TensorError SHAPE for a negative size
+ * @example
+ * const gamma = ones([192], { requiresGrad: true });
+ */
+export function ones<D extends DType = 'float32'>(
+  shape: readonly number[],
+  options: CreateOptions<D> = {},
+): Tensor<D> {
+  return full(shape, 1, options);
+}
+
+/**
+ * Zeros with the shape, dtype and device of x.
+ *
+ * @example
+ * const momentum = zerosLike(weight);
+ */
+export function zerosLike<D extends DType>(x: Tensor<D>): Tensor<D> {
+  return zeros(x.shape, { dtype: x.dtype, device: x.device });
+}
+
+/**
+ * Ones with the shape, dtype and device of x.
+ *
+ * @example
+ * backward(y, { gradient: onesLike(y) });
+ */
+export function onesLike<D extends DType>(x: Tensor<D>): Tensor<D> {
+  return ones(x.shape, { dtype: x.dtype, device: x.device });
+}
+
+export interface ArangeOptions<D extends DType = DType> extends CreateOptions<D> {
+  /** Distance between neighbours; negative to count down. Default 1. */
+  readonly step?: number;
+}
+
+/**
+ * Evenly spaced numbers: `start, start + step, ...` up to and without `stop`; `arange(stop)` starts at 0. The default
+ * dtype is int64.
+ *
+ * @throws TensorError VALUE for a step of 0, or for a fraction in an integer dtype
+ * @example
+ * arange(4) // [0, 1, 2, 3]
+ * arange(0, 1, { step: 0.25, dtype: 'float32' }) // [0, 0.25, 0.5, 0.75]
+ */
+export function arange<D extends DType = 'int64'>(stop: number, options?: ArangeOptions<D>): Tensor<D>;
+export function arange<D extends DType = 'int64'>(
+  start: number,
+  stop: number,
+  options?: ArangeOptions<D>,
+): Tensor<D>;
+export function arange<D extends DType = 'int64'>(
+  first: number,
+  second: number | ArangeOptions<D> = {},
+  third: ArangeOptions<D> = {},
+): Tensor<D> {
+  const [start, stop, options] = typeof second === 'number' ? [first, second, third] : [0, first, second];
+  const { step = 1, dtype = 'int64' as D } = options;
+  const count = Math.max(0, Math.ceil((stop - start) / step));
+  if (!Number.isSafeInteger(count)) {
+    fail(
+      'arange',
+      'VALUE',
+      `expected a finite range and a step other than 0, got ${start} to ${stop} by ${step}`,
+    );
+  }
+  const fractional = !Number.isInteger(start) || !Number.isInteger(step);
+  if (fractional && (dtype === 'int64' || dtype === 'int32' || dtype === 'uint8')) {
+    fail('arange', 'VALUE', `expected whole numbers for ${dtype}, got ${start} by ${step}`);
+  }
+  const [device, code] = target(options, dtype);
+  return withGrad(wrap<D>(native.arange(device, count, start, step, code)), options);
+}
+
+/**
+ * The identity matrix `[n, n]`.
+ *
+ * @throws TensorError SHAPE for a negative size
+ * @example
+ * eye(2) // [[1, 0], [0, 1]]
+ */
+export function eye<D extends DType = 'float32'>(n: number, options: CreateOptions<D> = {}): Tensor<D> {
+  const [device, dtype] = target(options);
+  return withGrad(wrap<D>(native.eye(device, n, dtype)), options);
+}
+
+const toOp = defineOp({
+  name: 'to',
+  forward(ctx, x: Tensor, dtype: DType): Tensor {
+    ctx.state = x.dtype;
+    return x.dtype === dtype ? share(x) : wrap(native.to(x.id, dtypeCode(dtype)));
+  },
+  backward({ state }, dy) {
+    if (dy === undefined) return [];
+    const dtype = state as DType;
+    return [dy.dtype === dtype ? dy : wrap(native.to(dy.id, dtypeCode(dtype)))];
+  },
+});
+
+const UNRECORDED: ReadonlySet<DType> = new Set(['int32', 'int64', 'uint8', 'bool']);
+
+/**
+ * x with another dtype. Floating-point to integer truncates towards zero; anything but zero becomes true. The result
+ * is a tensor of its own to dispose of, but shares x's memory when the dtype is x's already.
+ *
+ * @example
+ * const half = to(weight, 'bfloat16');
+ */
+export function to<E extends DType>(x: Tensor, dtype: E): Tensor<E> {
+  if (UNRECORDED.has(dtype)) return wrap(native.to(x.id, dtypeCode(dtype)));
+  return toOp(x, dtype) as Tensor<E>;
+}
+
+const cloneOp = defineOp({
+  name: 'clone',
+  forward: (_ctx, x: Tensor): Tensor => wrap(native.clone(x.id)),
+  backward: (_ctx, dy) => [dy],
+});
+
+/**
+ * A copy of x in memory of its own, in row-major order.
+ *
+ * @example
+ * const snapshot = clone(weight);
+ */
+export function clone<D extends DType>(x: Tensor<D>): Tensor<D> {
+  return cloneOp(x) as Tensor<D>;
+}

@@ -1,0 +1,136 @@
+/**
+ * Picking and adding elements by index tensors. Indices are int32 or int64; one outside its dimension is an error that
+ * surfaces when a result is read. Sums over equal indices are taken in their order, so that results do not vary.
+ */
+import { native } from '../native.js';
+import { defineOp } from '../tensor/define-op.js';
+import { type DType, type IndexDType, type NumericDType, dtypeCode } from '../tensor/dtype.js';
+import { type Tensor, deviceIndex, wrap } from '../tensor/tensor.js';
+
+type Index = Tensor<'int32'> | Tensor<'int64'> | Tensor<IndexDType>;
+
+const indexSelectOp = defineOp({
+  name: 'indexSelect',
+  forward(ctx, x: Tensor, dim: number, index: Tensor): Tensor {
+    ctx.save(index);
+    if (ctx.recording) ctx.state = { dim, size: x.shape.at(dim) };
+    return wrap(native.indexSelect(x.id, index.id, dim));
+  },
+  backward({ saved: [index], state }, dy) {
+    if (dy === undefined) return [];
+    const { dim, size } = state as { dim: number; size: number };
+    return [wrap(native.indexAdd(dy.id, index.id, dim, size))];
+  },
+});
+
+/**
+ * The slices of x along a dimension that `index` `[n]` names, in its order.
+ *
+ * @throws TensorError SHAPE unless the index has one dimension; DTYPE; INDEX for a dimension that x lacks
+ * @example
+ * indexSelect(table, 0, tensor([2, 0], { dtype: 'int64' }))
+ */
+export function indexSelect<D extends DType>(x: Tensor<D>, dim: number, index: Index): Tensor<D> {
+  return indexSelectOp(x, dim, index) as Tensor<D>;
+}
+
+/**
+ * Rows of a table: index `[...]`, weight `[entries, D]` -> `[..., D]`.
+ *
+ * @throws TensorError SHAPE or DTYPE; INDEX, when the result is read, for an index outside the table
+ * @example
+ * embedding(tokens, weight)
+ */
+export function embedding<D extends DType>(index: Index, weight: Tensor<D>): Tensor<D> {
+  const flat = wrap<IndexDType>(native.reshape(index.id, [-1]));
+  const picked = indexSelect(weight, 0, flat);
+  flat.dispose();
+  if (index.ndim === 1) return picked;
+  const shaped = embeddingShape(picked, [...index.shape, ...weight.shape.slice(1)]) as Tensor<D>;
+  picked.dispose();
+  return shaped;
+}
+
+const embeddingShape = defineOp({
+  name: 'embedding',
+  forward(ctx, x: Tensor, shape: readonly number[]): Tensor {
+    if (ctx.recording) ctx.state = x.shape;
+    return wrap(native.reshape(x.id, shape));
+  },
+  backward: ({ state }, dy) =>
+    dy === undefined ? [] : [wrap(native.reshape(dy.id, state as readonly number[]))],
+});
+
+const gatherOp = defineOp({
+  name: 'gather',
+  forward(ctx, x: Tensor, dim: number, index: Tensor): Tensor {
+    ctx.save(index);
+    if (ctx.recording) ctx.state = { dim, shape: x.shape };
+    return wrap(native.gather(x.id, index.id, dim));
+  },
+  backward({ saved: [index], state }, dy) {
+    if (dy === undefined) return [];
+    const { dim, shape } = state as { dim: number; shape: readonly number[] };
+    const zeros = wrap(native.full(deviceIndex(dy.device), shape, 0, dtypeCode(dy.dtype)));
+    return [wrap(native.scatterAdd(zeros.id, index.id, dy.id, dim))];
+  },
+});
+
+/**
+ * One element of x along a dimension for each index: `y[i][j] = x[index[i][j]][j]` for dim 0 of a matrix. The index has
+ * x's number of dimensions, and is no larger than x along the others.
+ *
+ * @throws TensorError SHAPE, DTYPE, or INDEX
+ * @example
+ * gather(logits, 1, unsqueeze(labels, 1))
+ */
+export function gather<D extends DType>(x: Tensor<D>, dim: number, index: Index): Tensor<D> {
+  return gatherOp(x, dim, index) as Tensor<D>;
+}
+
+const scatterAddOp = defineOp({
+  name: 'scatterAdd',
+  forward(ctx, x: Tensor, dim: number, index: Tensor, src: Tensor): Tensor {
+    ctx.save(index);
+    if (ctx.recording) ctx.state = { dim, srcShape: src.shape, indexShape: index.shape };
+    return wrap(native.scatterAdd(x.id, index.id, src.id, dim));
+  },
+  backward({ saved: [index], needsGrad, state }, dy) {
+    if (dy === undefined) return [];
+    const { dim } = state as { dim: number };
+    const dsrc = needsGrad[3] ? wrap(native.gather(dy.id, index.id, dim)) : undefined;
+    return [needsGrad[0] ? dy : undefined, undefined, undefined, dsrc];
+  },
+});
+
+/**
+ * x with elements of `src` added where the index says: `y = x; y[index[i][j]][j] += src[i][j]` for dim 0 of a matrix.
+ * The index and src have one shape.
+ *
+ * @throws TensorError SHAPE, DTYPE, or INDEX
+ * @example
+ * scatterAdd(zeros([3]), 0, tensor([0, 2, 0], { dtype: 'int64' }), tensor([1, 2, 3])) // [4, 0, 2]
+ */
+export function scatterAdd<D extends NumericDType>(
+  x: Tensor<D>,
+  dim: number,
+  index: Index,
+  src: Tensor<NoInfer<D>>,
+): Tensor<D> {
+  return scatterAddOp(x, dim, index, src) as Tensor<D>;
+}
+
+/**
+ * Class indices `[...]` as rows with a single one: `[..., classes]`, float32 unless `dtype` says otherwise.
+ *
+ * @throws TensorError VALUE unless classes is above 0; INDEX, when the result is read, for an index outside
+ * @example
+ * oneHot(tensor([2, 0], { dtype: 'int64' }), 3) // [[0, 0, 1], [1, 0, 0]]
+ */
+export function oneHot<D extends DType = 'float32'>(
+  index: Index,
+  classes: number,
+  options: { readonly dtype?: D } = {},
+): Tensor<D> {
+  return wrap<D>(native.oneHot(index.id, classes, dtypeCode(options.dtype ?? 'float32')));
+}

@@ -1,0 +1,39 @@
+/**
+ * What the arithmetic files share: operands that are tensors or numbers, and kernels on tensors without recording,
+ * for forward and backward functions.
+ */
+import { native, type TensorId } from '../native.js';
+import type { DType } from '../tensor/dtype.js';
+import { type Tensor, wrap } from '../tensor/tensor.js';
+
+/** A tensor, or a number that takes the dtype of the tensor beside it. */
+export type Operand<D extends DType = DType> = Tensor<D> | number;
+
+type BinaryKernel = (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
+
+/** Calls a native function of two operands. */
+export function applyBinary(kernel: BinaryKernel, a: Operand, b: Operand): Tensor {
+  if (typeof a === 'number') {
+    return wrap(kernel(undefined, typeof b === 'number' ? undefined : b.id, a));
+  }
+  return typeof b === 'number' ? wrap(kernel(a.id, undefined, b)) : wrap(kernel(a.id, b.id, 0));
+}
+
+export const plus = (a: Operand, b: Operand): Tensor => applyBinary(native.add, a, b);
+export const minus = (a: Operand, b: Operand): Tensor => applyBinary(native.sub, a, b);
+export const times = (a: Operand, b: Operand): Tensor => applyBinary(native.mul, a, b);
+export const over = (a: Operand, b: Operand): Tensor => applyBinary(native.div, a, b);
+export const power = (a: Operand, b: Operand): Tensor => applyBinary(native.pow, a, b);
+export const negative = (x: Tensor): Tensor => wrap(native.neg(x.id));
+
+/** `chosen` where `condition` holds, else `other`. */
+export function choose(condition: Tensor, chosen: Operand, other: Operand): Tensor {
+  const [a, aScalar] = typeof chosen === 'number' ? [undefined, chosen] : [chosen.id, 0];
+  const [b, bScalar] = typeof other === 'number' ? [undefined, other] : [other.id, 0];
+  return wrap(native.where(condition.id, a, b, aScalar, bScalar));
+}
+
+/** Undoes broadcasting: sums a gradient over the dimensions along which an operand of `shape` was repeated. */
+export function sumTo(gradient: Tensor, shape: readonly number[]): Tensor {
+  return wrap(native.sumTo(gradient.id, shape));
+}

@@ -1,0 +1,72 @@
+/**
+ * Running sums and the largest few along a dimension.
+ */
+import { native } from '../native.js';
+import { defineOp } from '../tensor/define-op.js';
+import { type FloatDType, type NumericDType, dtypeCode } from '../tensor/dtype.js';
+import { type Tensor, deviceIndex, wrap } from '../tensor/tensor.js';
+
+const cumsumOp = defineOp({
+  name: 'cumsum',
+  forward(ctx, x: Tensor, dim: number): Tensor {
+    ctx.state = dim;
+    return wrap(native.cumsum(x.id, dim, false));
+  },
+  backward: ({ state }, dy) => (dy === undefined ? [] : [wrap(native.cumsum(dy.id, state as number, true))]),
+});
+
+/**
+ * Running sums along a dimension: `y_i = x_0 + ... + x_i`.
+ *
+ * @throws TensorError INDEX for a dimension that x lacks; DTYPE for a dtype without addition
+ * @example
+ * cumsum(tensor([1, 2, 3]), 0) // [1, 3, 6]
+ */
+export function cumsum<D extends NumericDType>(x: Tensor<D>, dim: number): Tensor<D> {
+  return cumsumOp(x, dim) as Tensor<D>;
+}
+
+export interface TopkOptions {
+  /** The dimension to search. Default the last. */
+  readonly dim?: number;
+  /** False for the smallest. Default true. */
+  readonly largest?: boolean;
+}
+
+const topkOp = defineOp({
+  name: 'topk',
+  forward(ctx, x: Tensor, k: number, dim: number, largest: boolean): [Tensor, Tensor] {
+    const isLast = dim === -1 || dim === x.ndim - 1;
+    const rows = isLast ? x : wrap(native.transpose(x.id, dim, -1));
+    const [v, i] = native.topk(rows.id, k, largest).map((id) => wrap(id));
+    const turn = (t: Tensor): Tensor => (isLast ? t : wrap(native.transpose(t.id, dim, -1)));
+    const indices = turn(i);
+    ctx.save(indices);
+    if (ctx.recording) ctx.state = { dim, shape: x.shape };
+    return [turn(v), indices];
+  },
+  backward({ saved: [indices], state }, dy) {
+    if (dy === undefined) return [];
+    const { dim, shape } = state as { dim: number; shape: readonly number[] };
+    const zeros = wrap(native.full(deviceIndex(dy.device), shape, 0, dtypeCode(dy.dtype)));
+    return [wrap(native.scatterAdd(zeros.id, indices.id, dy.id, dim))];
+  },
+});
+
+/**
+ * The k largest elements along a dimension, in falling order, and where they are; of equal ones the first.
+ *
+ * @throws TensorError VALUE unless k is from 0 to the size of the dimension; INDEX for a dimension that x lacks
+ * @example
+ * const { values, indices } = topk(probabilities, 5);
+ */
+export function topk<D extends FloatDType>(
+  x: Tensor<D>,
+  k: number,
+  options: TopkOptions = {},
+): { values: Tensor<D>; indices: Tensor<'int64'> } {
+  const [values, indices] = topkOp(x, k, options.dim ?? -1, options.largest ?? true);
+  // Indices have no gradient, whatever the tape recorded for the pair.
+  indices.edge = undefined;
+  return { values: values as Tensor<D>, indices: indices as Tensor<'int64'> };
+}

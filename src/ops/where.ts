@@ -1,0 +1,66 @@
+/**
+ * Choosing between two tensors, element by element.
+ */
+import { defineOp } from '../tensor/define-op.js';
+import type { DType } from '../tensor/dtype.js';
+import { fail } from '../tensor/error.js';
+import type { Tensor } from '../tensor/tensor.js';
+import { type Operand, choose, sumTo } from './operand.js';
+
+const shapeOf = (x: Operand): readonly number[] => (typeof x === 'number' ? [] : x.shape);
+
+const whereOp = defineOp({
+  name: 'where',
+  forward(ctx, condition: Tensor<'bool'>, a: Operand, b: Operand): Tensor {
+    ctx.save(condition);
+    ctx.state = [shapeOf(a), shapeOf(b)];
+    return choose(condition, a, b);
+  },
+  backward({ saved: [condition], needsGrad, state }, dy) {
+    if (dy === undefined) return [];
+    const [aShape, bShape] = state as [readonly number[], readonly number[]];
+    return [
+      undefined,
+      needsGrad[1] ? sumTo(choose(condition, dy, 0), aShape) : undefined,
+      needsGrad[2] ? sumTo(choose(condition, 0, dy), bShape) : undefined,
+    ];
+  },
+});
+
+/**
+ * a where the condition holds, b elsewhere: `y = condition ? a : b`. All three broadcast against each other, and a
+ * number takes the dtype of the tensor beside it.
+ *
+ * @throws TensorError SHAPE when the shapes do not broadcast; DTYPE unless the condition is bool and a and b share a dtype
+ * @example
+ * where(greater(x, 0), x, mul(x, 0.01)) // leaky ReLU
+ */
+export function where<D extends DType>(
+  condition: Tensor<'bool'>,
+  a: Tensor<D>,
+  b: Tensor<NoInfer<D>> | number,
+): Tensor<D>;
+export function where<D extends DType>(condition: Tensor<'bool'>, a: number, b: Tensor<D>): Tensor<D>;
+export function where(condition: Tensor<'bool'>, a: Operand, b: Operand): Tensor {
+  return whereOp(condition, a, b);
+}
+
+/**
+ * Puts a value wherever the mask is true: `y = mask ? value : x`. The mask broadcasts to x.
+ *
+ * @throws TensorError SHAPE when the mask does not broadcast to x's shape; DTYPE unless the mask is bool
+ * @example
+ * maskedFill(scores, mask, -Infinity)
+ */
+export function maskedFill<D extends DType>(x: Tensor<D>, mask: Tensor<'bool'>, value: number): Tensor<D> {
+  const y = whereOp(mask, value, x) as Tensor<D>;
+  if (y.shape.join() !== x.shape.join()) {
+    y.dispose();
+    fail(
+      'maskedFill',
+      'SHAPE',
+      `expected a mask that broadcasts to [${x.shape.join(', ')}], got [${mask.shape.join(', ')}]`,
+    );
+  }
+  return y;
+}

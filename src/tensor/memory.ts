@@ -1,0 +1,57 @@
+/**
+ * The memory of each device: statistics, a limit, and waiting for its stream.
+ */
+import { type MemoryStats, native } from '../native.js';
+import { type Device, deviceIndex } from './tensor.js';
+import { fail } from './error.js';
+
+export type { MemoryStats } from '../native.js';
+
+/** The names of the devices that can hold tensors. */
+export function devices(): Device[] {
+  return native.deviceNames();
+}
+
+/**
+ * What the allocator of a device holds.
+ *
+ * @example
+ * console.log(`${(memoryStats().peak / 2 ** 20).toFixed()} MiB at most`);
+ */
+export function memoryStats(device: Device = 'cpu'): MemoryStats {
+  return native.memoryStats(deviceIndex(device));
+}
+
+/** Starts `memoryStats().peak` anew from the bytes in use now. */
+export function resetPeakMemory(device: Device = 'cpu'): void {
+  native.resetPeak(deviceIndex(device));
+}
+
+/**
+ * Limits the bytes that a device takes from the system. An op that would go beyond it throws a TensorError MEMORY.
+ *
+ * @param bytes Infinity for no limit
+ * @throws TensorError VALUE unless bytes is a whole number or Infinity
+ * @example
+ * setMemoryLimit(2 * 2 ** 30);
+ */
+export function setMemoryLimit(bytes: number, device: Device = 'cpu'): void {
+  if (bytes !== Infinity && !(Number.isSafeInteger(bytes) && bytes >= 0)) {
+    fail('setMemoryLimit', 'VALUE', `expected a number of bytes or Infinity, got ${bytes}`);
+  }
+  native.setMemoryLimit(deviceIndex(device), Math.min(bytes, Number.MAX_SAFE_INTEGER));
+}
+
+/** Gives the memory that the allocator keeps for reuse back to the system. */
+export function releaseCachedMemory(device: Device = 'cpu'): void {
+  native.releaseCached(deviceIndex(device));
+}
+
+/**
+ * Waits until a device has run everything enqueued so far, without blocking the event loop.
+ *
+ * @throws TensorError the first error of the ops waited for
+ */
+export function synchronize(device: Device = 'cpu'): Promise<void> {
+  return native.synchronize(deviceIndex(device));
+}
