@@ -15,9 +15,18 @@ export {
   registerHook,
 } from './tape.js';
 export type { BackwardOptions, GradOptions } from './tape.js';
-export { setRequiresGrad, requiresGrad } from './tape.js';
+export { setRequiresGrad } from './tape.js';
 export { defineOp } from './define-op.js';
 export type { Gradient, OpContext, OpDefinition } from './define-op.js';
 export { keep, leakCheck, scope, visitTensors } from './scope.js';
 export { getRandomState, manualSeed, setRandomState } from './random.js';
 export type { RandomState } from './random.js';
+export {
+  devices,
+  memoryStats,
+  releaseCachedMemory,
+  resetPeakMemory,
+  setMemoryLimit,
+  synchronize,
+} from './memory.js';
+export type { MemoryStats } from './memory.js';

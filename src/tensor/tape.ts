@@ -52,11 +52,6 @@ export function nextSequence(): number {
   return sequence;
 }
 
-/** Whether a tensor collects or passes on gradients. */
-export function requiresGrad(tensor: Tensor): boolean {
-  return tensor.edge !== undefined;
-}
-
 /**
  * Makes a tensor a leaf that collects its gradient in `grad` (or no longer does). Returns it.
  * @throws TensorError DTYPE unless it is floating-point; AUTOGRAD when it is the result of a recorded op

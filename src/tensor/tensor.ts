@@ -48,7 +48,7 @@ interface Description {
 
 const deviceNames = native.deviceNames();
 
-export class Tensor<D extends DType = DType> implements Disposable {
+export class Tensor<D extends DType = DType> {
   /** @internal */
   readonly handle: Handle;
   /** @internal Where gradients go; undefined when none are wanted. */
@@ -123,6 +123,11 @@ export class Tensor<D extends DType = DType> implements Disposable {
   /** Number of elements. */
   get size(): number {
     return this.about.shape.reduce((product, n) => product * n, 1);
+  }
+
+  /** Whether it collects (a leaf) or passes on (a result) gradients. */
+  get requiresGrad(): boolean {
+    return this.edge !== undefined;
   }
 
   get isDisposed(): boolean {

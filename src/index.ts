@@ -1,0 +1,8 @@
+/**
+ * Tenon: tensors on Node. Trains and runs vision transformers at full hardware speed.
+ *
+ * @packageDocumentation
+ */
+export * from './tensor/index.js';
+export * from './ops/index.js';
+export * from './optim/index.js';
