@@ -5,4 +5,6 @@
  */
 export * from './tensor/index.js';
 export * from './ops/index.js';
+export * from './nn/index.js';
+export * from './models/index.js';
 export * from './optim/index.js';

@@ -22,6 +22,7 @@ export { keep, leakCheck, scope, visitTensors } from './scope.js';
 export { getRandomState, manualSeed, setRandomState } from './random.js';
 export type { RandomState } from './random.js';
 export {
+  copyInto,
   devices,
   memoryStats,
   releaseCachedMemory,

@@ -2,7 +2,7 @@
  * The memory of each device: statistics, a limit, and waiting for its stream.
  */
 import { type MemoryStats, native } from '../native.js';
-import { type Device, deviceIndex } from './tensor.js';
+import { type Device, type Tensor, deviceIndex } from './tensor.js';
 import { fail } from './error.js';
 
 export type { MemoryStats } from '../native.js';
@@ -54,4 +54,16 @@ export function releaseCachedMemory(device: Device = 'cpu'): void {
  */
 export function synchronize(device: Device = 'cpu'): Promise<void> {
   return native.synchronize(deviceIndex(device));
+}
+
+/**
+ * Overwrites the elements of a tensor, in place and unseen by autograd: for loading weights and updating buffers. The
+ * source broadcasts to the target and has its dtype.
+ *
+ * @throws TensorError SHAPE or DTYPE
+ * @example
+ * copyInto(model.head.weight, zeros(model.head.weight.shape));
+ */
+export function copyInto(target: Tensor, source: Tensor): void {
+  native.copyInto(target.id, source.id);
 }

@@ -1,0 +1,6 @@
+export { resizePositions } from './position.js';
+export type { ImageSize } from './position.js';
+export { createModel, listModels, modelConfig } from './registry.js';
+export type { Model, ModelEntry, ModelOptions } from './registry.js';
+export { Block, VisionTransformer } from './vit.js';
+export type { ViTConfig } from './vit.js';

@@ -1,0 +1,56 @@
+/**
+ * Position tables and the grids of patches that they belong to.
+ */
+import type { FloatTensor } from '../nn/index.js';
+import { cat, interpolate } from '../ops/index.js';
+import { fail } from '../tensor/error.js';
+
+/** Pixels: one number for a square image, or [height, width]. */
+export type ImageSize = number | readonly [height: number, width: number];
+
+/** Rows and columns of patches. @throws TensorError VALUE when the patch does not divide the size */
+export function gridOf(size: ImageSize, patch: number): readonly [rows: number, columns: number] {
+  const [height, width] = typeof size === 'number' ? [size, size] : size;
+  for (const n of [height, width]) {
+    if (!(Number.isInteger(n) && n > 0 && n % patch === 0)) {
+      fail(
+        'VisionTransformer',
+        'VALUE',
+        `expected an image size that patches of ${patch} divide, got ${height} x ${width}`,
+      );
+    }
+  }
+  return [height / patch, width / patch];
+}
+
+/**
+ * A position table `[1, prefix + rows * columns, D]` for another grid: the prefix stays, the rest is resized by an
+ * antialiased bicubic filter in float32, as timm does it.
+ */
+export function resizePositions(
+  table: FloatTensor,
+  from: readonly [rows: number, columns: number],
+  to: readonly [rows: number, columns: number],
+  prefix: number,
+): FloatTensor {
+  const dim = table.shape[2];
+  const [rows, columns] = from;
+  if (table.shape[1] !== prefix + rows * columns) {
+    fail(
+      'resizePositions',
+      'SHAPE',
+      `expected a table for ${prefix} + ${rows} x ${columns} tokens, got [${table.shape.join(', ')}]`,
+    );
+  }
+  const grid = table
+    .narrow(1, prefix, rows * columns)
+    .reshape([1, rows, columns, dim])
+    .permute([0, 3, 1, 2])
+    .to(table.dtype === 'float64' ? 'float64' : 'float32') as FloatTensor;
+  const resized = interpolate(grid, to, { mode: 'bicubic', antialias: true });
+  const rest = resized
+    .permute([0, 2, 3, 1])
+    .reshape([1, to[0] * to[1], dim])
+    .to(table.dtype) as FloatTensor;
+  return prefix === 0 ? rest : cat([table.narrow(1, 0, prefix), rest], 1);
+}

@@ -1,0 +1,369 @@
+/**
+ * The Vision Transformer: an image cut into patches, each a token, and a transformer encoder over them.
+ *
+ *   images [B, C, H, W] -> patches [B, N, D] -> + class and register tokens, + positions
+ *     -> L blocks: x + attention(norm(x)), x + mlp(norm(x)) -> norm -> pool -> head [B, classes]
+ *
+ * Names and numbers are timm's. Source: Dosovitskiy et al., "An image is worth 16x16 words", 2021; registers:
+ * Darcet et al., 2024; layer scale: Touvron et al., 2021.
+ */
+import {
+  Attention,
+  type AnyModule,
+  DropPath,
+  Dropout,
+  type FloatTensor,
+  LayerNorm,
+  LayerScale,
+  Linear,
+  Mlp,
+  Module,
+  ModuleList,
+  PatchEmbed,
+  initConstant,
+  initLecunNormal,
+  initNormal,
+  initTruncatedNormal,
+  initXavierUniform,
+  parameter,
+} from '../nn/index.js';
+import { cat, indexSelect, normal, topk, zeros } from '../ops/index.js';
+import { fail } from '../tensor/error.js';
+import { type ImageSize, gridOf, resizePositions } from './position.js';
+
+/** Everything that makes up a ViT. The names are timm's. */
+export interface ViTConfig {
+  /** Pixels of the images: one number for a square, or [height, width]. */
+  readonly imgSize: ImageSize;
+  /** Pixels of a patch's side. */
+  readonly patchSize: number;
+  readonly inChans: number;
+  /** Classes; 0 for no head: the model returns pooled features. */
+  readonly numClasses: number;
+  /** What the head sees: the class token, or the mean of the patch tokens. */
+  readonly globalPool: 'token' | 'avg';
+  /** D, the width. */
+  readonly embedDim: number;
+  /** L, the number of blocks. */
+  readonly depth: number;
+  readonly numHeads: number;
+  /** Hidden units of a block's MLP, in units of D. */
+  readonly mlpRatio: number;
+  readonly qkvBias: boolean;
+  /** Normalise q and k of each head. */
+  readonly qkNorm: boolean;
+  /** Where a block normalises: before attention and MLP (the usual), or after them. */
+  readonly blockNorm: 'pre' | 'post';
+  /** First value of each block's layer scale; undefined for none. */
+  readonly initValues: number | undefined;
+  readonly classToken: boolean;
+  /** Register tokens, between the class token and the patches. */
+  readonly regTokens: number;
+  /** Add positions to the patches alone, before the prefix tokens join. */
+  readonly noEmbedClass: boolean;
+  /** Normalise after the positions (CLIP's form); the patch projection then has no bias. */
+  readonly preNorm: boolean;
+  /** Normalise after pooling (`fc_norm`) instead of before (`norm`). Default: with 'avg' pooling. */
+  readonly fcNorm: boolean | undefined;
+  /** Images of other sizes than `imgSize`, with positions resized for each. */
+  readonly dynamicImgSize: boolean;
+  readonly normEps: number;
+  /** Dropout before the head. */
+  readonly dropRate: number;
+  /** Dropout after the positions. */
+  readonly posDropRate: number;
+  /** Share of the patches that training leaves out. */
+  readonly patchDropRate: number;
+  /** Dropout after the attention's output projection and in the MLP. */
+  readonly projDropRate: number;
+  /** Dropout on the attention weights. */
+  readonly attnDropRate: number;
+  /** Stochastic depth of the last block; it grows linearly from 0. */
+  readonly dropPathRate: number;
+  /** First weights: timm's default, or 'jax' for those of the original implementation. */
+  readonly weightInit: 'timm' | 'jax';
+}
+
+const DEFAULTS: ViTConfig = {
+  imgSize: 224,
+  patchSize: 16,
+  inChans: 3,
+  numClasses: 1000,
+  globalPool: 'token',
+  embedDim: 768,
+  depth: 12,
+  numHeads: 12,
+  mlpRatio: 4,
+  qkvBias: true,
+  qkNorm: false,
+  blockNorm: 'pre',
+  initValues: undefined,
+  classToken: true,
+  regTokens: 0,
+  noEmbedClass: false,
+  preNorm: false,
+  fcNorm: undefined,
+  dynamicImgSize: false,
+  normEps: 1e-6,
+  dropRate: 0,
+  posDropRate: 0,
+  patchDropRate: 0,
+  projDropRate: 0,
+  attnDropRate: 0,
+  dropPathRate: 0,
+  weightInit: 'timm',
+};
+
+/** One layer of the encoder: attention and MLP, each a residual branch. */
+export class Block extends Module<[x: FloatTensor], FloatTensor> {
+  readonly norm1: LayerNorm;
+  readonly attn: Attention;
+  readonly ls1: LayerScale | undefined;
+  readonly dropPath1: DropPath;
+  readonly norm2: LayerNorm;
+  readonly mlp: Mlp;
+  readonly ls2: LayerScale | undefined;
+  readonly dropPath2: DropPath;
+  private readonly post: boolean;
+
+  constructor(config: ViTConfig, dropPathRate: number) {
+    super();
+    const { embedDim, normEps: eps, initValues } = config;
+    this.post = config.blockNorm === 'post';
+    const scaled = initValues !== undefined && !this.post;
+    this.norm1 = new LayerNorm(embedDim, { eps });
+    this.attn = new Attention(embedDim, {
+      numHeads: config.numHeads,
+      qkvBias: config.qkvBias,
+      qkNorm: config.qkNorm,
+      attnDropout: config.attnDropRate,
+      projDropout: config.projDropRate,
+      eps,
+    });
+    this.ls1 = scaled ? new LayerScale(embedDim, initValues) : undefined;
+    this.dropPath1 = new DropPath(dropPathRate);
+    this.norm2 = new LayerNorm(embedDim, { eps });
+    this.mlp = new Mlp(embedDim, Math.trunc(embedDim * config.mlpRatio), { dropout: config.projDropRate });
+    this.ls2 = scaled ? new LayerScale(embedDim, initValues) : undefined;
+    this.dropPath2 = new DropPath(dropPathRate);
+  }
+
+  override forward(x: FloatTensor): FloatTensor {
+    if (this.post) {
+      const y = x.add(this.dropPath1.call(this.norm1.call(this.attn.call(x))));
+      return y.add(this.dropPath2.call(this.norm2.call(this.mlp.call(y))));
+    }
+    if (this.ls1 === undefined && !this.dropPath1.active) {
+      // The sums ride in the last matrix product of each branch.
+      const y = this.attn.call(this.norm1.call(x), { residual: x });
+      return this.mlp.call(this.norm2.call(y), y);
+    }
+    const y = x.add(branch(this.attn.call(this.norm1.call(x)), this.ls1, this.dropPath1));
+    return y.add(branch(this.mlp.call(this.norm2.call(y)), this.ls2, this.dropPath2));
+  }
+}
+
+function branch(y: FloatTensor, scale: LayerScale | undefined, path: DropPath): FloatTensor {
+  return path.call(scale === undefined ? y : scale.call(y));
+}
+
+/**
+ * A Vision Transformer.
+ *
+ * Shapes: images `[B, C, H, W]` -> logits `[B, classes]`, or pooled features `[B, D]` when `numClasses` is 0.
+ *
+ * @example
+ * const model = new VisionTransformer({ imgSize: 32, patchSize: 4, embedDim: 96, depth: 6, numHeads: 3, numClasses: 10 });
+ * const logits = model.call(images);
+ */
+export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor> {
+  readonly config: ViTConfig;
+  /** `[1, 1, D]` */
+  readonly clsToken: FloatTensor | undefined;
+  /** `[1, R, D]` */
+  readonly regToken: FloatTensor | undefined;
+  /** `[1, prefix + N, D]`, or `[1, N, D]` with `noEmbedClass`. */
+  readonly posEmbed: FloatTensor;
+  readonly patchEmbed: PatchEmbed;
+  readonly posDrop: Dropout;
+  readonly normPre: LayerNorm | undefined;
+  readonly blocks: ModuleList<Block>;
+  readonly norm: LayerNorm | undefined;
+  readonly fcNorm: LayerNorm | undefined;
+  readonly headDrop: Dropout;
+  readonly head: Linear | undefined;
+
+  constructor(options: Partial<ViTConfig> = {}) {
+    super();
+    const config: ViTConfig = { ...DEFAULTS, ...options };
+    this.config = config;
+    const { embedDim: dim, depth, normEps: eps } = config;
+    check(config);
+    const [rows, columns] = gridOf(config.imgSize, config.patchSize);
+    this.clsToken = config.classToken ? parameter(zeros([1, 1, dim])) : undefined;
+    this.regToken = config.regTokens > 0 ? parameter(zeros([1, config.regTokens, dim])) : undefined;
+    const positions = rows * columns + (config.noEmbedClass ? 0 : this.prefixTokens);
+    this.posEmbed = parameter(zeros([1, positions, dim]));
+    this.patchEmbed = new PatchEmbed({
+      patchSize: config.patchSize,
+      inChans: config.inChans,
+      embedDim: dim,
+      bias: !config.preNorm,
+    });
+    this.posDrop = new Dropout(config.posDropRate);
+    this.normPre = config.preNorm ? new LayerNorm(dim, { eps }) : undefined;
+    this.blocks = new ModuleList(
+      Array.from(
+        { length: depth },
+        (_, i) => new Block(config, depth > 1 ? (config.dropPathRate * i) / (depth - 1) : 0),
+      ),
+    );
+    const fcNorm = config.fcNorm ?? config.globalPool === 'avg';
+    this.norm = fcNorm ? undefined : new LayerNorm(dim, { eps });
+    this.fcNorm = fcNorm ? new LayerNorm(dim, { eps }) : undefined;
+    this.headDrop = new Dropout(config.dropRate);
+    this.head = config.numClasses > 0 ? new Linear(dim, config.numClasses) : undefined;
+    this.initWeights();
+  }
+
+  /** Class and register tokens: how many come before the patches. */
+  get prefixTokens(): number {
+    return (this.config.classToken ? 1 : 0) + this.config.regTokens;
+  }
+
+  /** Names of the parameters that no weight decay touches, besides biases and norms. */
+  get noWeightDecay(): readonly string[] {
+    return ['pos_embed', 'cls_token', 'reg_token'];
+  }
+
+  private initWeights(): void {
+    const jax = this.config.weightInit === 'jax';
+    if (this.clsToken !== undefined) initNormal(this.clsToken, 1e-6);
+    if (this.regToken !== undefined) initNormal(this.regToken, 1e-6);
+    initTruncatedNormal(this.posEmbed, 0.02);
+    if (jax) {
+      initLecunNormal(this.patchEmbed.proj.weight);
+      if (this.patchEmbed.proj.bias !== undefined) initConstant(this.patchEmbed.proj.bias, 0);
+    }
+    this.apply((module: AnyModule, name: string) => {
+      if (!(module instanceof Linear)) return;
+      if (module.bias !== undefined) {
+        if (jax && name.includes('.mlp.')) initNormal(module.bias, 1e-6);
+        else initConstant(module.bias, 0);
+      }
+      if (!jax) initTruncatedNormal(module.weight, 0.02);
+      else if (name === 'head') initConstant(module.weight, 0);
+      else initXavierUniform(module.weight);
+    });
+    if (this.config.blockNorm === 'post' && this.config.initValues !== undefined) {
+      for (const block of this.blocks) {
+        for (const { weight } of [block.norm1, block.norm2]) {
+          if (weight !== undefined) initConstant(weight, this.config.initValues);
+        }
+      }
+    }
+  }
+
+  /** Tokens with positions, `[B, prefix + N, D]`. */
+  private embed(images: FloatTensor): FloatTensor {
+    const { config } = this;
+    const [height, width] = images.shape.slice(-2);
+    const grid = [height / config.patchSize, width / config.patchSize] as const;
+    const own = gridOf(config.imgSize, config.patchSize);
+    const isOwnSize = grid[0] === own[0] && grid[1] === own[1];
+    if (!isOwnSize && !config.dynamicImgSize) {
+      fail(
+        'VisionTransformer',
+        'SHAPE',
+        `expected images of ${own.map((n) => n * config.patchSize).join(' x ')} pixels, got [${images.shape.join(', ')}]; ` +
+          'dynamicImgSize allows other sizes',
+      );
+    }
+    const tablePrefix = config.noEmbedClass ? 0 : this.prefixTokens;
+    const positions = isOwnSize ? this.posEmbed : resizePositions(this.posEmbed, own, grid, tablePrefix);
+    const patches = this.patchEmbed.call(images);
+    const prefix = [this.clsToken, this.regToken]
+      .filter((token) => token !== undefined)
+      .map((token) => token.expand([patches.shape[0], -1, -1]));
+    const tokens = config.noEmbedClass
+      ? cat([...prefix, patches.add(positions)], 1)
+      : cat([...prefix, patches], 1).add(positions);
+    return this.dropPatches(this.posDrop.call(tokens));
+  }
+
+  /** In training, keeps a random share of each image's patches; the prefix stays. Source: Liu et al., "PatchDropout", 2023. */
+  private dropPatches(tokens: FloatTensor): FloatTensor {
+    const { patchDropRate } = this.config;
+    if (!this.training || patchDropRate === 0) return tokens;
+    const [batch, n, dim] = tokens.shape;
+    const prefix = this.prefixTokens;
+    const kept = Math.max(1, Math.trunc((n - prefix) * (1 - patchDropRate)));
+    const { indices } = topk(normal([batch, n - prefix]), kept);
+    const starts = cat(
+      Array.from({ length: batch }, (_, i) => indices.narrow(0, i, 1).add(i * n + prefix)),
+      0,
+    );
+    const rows = indexSelect(tokens.reshape([batch * n, dim]), 0, starts.reshape([-1]));
+    return cat([tokens.narrow(1, 0, prefix), rows.reshape([batch, kept, dim])], 1);
+  }
+
+  /** Tokens after the last block and norm, `[B, prefix + N, D]`. */
+  forwardFeatures(images: FloatTensor): FloatTensor {
+    let x = this.embed(images);
+    if (this.normPre !== undefined) x = this.normPre.call(x);
+    for (const block of this.blocks) x = block.call(x);
+    return this.norm === undefined ? x : this.norm.call(x);
+  }
+
+  /** From tokens to logits, or with `preLogits` to pooled features `[B, D]`. */
+  forwardHead(tokens: FloatTensor, options: { readonly preLogits?: boolean } = {}): FloatTensor {
+    const pooled =
+      this.config.globalPool === 'token'
+        ? tokens.select(1, 0)
+        : tokens.narrow(1, this.prefixTokens, tokens.shape[1] - this.prefixTokens).mean({ dim: 1 });
+    const features = this.headDrop.call(this.fcNorm === undefined ? pooled : this.fcNorm.call(pooled));
+    return this.head === undefined || options.preLogits === true ? features : this.head.call(features);
+  }
+
+  override forward(images: FloatTensor): FloatTensor {
+    return this.forwardHead(this.forwardFeatures(images));
+  }
+
+  /** Multiply-accumulates for one image of `imgSize`: the matrix products of projections, attention and head. */
+  get macs(): number {
+    const { embedDim: dim, depth, patchSize, inChans, numClasses, mlpRatio } = this.config;
+    const [rows, columns] = gridOf(this.config.imgSize, patchSize);
+    const patches = rows * columns;
+    const n = patches + this.prefixTokens;
+    const block = 4 * n * dim * dim + 2 * n * n * dim + 2 * n * dim * Math.trunc(dim * mlpRatio);
+    return patches * inChans * patchSize ** 2 * dim + depth * block + dim * numClasses;
+  }
+}
+
+function check(config: ViTConfig): void {
+  const counts = {
+    patchSize: 1,
+    inChans: 1,
+    embedDim: 1,
+    depth: 1,
+    numHeads: 1,
+    numClasses: 0,
+    regTokens: 0,
+  };
+  for (const [name, least] of Object.entries(counts)) {
+    const value = config[name as keyof typeof counts];
+    if (!Number.isInteger(value) || value < least) {
+      fail(
+        'VisionTransformer',
+        'VALUE',
+        `expected ${name} to be a whole number of at least ${least}, got ${value}`,
+      );
+    }
+  }
+  if (config.globalPool === 'token' && !config.classToken) {
+    fail('VisionTransformer', 'VALUE', "expected globalPool 'avg' without a class token, got 'token'");
+  }
+  if (!(config.patchDropRate >= 0 && config.patchDropRate < 1)) {
+    fail('VisionTransformer', 'VALUE', `expected a patchDropRate in [0, 1), got ${config.patchDropRate}`);
+  }
+}

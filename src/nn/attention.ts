@@ -1,0 +1,86 @@
+import { type AttentionOptions, attention, attentionPacked } from '../ops/attention.js';
+import { fail } from '../tensor/error.js';
+import { Dropout } from './dropout.js';
+import { LayerNorm } from './layer-norm.js';
+import { Linear } from './linear.js';
+import { type FloatTensor, Module } from './module.js';
+
+export interface AttentionLayerOptions {
+  readonly numHeads: number;
+  /** A bias in the joint projection to q, k and v. Default true. */
+  readonly qkvBias?: boolean;
+  /** Normalise q and k of each head before their product. Default false. */
+  readonly qkNorm?: boolean;
+  /** Dropout on the attention weights. Default 0. */
+  readonly attnDropout?: number;
+  /** Dropout after the output projection. Default 0. */
+  readonly projDropout?: number;
+  /** Of the q and k norms. Default 1e-6. */
+  readonly eps?: number;
+}
+
+/** Extras of a call: what to add to the scores, where not to look, and a residual to add to the result. */
+export interface AttentionCall {
+  readonly bias?: AttentionOptions['bias'];
+  readonly mask?: AttentionOptions['mask'];
+  readonly residual?: FloatTensor | undefined;
+}
+
+/**
+ * Multi-head self-attention: one projection to q, k and v, fused attention, one projection of the result.
+ *
+ * Shapes: x `[B, N, C]` -> `[B, N, C]`. The features of `qkv` are ordered (q, k, v), head, d, as in timm.
+ */
+export class Attention extends Module<[x: FloatTensor, extras?: AttentionCall], FloatTensor> {
+  readonly qkv: Linear;
+  readonly qNorm: LayerNorm | undefined;
+  readonly kNorm: LayerNorm | undefined;
+  readonly proj: Linear;
+  readonly projDrop: Dropout;
+  readonly numHeads: number;
+  readonly attnDropout: number;
+
+  constructor(channels: number, options: AttentionLayerOptions) {
+    super();
+    const { numHeads } = options;
+    if (!(Number.isInteger(numHeads) && numHeads > 0 && channels % numHeads === 0)) {
+      fail('Attention', 'VALUE', `expected heads that divide ${channels} channels, got ${numHeads}`);
+    }
+    this.numHeads = numHeads;
+    this.qkv = new Linear(channels, 3 * channels, { bias: options.qkvBias ?? true });
+    const eps = options.eps ?? 1e-6;
+    this.qNorm = options.qkNorm === true ? new LayerNorm(channels / numHeads, { eps }) : undefined;
+    this.kNorm = options.qkNorm === true ? new LayerNorm(channels / numHeads, { eps }) : undefined;
+    this.proj = new Linear(channels, channels);
+    this.projDrop = new Dropout(options.projDropout ?? 0);
+    this.attnDropout = options.attnDropout ?? 0;
+  }
+
+  override forward(x: FloatTensor, extras: AttentionCall = {}): FloatTensor {
+    const { bias, mask, residual } = extras;
+    const dropout = this.training ? this.attnDropout : 0;
+    const options = { bias, mask, dropout };
+    const qkv = this.qkv.call(x);
+    const mixed =
+      this.qNorm === undefined || this.kNorm === undefined
+        ? attentionPacked(qkv, { ...options, numHeads: this.numHeads })
+        : this.normedAttention(qkv, this.qNorm, this.kNorm, options);
+    if (this.projDrop.p === 0 || !this.training) return this.proj.call(mixed, residual);
+    const y = this.projDrop.call(this.proj.call(mixed));
+    return residual === undefined ? y : y.add(residual);
+  }
+
+  /** Attention with q and k normalised by head. */
+  private normedAttention(
+    qkv: FloatTensor,
+    qNorm: LayerNorm,
+    kNorm: LayerNorm,
+    options: AttentionOptions,
+  ): FloatTensor {
+    const [batch, n, features] = qkv.shape;
+    const heads = qkv.reshape([batch, n, 3, this.numHeads, features / (3 * this.numHeads)]);
+    const [q, k, v] = heads.unbind(2).map((part) => part.transpose(1, 2));
+    const mixed = attention(qNorm.call(q), kNorm.call(k), v, options);
+    return mixed.transpose(1, 2).reshape([batch, n, features / 3]);
+  }
+}

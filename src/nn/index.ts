@@ -1,0 +1,24 @@
+export { GELU } from './activation.js';
+export { Attention } from './attention.js';
+export type { AttentionCall, AttentionLayerOptions } from './attention.js';
+export { ModuleList, PostNorm, PreNorm, Residual, Sequential } from './container.js';
+export { DropPath, Dropout } from './dropout.js';
+export {
+  initConstant,
+  initLecunNormal,
+  initNormal,
+  initTruncatedNormal,
+  initUniform,
+  initXavierUniform,
+} from './init.js';
+export { LayerNorm } from './layer-norm.js';
+export type { LayerNormLayerOptions } from './layer-norm.js';
+export { LayerScale } from './layer-scale.js';
+export { Linear } from './linear.js';
+export type { LinearLayerOptions } from './linear.js';
+export { Mlp } from './mlp.js';
+export type { MlpOptions } from './mlp.js';
+export { Module, buffer, describe, parameter, snapshot } from './module.js';
+export type { AnyModule, FloatTensor, ForwardHook, LoadReport, TensorModule } from './module.js';
+export { PatchEmbed } from './patch-embed.js';
+export type { PatchEmbedOptions } from './patch-embed.js';

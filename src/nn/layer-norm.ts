@@ -1,0 +1,36 @@
+import { layerNorm } from '../ops/layer-norm.js';
+import { ones, zeros } from '../ops/creation.js';
+import { type FloatTensor, Module, parameter } from './module.js';
+
+export interface LayerNormLayerOptions {
+  /** Added to the variance. Default 1e-6, as in ViT (PyTorch's is 1e-5). */
+  readonly eps?: number;
+  /** Learn a scale and a shift. Default true. */
+  readonly affine?: boolean;
+}
+
+/**
+ * Layer normalisation over the last dimension: `y = (x - mean) / sqrt(var + eps) * weight + bias`.
+ *
+ * @example
+ * const y = new LayerNorm(192).call(x);
+ */
+export class LayerNorm extends Module<[x: FloatTensor], FloatTensor> {
+  /** `[C]`, ones at first. */
+  readonly weight: FloatTensor | undefined;
+  /** `[C]`, zeros at first. */
+  readonly bias: FloatTensor | undefined;
+  readonly eps: number;
+
+  constructor(channels: number, options: LayerNormLayerOptions = {}) {
+    super();
+    this.eps = options.eps ?? 1e-6;
+    const affine = options.affine !== false;
+    this.weight = affine ? parameter(ones([channels])) : undefined;
+    this.bias = affine ? parameter(zeros([channels])) : undefined;
+  }
+
+  override forward(x: FloatTensor): FloatTensor {
+    return layerNorm(x, this.weight, this.bias, { eps: this.eps });
+  }
+}

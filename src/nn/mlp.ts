@@ -1,0 +1,39 @@
+import type { Activation } from '../ops/linear.js';
+import { Dropout } from './dropout.js';
+import { Linear } from './linear.js';
+import { type FloatTensor, Module } from './module.js';
+
+export interface MlpOptions {
+  /** Default 'gelu'. */
+  readonly activation?: Activation;
+  /** Default true. */
+  readonly bias?: boolean;
+  /** Dropout after the activation and after the second layer. Default 0. */
+  readonly dropout?: number;
+}
+
+/**
+ * The feed-forward part of a transformer block: `fc2(gelu(fc1(x)))`, and plus `residual` if one is given.
+ *
+ * Shapes: x `[..., C]` -> `[..., C]`, hidden units in between.
+ */
+export class Mlp extends Module<[x: FloatTensor, residual?: FloatTensor | undefined], FloatTensor> {
+  readonly fc1: Linear;
+  readonly fc2: Linear;
+  readonly drop: Dropout;
+
+  constructor(channels: number, hidden: number, options: MlpOptions = {}) {
+    super();
+    const bias = options.bias ?? true;
+    this.fc1 = new Linear(channels, hidden, { bias, activation: options.activation ?? 'gelu' });
+    this.fc2 = new Linear(hidden, channels, { bias });
+    this.drop = new Dropout(options.dropout ?? 0);
+  }
+
+  override forward(x: FloatTensor, residual?: FloatTensor): FloatTensor {
+    const hidden = this.drop.call(this.fc1.call(x));
+    if (this.drop.p === 0 || !this.training) return this.fc2.call(hidden, residual);
+    const y = this.drop.call(this.fc2.call(hidden));
+    return residual === undefined ? y : y.add(residual);
+  }
+}

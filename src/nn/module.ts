@@ -1,0 +1,280 @@
+/**
+ * What a model is made of: a tree of modules that hold parameters and buffers.
+ *
+ * A parameter's name in a state dict is the path of properties that leads to it, in snake case, as in PyTorch models:
+ * `model.patchEmbed.proj.weight` is `patch_embed.proj.weight`.
+ */
+import type { DType, FloatDType } from '../tensor/dtype.js';
+import { isFloating } from '../tensor/dtype.js';
+import { fail } from '../tensor/error.js';
+import { copyInto } from '../tensor/memory.js';
+import { keep, scope } from '../tensor/scope.js';
+import { noGrad, setRequiresGrad } from '../tensor/tape.js';
+import { Tensor } from '../tensor/tensor.js';
+import { clone, to } from '../ops/creation.js';
+
+/** A tensor of any floating-point dtype. */
+export type FloatTensor = Tensor<FloatDType>;
+
+const parameters = new WeakSet<Tensor>();
+const buffers = new WeakSet<Tensor>();
+
+/**
+ * Makes a tensor a parameter: a leaf that lives as long as its module and collects its gradient.
+ *
+ * @example
+ * this.weight = parameter(zeros([out, in]));
+ */
+export function parameter(tensor: FloatTensor): FloatTensor {
+  parameters.add(tensor);
+  return setRequiresGrad(keep(tensor));
+}
+
+/**
+ * Makes a tensor a buffer: part of the state dict, but no parameter.
+ *
+ * @example
+ * this.runningMean = buffer(zeros([channels]));
+ */
+export function buffer<D extends DType>(tensor: Tensor<D>): Tensor<D> {
+  buffers.add(tensor);
+  return keep(tensor);
+}
+
+/** What `loadStateDict` found. */
+export interface LoadReport {
+  /** Names of the module that the state dict lacks. */
+  readonly missing: readonly string[];
+  /** Names of the state dict that the module lacks. */
+  readonly unexpected: readonly string[];
+  /** Names with different shapes. */
+  readonly mismatched: readonly {
+    readonly name: string;
+    readonly expected: readonly number[];
+    readonly got: readonly number[];
+  }[];
+}
+
+/** Sees the arguments and the result of a call, and may return another result to take its place. */
+export type ForwardHook<Args extends readonly unknown[], Result> = (
+  args: Args,
+  result: Result,
+) => Result | undefined;
+
+/** `patchEmbed` -> `patch_embed` */
+function snakeCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+/**
+ * The base of every layer and model. Subclasses set parameters, buffers and submodules as properties and define
+ * `forward`; callers use `call`.
+ *
+ * @example
+ * class Classifier extends Module<[FloatTensor], FloatTensor> {
+ *   readonly fc1 = new Linear(64, 128);
+ *   readonly fc2 = new Linear(128, 10);
+ *   override forward(x: FloatTensor): FloatTensor {
+ *     return this.fc2.call(relu(this.fc1.call(x)));
+ *   }
+ * }
+ */
+export abstract class Module<Args extends readonly unknown[] = never, Result = unknown> {
+  /** True in training: dropout and stochastic depth act. */
+  training = true;
+  private readonly hooks: ForwardHook<Args, Result>[] = [];
+
+  /** Computes the result. Use `call`, which frees what `forward` leaves behind. */
+  abstract forward(...args: Args): Result;
+
+  /** Runs `forward` in a scope: tensors that it made and did not return are freed. Then runs the hooks. */
+  call(...args: Args): Result {
+    return scope(() => {
+      let result = this.forward(...args);
+      for (const hook of this.hooks) result = hook(args, result) ?? result;
+      return result;
+    });
+  }
+
+  /** Calls `hook` after each `forward`. Returns a function that removes it. */
+  registerForwardHook(hook: ForwardHook<Args, Result>): () => void {
+    this.hooks.push(hook);
+    return () => {
+      const at = this.hooks.indexOf(hook);
+      if (at >= 0) this.hooks.splice(at, 1);
+    };
+  }
+
+  /** The modules directly below, by name. */
+  children(): [name: string, module: AnyModule][] {
+    return Object.entries(this).flatMap(([key, value]): [string, AnyModule][] =>
+      value instanceof Module ? [[snakeCase(key), value as AnyModule]] : [],
+    );
+  }
+
+  /** This module (named '') and all below, parents first. */
+  namedModules(): [name: string, module: AnyModule][] {
+    const below = this.children().flatMap(([name, child]) =>
+      child
+        .namedModules()
+        .map(([path, module]): [string, AnyModule] => [path === '' ? name : `${name}.${path}`, module]),
+    );
+    return [['', this], ...below];
+  }
+
+  /** Tensors of this module alone that belong to a set, by property. */
+  private own(set: WeakSet<Tensor>): [key: string, tensor: Tensor][] {
+    return Object.entries(this).filter(
+      (entry): entry is [string, Tensor] => entry[1] instanceof Tensor && set.has(entry[1] as Tensor),
+    );
+  }
+
+  private named(set: WeakSet<Tensor>): [name: string, tensor: Tensor][] {
+    return this.namedModules().flatMap(([path, module]) =>
+      module
+        .own(set)
+        .map(([key, tensor]): [string, Tensor] => [(path === '' ? '' : `${path}.`) + snakeCase(key), tensor]),
+    );
+  }
+
+  /** Parameters of this module and all below, by name. */
+  namedParameters(): [name: string, parameter: FloatTensor][] {
+    return this.named(parameters) as [string, FloatTensor][];
+  }
+
+  /** Parameters of this module and all below. */
+  parameters(): FloatTensor[] {
+    return this.namedParameters().map(([, tensor]) => tensor);
+  }
+
+  /** Buffers of this module and all below, by name. */
+  namedBuffers(): [name: string, buffer: Tensor][] {
+    return this.named(buffers);
+  }
+
+  /** References (not copies) to every parameter and buffer, by name. */
+  stateDict(): Record<string, Tensor> {
+    return Object.fromEntries([...this.namedParameters(), ...this.namedBuffers()]);
+  }
+
+  /**
+   * Copies values into the parameters and buffers, converting dtypes. Everything is checked before anything is
+   * copied. With `strict: false`, what does not fit is left out and reported.
+   *
+   * @throws TensorError VALUE when names or shapes differ and `strict` is true (the default)
+   */
+  loadStateDict(
+    state: Readonly<Record<string, Tensor>>,
+    options: { readonly strict?: boolean } = {},
+  ): LoadReport {
+    const own = this.stateDict();
+    const missing = Object.keys(own).filter((name) => state[name] === undefined);
+    const unexpected = Object.keys(state).filter((name) => own[name] === undefined);
+    const shared = Object.keys(own).filter((name) => state[name] !== undefined);
+    const fits = (name: string): boolean => own[name].shape.join() === state[name].shape.join();
+    const mismatched = shared
+      .filter((name) => !fits(name))
+      .map((name) => ({ name, expected: own[name].shape, got: state[name].shape }));
+    const report = { missing, unexpected, mismatched };
+    if (options.strict !== false && missing.length + unexpected.length + mismatched.length > 0) {
+      fail('loadStateDict', 'VALUE', `expected the names and shapes of the module, got ${describe(report)}`);
+    }
+    scope(() => {
+      for (const name of shared.filter(fits)) copyInto(own[name], to(state[name], own[name].dtype));
+    });
+    return report;
+  }
+
+  /** Switches dropout and the like on (or off), here and below. Returns the module. */
+  train(mode = true): this {
+    for (const [, module] of this.namedModules()) module.training = mode;
+    return this;
+  }
+
+  /** Switches to inference. Returns the module. */
+  eval(): this {
+    return this.train(false);
+  }
+
+  /**
+   * Converts the floating-point parameters and buffers to a dtype. Make the optimizer afterwards: the tensors are new
+   * ones. Returns the module.
+   */
+  to(dtype: FloatDType): this {
+    for (const [, module] of this.namedModules()) {
+      for (const [set, make] of [
+        [parameters, parameter],
+        [buffers, buffer],
+      ] as const) {
+        for (const [key, tensor] of module.own(set)) {
+          if (!isFloating(tensor.dtype) || tensor.dtype === dtype) continue;
+          const wanted = tensor.requiresGrad;
+          const made = make(noGrad(() => to(tensor, dtype)));
+          if (set === parameters && !wanted) setRequiresGrad(made as FloatTensor, false);
+          (module as unknown as Record<string, Tensor>)[key] = made;
+          tensor.dispose();
+        }
+      }
+    }
+    return this;
+  }
+
+  /** Stops (or, with false, starts) collecting gradients in the parameters here and below. Returns the module. */
+  freeze(frozen = true): this {
+    for (const tensor of this.parameters()) setRequiresGrad(tensor, !frozen);
+    return this;
+  }
+
+  /** Calls `fn` on this module and all below, with their names. Returns the module. */
+  apply(fn: (module: AnyModule, name: string) => void): this {
+    for (const [name, module] of this.namedModules()) fn(module, name);
+    return this;
+  }
+
+  /** Number of values in the parameters. */
+  get parameterCount(): number {
+    return this.parameters().reduce((sum, tensor) => sum + tensor.size, 0);
+  }
+
+  /** Frees the parameters, their gradients and the buffers. */
+  dispose(): void {
+    for (const [, tensor] of [...this.namedParameters(), ...this.namedBuffers()]) {
+      tensor.grad?.dispose();
+      tensor.dispose();
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** A module whatever it takes and returns. */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- any is how TypeScript spells "some argument list"
+export type AnyModule = Module<any, any>;
+
+/** A module from one tensor to one tensor. */
+export type TensorModule = Module<[x: FloatTensor], FloatTensor>;
+
+/** The report in words, the first few of each kind. */
+export function describe(report: LoadReport): string {
+  const list = (kind: string, names: readonly string[]): string[] =>
+    names.length === 0
+      ? []
+      : [`${kind} ${names.slice(0, 4).join(', ')}${names.length > 4 ? ` and ${names.length - 4} more` : ''}`];
+  const shapes = report.mismatched.map(
+    ({ name, expected, got }) => `${name} [${got.join(', ')}] for [${expected.join(', ')}]`,
+  );
+  return [
+    ...list('missing', report.missing),
+    ...list('unexpected', report.unexpected),
+    ...list('mis-shaped', shapes),
+  ].join('; ');
+}
+
+/** Copies of a state dict's tensors, which outlive the module's next step. */
+export function snapshot(state: Readonly<Record<string, Tensor>>): Record<string, Tensor> {
+  return noGrad(() =>
+    Object.fromEntries(Object.entries(state).map(([name, tensor]) => [name, keep(clone(tensor))])),
+  );
+}
