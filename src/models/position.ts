@@ -3,6 +3,7 @@
  */
 import type { FloatTensor } from '../nn/index.js';
 import { cat, interpolate } from '../ops/index.js';
+import type { FloatDType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 
 /** Pixels: one number for a square image, or [height, width]. */
@@ -42,15 +43,12 @@ export function resizePositions(
       `expected a table for ${prefix} + ${rows} x ${columns} tokens, got [${table.shape.join(', ')}]`,
     );
   }
-  const grid = table
-    .narrow(1, prefix, rows * columns)
-    .reshape([1, rows, columns, dim])
-    .permute([0, 3, 1, 2])
-    .to(table.dtype === 'float64' ? 'float64' : 'float32') as FloatTensor;
-  const resized = interpolate(grid, to, { mode: 'bicubic', antialias: true });
+  const wide: FloatDType = table.dtype === 'float64' ? 'float64' : 'float32';
+  const grid = table.narrow(1, prefix, rows * columns).reshape([1, rows, columns, dim]);
+  const resized = interpolate(grid.permute([0, 3, 1, 2]).to(wide), to, { mode: 'bicubic', antialias: true });
   const rest = resized
     .permute([0, 2, 3, 1])
     .reshape([1, to[0] * to[1], dim])
-    .to(table.dtype) as FloatTensor;
+    .to(table.dtype);
   return prefix === 0 ? rest : cat([table.narrow(1, 0, prefix), rest], 1);
 }

@@ -1,0 +1,250 @@
+import { readFileSync, readdirSync } from 'node:fs';
+
+import test from 'ava';
+
+import {
+  AdamW,
+  TensorError,
+  VisionTransformer,
+  createModel,
+  crossEntropy,
+  listModels,
+  manualSeed,
+  noGrad,
+  normal,
+  scope,
+  zeros,
+  type FloatTensor,
+  type Tensor,
+  type ViTConfig,
+} from '../../src/index.js';
+import { asTensor, goldenPath, readGolden, relativeError, sharedTest } from '../helpers/golden.js';
+
+/** timm's configuration file of a golden model, in Tenon's names. */
+function configOf(folder: string): Partial<ViTConfig> {
+  const json = JSON.parse(readFileSync(goldenPath(`${folder}/config.json`), 'utf8')) as Record<
+    string,
+    unknown
+  >;
+  const camel = (name: string): string => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+  return Object.fromEntries(
+    Object.entries(json)
+      .filter(([key]) => key !== 'model')
+      .map(([key, value]) => [camel(key), value]),
+  );
+}
+
+function state(path: string): Record<string, Tensor> {
+  return Object.fromEntries(
+    Object.entries(readGolden(path).tensors).map(([name, values]) => [name, asTensor(values)]),
+  );
+}
+
+for (const folder of ['timm-vit', 'timm-vit-gap']) {
+  sharedTest(
+    `${folder}: features, logits, loss and gradients are timm's`,
+    goldenPath(`models/${folder}`),
+    async (t) => {
+      const { tensors: io } = readGolden(`models/${folder}/io.safetensors`);
+      const model = new VisionTransformer(configOf(`models/${folder}`)).eval();
+      model.loadStateDict(state(`models/${folder}/model.safetensors`));
+
+      const images = asTensor(io['pixel_values']) as FloatTensor;
+      const labels = asTensor(io['labels']) as Tensor<'int64'>;
+      const features = noGrad(() => model.forwardFeatures(images));
+      t.true(relativeError(await features.data(), io['features'].data) < 1e-4);
+      const logits = model.call(images);
+      t.true(relativeError(await logits.data(), io['logits'].data) < 1e-4);
+      const loss = crossEntropy(logits, labels);
+      t.true(Math.abs((await loss.item()) / Number(io['loss'].data[0]) - 1) < 1e-4);
+      loss.backward();
+      for (const [name, parameter] of model.namedParameters()) {
+        const expected = io[`grad.${name}`];
+        if (parameter.grad === undefined) {
+          t.is(expected, undefined as never, `${name} has no gradient here, but one in timm`);
+          continue;
+        }
+        const error = relativeError(await parameter.grad.data(), expected.data);
+        t.true(error < 1e-3, `gradient of ${name}: ${error}`);
+      }
+    },
+  );
+}
+
+sharedTest(
+  '12 steps of training follow the losses of timm and PyTorch',
+  goldenPath('train/timm-vit'),
+  async (t) => {
+    const { tensors: io } = readGolden('train/timm-vit/io.safetensors');
+    const recipe = JSON.parse(readFileSync(goldenPath('train/timm-vit/trajectory.json'), 'utf8')) as {
+      label_smoothing: number;
+      clip_grad_norm: number;
+      lr: number;
+      weight_decay: number;
+      losses: number[];
+      grad_norms: number[];
+    };
+    const initial = state('train/timm-vit/init.safetensors');
+    const model = new VisionTransformer(configOf('models/timm-vit'));
+    model.loadStateDict(initial);
+    const optimizer = new AdamW(model.parameters(), { lr: recipe.lr, weightDecay: recipe.weight_decay });
+    const images = asTensor(io['pixel_values']) as FloatTensor;
+    const labels = asTensor(io['labels']) as Tensor<'int64'>;
+    for (const [step, expected] of recipe.losses.entries()) {
+      const [loss, norm] = scope(() => {
+        const loss = crossEntropy(model.call(images), labels, { labelSmoothing: recipe.label_smoothing });
+        loss.backward();
+        const norm = optimizer.step({ maxNorm: recipe.clip_grad_norm });
+        optimizer.zeroGrad();
+        return [loss, norm];
+      });
+      const got = await loss.item();
+      t.true(Math.abs(got / expected - 1) < 1e-3, `loss of step ${step}: ${got}, expected ${expected}`);
+      const gotNorm = await (norm as Tensor<'float32'>).item();
+      t.true(Math.abs(gotNorm / recipe.grad_norms[step] - 1) < 5e-3, `norm of step ${step}: ${gotNorm}`);
+    }
+    for (const [name, parameter] of model.namedParameters()) {
+      const expected = io[`final.${name}`];
+      const error = relativeError(await parameter.data(), expected.data);
+      t.true(error < 5e-3, `final ${name}: ${error}`);
+    }
+  },
+);
+
+sharedTest('the names, shapes and parameter counts are those of timm', goldenPath('state_dicts'), (t) => {
+  const summary = JSON.parse(readFileSync(goldenPath('state_dicts/timm-summary.json'), 'utf8')) as Record<
+    string,
+    { params: number }
+  >;
+  const files = readdirSync(goldenPath('state_dicts')).filter((file) => file.startsWith('timm-vit_'));
+  t.true(files.length >= 8);
+  for (const file of files) {
+    const name = file.slice('timm-'.length, -'.json'.length);
+    if (name.includes('huge') || name.includes('large')) continue; // gigabytes: only their counts, below
+    using model = createModel(name);
+    const expected = JSON.parse(readFileSync(goldenPath(`state_dicts/${file}`), 'utf8')) as Record<
+      string,
+      number[]
+    >;
+    const got = Object.fromEntries(
+      Object.entries(model.stateDict()).map(([key, tensor]) => [key, [...tensor.shape]]),
+    );
+    t.deepEqual(got, expected, name);
+    t.is(model.parameterCount, summary[name].params);
+  }
+});
+
+test('multiply-accumulates are those of the table in the specification', (t) => {
+  const expected = {
+    vit_tiny_patch16_224: 1.254,
+    vit_small_patch16_224: 4.599,
+    vit_small_patch32_224: 1.143,
+  };
+  for (const [name, gmacs] of Object.entries(expected)) {
+    using model = createModel(name);
+    t.is(Number((model.macs / 1e9).toFixed(3)), gmacs, name);
+  }
+});
+
+const TINY = { imgSize: 16, patchSize: 4, embedDim: 24, depth: 2, numHeads: 2, numClasses: 5 } as const;
+
+const FORMS: Record<string, Partial<ViTConfig>> = {
+  'register tokens': { regTokens: 3 },
+  'positions on patches alone': { regTokens: 2, noEmbedClass: true },
+  'no class token, average pooling': { classToken: false, globalPool: 'avg' },
+  'average pooling after the norm': { globalPool: 'avg', fcNorm: false },
+  'layer scale': { initValues: 1e-5 },
+  'qk norm': { qkNorm: true },
+  'norms after the branches': { blockNorm: 'post' },
+  'norm before the blocks': { preNorm: true },
+  'no qkv bias': { qkvBias: false },
+  'rectangular images': { imgSize: [8, 16] },
+  'one channel': { inChans: 1 },
+  'no head': { numClasses: 0 },
+  'weights of the original': { weightInit: 'jax' },
+  'all dropouts': {
+    dropRate: 0.1,
+    posDropRate: 0.1,
+    projDropRate: 0.1,
+    attnDropRate: 0.1,
+    dropPathRate: 0.2,
+  },
+  'patch dropout': { patchDropRate: 0.5 },
+};
+
+for (const [title, options] of Object.entries(FORMS)) {
+  test(`${title}: shapes, and a gradient for every parameter that training uses`, async (t) => {
+    manualSeed(1);
+    const config = { ...TINY, ...options };
+    using model = new VisionTransformer(config);
+    const [height, width] =
+      typeof config.imgSize === 'number' ? [config.imgSize, config.imgSize] : config.imgSize;
+    const images = normal([3, config.inChans ?? 3, height, width]);
+    const y = model.call(images);
+    t.deepEqual([...y.shape], [3, config.numClasses === 0 ? TINY.embedDim : TINY.numClasses]);
+    const values = await y.data();
+    t.true(values.every(Number.isFinite));
+    y.mul(normal(y.shape)).sum().backward();
+    for (const [name, parameter] of model.namedParameters()) {
+      // The tokens of a pooled-over prefix reach the output through attention, so every parameter has a gradient.
+      t.not(parameter.grad, undefined, name);
+    }
+  });
+}
+
+test('evaluation is deterministic, training drops paths', async (t) => {
+  manualSeed(3);
+  using model = new VisionTransformer({ ...TINY, dropPathRate: 0.5 });
+  const images = normal([4, 3, 16, 16]);
+  const run = async (): Promise<number[]> => Array.from(await noGrad(() => model.call(images)).data());
+  t.notDeepEqual(await run(), await run());
+  model.eval();
+  t.deepEqual(await run(), await run());
+});
+
+test('patch dropout keeps the share it promises, of each image its own', async (t) => {
+  manualSeed(5);
+  using model = new VisionTransformer({ ...TINY, patchDropRate: 0.5 });
+  const seen: number[] = [];
+  const stop = model.blocks.at(0)?.registerForwardHook((_, result) => {
+    seen.push(result.shape[1]);
+    return undefined;
+  });
+  await model.call(normal([2, 3, 16, 16])).data();
+  stop?.();
+  t.deepEqual(seen, [1 + 8]);
+});
+
+test('other image sizes: an error by default, resized positions when asked for', async (t) => {
+  using fixed = new VisionTransformer(TINY);
+  const error = t.throws(() => fixed.call(zeros([1, 3, 32, 32])), { instanceOf: TensorError });
+  t.regex(error.message, /expected images of 16 x 16 pixels, got \[1, 3, 32, 32\]/);
+  using dynamic = new VisionTransformer({ ...TINY, dynamicImgSize: true }).eval();
+  t.deepEqual([...dynamic.call(zeros([1, 3, 24, 32])).shape], [1, 5]);
+  const same = await dynamic.call(zeros([1, 3, 16, 16])).data();
+  t.is(same.length, 5);
+});
+
+test('settings that make no sense are errors that name them', (t) => {
+  const bad: [Partial<ViTConfig>, RegExp][] = [
+    [{ numHeads: 5 }, /heads that divide 24 channels, got 5/],
+    [{ patchSize: 5 }, /an image size that patches of 5 divide, got 16 x 16/],
+    [{ classToken: false }, /globalPool 'avg' without a class token/],
+    [{ depth: 0 }, /depth to be a whole number of at least 1, got 0/],
+    [{ dropPathRate: 1 }, /a probability in \[0, 1\), got 1/],
+  ];
+  for (const [options, message] of bad) {
+    t.throws(() => new VisionTransformer({ ...TINY, ...options }), { instanceOf: TensorError, message });
+  }
+});
+
+test('the registry lists by pattern and suggests near names', (t) => {
+  t.true(listModels().length > 25);
+  t.deepEqual(
+    listModels('vit_tiny*').map(({ name }) => name),
+    ['vit_tiny_patch16_224', 'vit_tiny_patch16_384'],
+  );
+  t.throws(() => createModel('vit_tinny_patch16_224'), {
+    message: /such as vit_tiny_patch16_224.*got 'vit_tinny/,
+  });
+});
