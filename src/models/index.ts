@@ -1,3 +1,5 @@
+export { loadModel, readModelInfo, saveModel } from './file.js';
+export type { InputSpec, ModelInfo } from './file.js';
 export { resizePositions } from './position.js';
 export type { ImageSize } from './position.js';
 export { createModel, listModels, modelConfig } from './registry.js';

@@ -52,10 +52,15 @@ export interface TensorOptions<D extends DType = DType> extends CreateOptions<D>
  * tensor([[1, 2], [3, 4]])
  * tensor(new Uint8Array(pixels), { shape: [32, 32, 3], dtype: 'float32' })
  */
-export function tensor<T extends TensorData, D extends DType = DTypeOfData<T>>(
+export function tensor<T extends TensorData>(
   data: T,
-  options: TensorOptions<D> = {},
-): Tensor<D> {
+  options?: TensorOptions & { readonly dtype?: undefined },
+): Tensor<DTypeOfData<T>>;
+export function tensor<D extends DType>(
+  data: TensorData,
+  options: TensorOptions<D> & { readonly dtype: D },
+): Tensor<D>;
+export function tensor(data: TensorData, options: TensorOptions = {}): Tensor {
   const device = deviceIndex(options.device ?? 'cpu');
   const typed = ArrayBuffer.isView(data);
   const shape = options.shape ?? (typed ? [data.length] : shapeOf(data));
@@ -68,10 +73,10 @@ export function tensor<T extends TensorData, D extends DType = DTypeOfData<T>>(
       `expected ${expected} elements for shape [${shape.join(', ')}], got ${values.length}`,
     );
   }
-  const result = wrap<D>(native.upload(device, dtypeCode(uploaded), shape, values));
+  const result = wrap(native.upload(device, dtypeCode(uploaded), shape, values));
   const dtype = options.dtype ?? uploaded;
   if (dtype === uploaded) return withGrad(result, options);
-  const converted = wrap<D>(native.to(result.id, dtypeCode(dtype)));
+  const converted = wrap(native.to(result.id, dtypeCode(dtype)));
   result.dispose();
   return withGrad(converted, options);
 }

@@ -31,3 +31,5 @@ export {
   synchronize,
 } from './memory.js';
 export type { MemoryStats } from './memory.js';
+export { cpuInfo, versions } from './versions.js';
+export type { CpuInfo } from './versions.js';

@@ -1,0 +1,76 @@
+/**
+ * Models as files: a safetensors file with timm's tensor names, whose metadata say how to build the model, what its
+ * classes are called and how its images are prepared.
+ */
+import { readSafetensors, readSafetensorsHeader, saveSafetensors } from '../io/index.js';
+import { fail } from '../tensor/error.js';
+import type { Tensor } from '../tensor/index.js';
+import { type Model, type ModelOptions, createModel } from './registry.js';
+
+/** How images become the model's input. */
+export interface InputSpec {
+  readonly size: readonly [height: number, width: number];
+  /** Of red, green and blue, for values in [0, 1]. */
+  readonly mean: readonly number[];
+  readonly std: readonly number[];
+  readonly interpolation: 'bilinear' | 'bicubic';
+  /** Share of the resized image that the central crop keeps. */
+  readonly cropPct: number;
+}
+
+/** All that a model's file says besides tensors. */
+export interface ModelInfo {
+  /** In the registry. */
+  readonly name: string;
+  readonly options: ModelOptions;
+  readonly classes: readonly string[];
+  readonly input: InputSpec;
+}
+
+const KEY = 'tenon.model';
+
+/** Writes a model's weights (or others under the same names) and its info. @throws TensorError IO */
+export async function saveModel(
+  path: string,
+  weights: Readonly<Record<string, Tensor>>,
+  info: ModelInfo,
+): Promise<void> {
+  await saveSafetensors(path, weights, { [KEY]: JSON.stringify(info) });
+}
+
+/** What a model's file says of it, without reading the weights. @throws TensorError IO */
+export async function readModelInfo(path: string): Promise<ModelInfo> {
+  const { metadata } = await readSafetensorsHeader(path);
+  return parseInfo(path, metadata);
+}
+
+/**
+ * Builds the model of a file that `saveModel` wrote, in evaluation mode.
+ *
+ * @throws TensorError IO when the file is no model of Tenon; VALUE when its tensors do not fit
+ * @example
+ * const { model, info } = await loadModel('runs/demo/checkpoints/best.safetensors');
+ */
+export async function loadModel(path: string): Promise<{ model: Model; info: ModelInfo }> {
+  const { tensors, metadata } = await readSafetensors(path);
+  try {
+    const info = parseInfo(path, metadata);
+    const model = createModel(info.name, info.options);
+    model.loadStateDict(tensors);
+    return { model: model.eval(), info };
+  } finally {
+    for (const tensor of Object.values(tensors)) tensor.dispose();
+  }
+}
+
+function parseInfo(path: string, metadata: Readonly<Record<string, string>>): ModelInfo {
+  const json = metadata[KEY] as string | undefined;
+  if (json === undefined) {
+    return fail(
+      'loadModel',
+      'IO',
+      `expected a model that Tenon saved, got ${path} without '${KEY}' in its metadata`,
+    );
+  }
+  return JSON.parse(json) as ModelInfo;
+}

@@ -1,0 +1,229 @@
+/**
+ * The settings of a training run, in one table: the command line's flags, the keys of a configuration file and the
+ * `config.json` of a run are made from it. Flags bear timm's names where timm has one.
+ */
+import { z } from 'zod';
+
+import { fail } from '../tensor/error.js';
+
+interface Setting {
+  /** On the command line, with its argument. */
+  readonly flag: string;
+  readonly help: string;
+  readonly schema: z.ZodType;
+}
+
+const positive = z.number().positive();
+const atLeast0 = z.number().min(0);
+const probability = z.number().min(0).lt(1);
+const count = z.int().positive();
+const rgb = z.array(z.number()).length(3);
+const size = z.union([count, z.tuple([count, count])]);
+
+/** Every setting, in the order of `tenon train --help`. */
+export const SETTINGS = {
+  model: { flag: '--model <name>', help: 'model from `tenon models`', schema: z.string() },
+  imgSize: {
+    flag: '--img-size <pixels>',
+    help: 'image size; two numbers are height and width',
+    schema: size,
+  },
+  patchSize: { flag: '--patch-size <pixels>', help: 'patch size', schema: count },
+  embedDim: { flag: '--embed-dim <n>', help: 'width of the model', schema: count },
+  depth: { flag: '--depth <n>', help: 'number of blocks', schema: count },
+  numHeads: { flag: '--num-heads <n>', help: 'attention heads', schema: count },
+  globalPool: {
+    flag: '--gp <pool>',
+    help: 'what the head sees: token or avg',
+    schema: z.enum(['token', 'avg']),
+  },
+  modelKwargs: {
+    flag: '--model-kwargs <key=value...>',
+    help: 'any other setting of the model, such as regTokens=4',
+    schema: z.record(z.string(), z.unknown()),
+  },
+  drop: { flag: '--drop <p>', help: 'dropout before the head', schema: probability },
+  dropPath: { flag: '--drop-path <p>', help: 'stochastic depth of the last block', schema: probability },
+
+  epochs: { flag: '--epochs <n>', help: 'passes over the training images', schema: count },
+  batchSize: { flag: '-b, --batch-size <n>', help: 'images per batch', schema: count },
+  gradAccumSteps: { flag: '--grad-accum-steps <n>', help: 'batches per update', schema: count },
+  opt: {
+    flag: '--opt <name>',
+    help: 'optimizer: adamw, adam or sgd',
+    schema: z.enum(['adamw', 'adam', 'sgd']),
+  },
+  lr: { flag: '--lr <rate>', help: 'highest learning rate', schema: positive },
+  minLr: { flag: '--min-lr <rate>', help: 'last learning rate', schema: atLeast0 },
+  warmupLr: { flag: '--warmup-lr <rate>', help: 'first learning rate', schema: atLeast0 },
+  warmupEpochs: { flag: '--warmup-epochs <n>', help: 'epochs of linear warm-up', schema: atLeast0 },
+  weightDecay: { flag: '--weight-decay <x>', help: 'weight decay of matrices', schema: atLeast0 },
+  momentum: { flag: '--momentum <x>', help: 'momentum of sgd', schema: probability },
+  optBetas: {
+    flag: '--opt-betas <b1,b2>',
+    help: 'betas of adam',
+    schema: z.tuple([probability, probability]),
+  },
+  clipGrad: { flag: '--clip-grad <norm>', help: 'largest gradient norm (0: no clipping)', schema: atLeast0 },
+  smoothing: { flag: '--smoothing <x>', help: 'label smoothing', schema: probability },
+  modelEmaDecay: {
+    flag: '--model-ema-decay <x>',
+    help: "decay of the weights' moving average (0: none)",
+    schema: z.number().min(0).max(1),
+  },
+  seed: { flag: '--seed <n>', help: 'of weights, order, augmentation and dropout', schema: z.int().min(0) },
+
+  cropPadding: {
+    flag: '--crop-padding <pixels>',
+    help: 'pad and crop at random instead of the random resized crop (0: the latter)',
+    schema: z.int().min(0),
+  },
+  scale: {
+    flag: '--scale <min,max>',
+    help: 'area of the random resized crop',
+    schema: z.tuple([positive, positive]),
+  },
+  ratio: { flag: '--ratio <min,max>', help: 'its width / height', schema: z.tuple([positive, positive]) },
+  hflip: { flag: '--hflip <p>', help: 'probability of mirroring', schema: z.number().min(0).max(1) },
+  vflip: {
+    flag: '--vflip <p>',
+    help: 'probability of turning upside down',
+    schema: z.number().min(0).max(1),
+  },
+  noAug: { flag: '--no-aug', help: 'no augmentation', schema: z.boolean() },
+  interpolation: {
+    flag: '--interpolation <filter>',
+    help: 'of resizing: bilinear or bicubic',
+    schema: z.enum(['bilinear', 'bicubic']),
+  },
+  cropPct: {
+    flag: '--crop-pct <x>',
+    help: 'share of the resized image that evaluation crops',
+    schema: z.number().gt(0).max(1),
+  },
+  mean: { flag: '--mean <r,g,b>', help: 'mean of the input, in [0, 1]', schema: rgb },
+  std: { flag: '--std <r,g,b>', help: 'standard deviation of the input', schema: rgb },
+
+  valFraction: {
+    flag: '--val-fraction <x>',
+    help: 'share of the images to evaluate on, where the data has no such folder',
+    schema: z.number().gt(0).lt(1),
+  },
+  onCorrupt: {
+    flag: '--on-corrupt <action>',
+    help: 'a damaged image: skip it or stop with an error',
+    schema: z.enum(['skip', 'error']),
+  },
+  workers: { flag: '-j, --workers <n>', help: 'threads that decode images', schema: z.int().min(0) },
+  recoveryInterval: {
+    flag: '--recovery-interval <updates>',
+    help: 'save also within an epoch (0: no)',
+    schema: z.int().min(0),
+  },
+  device: { flag: '--device <name>', help: 'where to train', schema: z.string() },
+  output: { flag: '--output <folder>', help: 'folder of the runs', schema: z.string() },
+  name: { flag: '--name <name>', help: "the run's folder in it", schema: z.string().regex(/^[^/\\]+$/) },
+} as const satisfies Record<string, Setting>;
+
+type Settings = typeof SETTINGS;
+
+/** Any settings, as a configuration file or the command line gives them. */
+export type TrainSettings = { readonly [K in keyof Settings]?: z.infer<Settings[K]['schema']> | undefined };
+
+const FIXED = {
+  opt: 'adamw',
+  batchSize: 128,
+  gradAccumSteps: 1,
+  epochs: 30,
+  lr: 1e-3,
+  minLr: 0,
+  warmupLr: 1e-6,
+  warmupEpochs: 1,
+  weightDecay: 0.05,
+  momentum: 0.9,
+  optBetas: [0.9, 0.999],
+  clipGrad: 1,
+  smoothing: 0.1,
+  modelEmaDecay: 0,
+  seed: 0,
+  drop: 0,
+  dropPath: 0,
+  modelKwargs: {},
+  scale: [0.08, 1],
+  ratio: [3 / 4, 4 / 3],
+  hflip: 0.5,
+  vflip: 0,
+  noAug: false,
+  interpolation: 'bicubic',
+  mean: [0.5, 0.5, 0.5],
+  std: [0.5, 0.5, 0.5],
+  valFraction: 0.2,
+  onCorrupt: 'skip',
+  recoveryInterval: 0,
+  device: 'cpu',
+  output: 'runs',
+} as const satisfies TrainSettings;
+
+/** Images at most this large (in pixels of the longer side) are small: kept as they are, cropped with a padding. */
+const SMALL = 64;
+
+/** A run's settings with nothing left open; what `config.json` holds. */
+export type TrainConfig = { readonly data: string } & {
+  readonly [K in keyof Settings]: K extends
+    'patchSize' | 'embedDim' | 'depth' | 'numHeads' | 'globalPool' | 'workers'
+    ? z.infer<Settings[K]['schema']> | undefined
+    : z.infer<Settings[K]['schema']>;
+};
+
+const schema = z.strictObject(
+  Object.fromEntries(Object.entries(SETTINGS).map(([key, setting]) => [key, setting.schema.optional()])),
+);
+
+/**
+ * Checks settings from outside.
+ *
+ * @param origin where they come from, for messages
+ * @throws TensorError VALUE for an unknown key or a value that it does not take
+ */
+export function parseSettings(values: unknown, origin: string): TrainSettings {
+  const result = schema.safeParse(values);
+  if (result.success) return result.data as TrainSettings;
+  const issue = result.error.issues[0];
+  const path = issue.path.map(String).join('.');
+  const got = path === '' ? '' : `, got ${JSON.stringify(valueAt(values, issue.path))}`;
+  const message = issue.message.charAt(0).toLowerCase() + issue.message.slice(1);
+  return fail(origin, 'VALUE', `${path === '' ? '' : `${path}: `}${message}${got}`);
+}
+
+function valueAt(values: unknown, path: readonly PropertyKey[]): unknown {
+  return path.reduce<unknown>(
+    (value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key],
+    values,
+  );
+}
+
+/** What the data decides. */
+export interface DataFacts {
+  /** For the run's name and defaults: 'shapes', or the folder's name. */
+  readonly name: string;
+  /** Of a first image. */
+  readonly height: number;
+  readonly width: number;
+}
+
+/** Fills in what was left open: fixed defaults, and those that follow from the size of the images. */
+export function resolveConfig(data: string, settings: TrainSettings, facts: DataFacts): TrainConfig {
+  const longer = Math.max(facts.height, facts.width);
+  const small = longer <= SMALL;
+  const imgSize = settings.imgSize ?? (small ? Math.ceil(longer / 4) * 4 : 224);
+  const [height] = typeof imgSize === 'number' ? [imgSize] : imgSize;
+  const derived = {
+    model: small ? 'vit_micro_patch4_32' : 'vit_tiny_patch16_224',
+    imgSize,
+    cropPadding: small ? Math.round(height / 8) : 0,
+    cropPct: small ? 1 : 0.9,
+    name: facts.name,
+  };
+  const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
+  return { data, ...FIXED, ...derived, ...given } as unknown as TrainConfig;
+}

@@ -1,0 +1,138 @@
+/**
+ * Running a model over a data set: loss, accuracy and what it confuses.
+ */
+import type { FloatTensor, Module } from '../nn/index.js';
+import { crossEntropy, softmax, tensor, topk } from '../ops/index.js';
+import { inferenceMode, scope, type Tensor } from '../tensor/index.js';
+import type { Batch, BatchSource } from './batch-source.js';
+
+/** Any model from images to logits. */
+export type ImageModel = Module<[images: FloatTensor], FloatTensor>;
+
+/** One prediction: the most probable classes first. */
+export interface Prediction {
+  /** Position in the data set. */
+  readonly index: number;
+  /** The true class, -1 when unknown. */
+  readonly label: number;
+  readonly top: readonly { readonly label: number; readonly probability: number }[];
+}
+
+export interface Evaluation {
+  /** Mean cross-entropy, in nats. */
+  readonly loss: number;
+  /** Share of images whose most probable class is the true one, in [0, 1]. */
+  readonly accuracy: number;
+  /** Share of images whose true class is among the five most probable. */
+  readonly top5: number;
+  readonly images: number;
+  /** Rows are true classes, columns predicted ones. */
+  readonly confusion: number[][];
+  readonly imagesPerSecond: number;
+}
+
+export interface EvaluateOptions {
+  readonly classes: number;
+  /** Sees each prediction. */
+  readonly onPrediction?: (prediction: Prediction) => void;
+  /** Sees the number of images done. */
+  readonly onProgress?: (images: number) => void;
+}
+
+/** Values on their way from the device. */
+interface Pending {
+  readonly labels: Int32Array;
+  readonly indices: Int32Array;
+  readonly loss: Tensor;
+  readonly values: Tensor;
+  readonly classes: Tensor<'int64'>;
+}
+
+/** Images of a batch as a tensor `[B, 3, H, W]`. */
+export function imagesOf(batch: Batch): Tensor<'float32'> {
+  const { images, size, shape } = batch;
+  return tensor(images, { shape: [size, ...shape] });
+}
+
+/**
+ * Runs the model in evaluation mode over every batch, and puts it back into the mode it was in.
+ *
+ * @example
+ * const { accuracy } = await evaluate(model, loader, { classes: 10 });
+ */
+export async function evaluate(
+  model: ImageModel,
+  source: BatchSource,
+  options: EvaluateOptions,
+): Promise<Evaluation> {
+  const { classes } = options;
+  const confusion = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
+  let images = 0;
+  let correct = 0;
+  let inTop5 = 0;
+  let loss = 0;
+  const finish = async (pending: Pending): Promise<void> => {
+    const { labels, indices } = pending;
+    const [sum, values, found] = await Promise.all([
+      pending.loss.item(),
+      pending.values.data(),
+      pending.classes.data(),
+    ]);
+    for (const done of [pending.loss, pending.values, pending.classes]) done.dispose();
+    const k = values.length / labels.length;
+    labels.forEach((label, i) => {
+      const top = Array.from({ length: k }, (_, j) => ({
+        label: found[i * k + j],
+        probability: values[i * k + j] as number,
+      }));
+      confusion[label][top[0].label] += 1;
+      if (top[0].label === label) correct += 1;
+      if (top.some((guess) => guess.label === label)) inTop5 += 1;
+      options.onPrediction?.({ index: indices[i], label, top });
+    });
+    loss += sum as number;
+    images += labels.length;
+    options.onProgress?.(images);
+  };
+
+  const { training } = model;
+  model.eval();
+  const started = performance.now();
+  try {
+    let before: Pending | undefined;
+    for await (const batch of source.epoch(0)) {
+      const pending = run(model, batch, Math.min(5, classes));
+      // The values of one batch are read while the next one is computed.
+      if (before !== undefined) await finish(before);
+      before = pending;
+    }
+    if (before !== undefined) await finish(before);
+  } finally {
+    model.train(training);
+  }
+  const seconds = (performance.now() - started) / 1000;
+  return {
+    loss: loss / images,
+    accuracy: correct / images,
+    top5: inTop5 / images,
+    images,
+    confusion,
+    imagesPerSecond: images / seconds,
+  };
+}
+
+function run(model: ImageModel, batch: Batch, k: number): Pending {
+  const labels = Int32Array.from(batch.labels);
+  const indices = Int32Array.from(batch.indices);
+  const result = inferenceMode(() =>
+    scope(() => {
+      const images = imagesOf(batch);
+      batch.release();
+      const logits = model.call(images);
+      const loss = crossEntropy(logits, tensor(labels), { reduction: 'sum' });
+      const { values, indices: classes } = topk(softmax(logits), k);
+      return { loss: loss as Tensor, values: values as Tensor, classes };
+    }),
+  );
+  return { labels, indices, ...result };
+}

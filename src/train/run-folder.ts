@@ -1,0 +1,127 @@
+/**
+ * The folder of a run: config.json, metrics.jsonl, summary.json, report.html and checkpoints/.
+ */
+import { appendFile, mkdir, readFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { writeFileAtomic } from '../io/index.js';
+import { fail } from '../tensor/error.js';
+import type { TrainConfig } from './config.js';
+import type { EpochMetrics } from './trainer.js';
+
+/** What `summary.json` holds. */
+export interface Summary {
+  readonly name: string;
+  readonly model: string;
+  readonly parameters: number;
+  readonly classes: number;
+  readonly trainImages: number;
+  readonly valImages: number;
+  /** Epochs done. */
+  readonly epochs: number;
+  /** The best epoch's accuracy on the validation images, in [0, 1], and that epoch, from 1. */
+  readonly valAccuracy: number | null;
+  readonly bestEpoch: number | null;
+  readonly valTop5: number | null;
+  readonly trainLoss: number;
+  /** Of training, with waiting for data and without evaluation. */
+  readonly imagesPerSecond: number;
+  readonly dataWaitShare: number;
+  /** Of training, with evaluation. */
+  readonly seconds: number;
+  /** The most memory that the process has held. */
+  readonly peakMemoryBytes: number;
+  /** The most that tensors have held. */
+  readonly peakTensorBytes: number;
+  readonly skippedImages: readonly string[];
+  readonly versions: Readonly<Record<string, string>>;
+}
+
+/** What of a run is fixed once it has begun, to notice on resuming that the data has changed. */
+export interface StoredConfig {
+  readonly config: TrainConfig;
+  readonly classes: readonly string[];
+  readonly trainImages: number;
+  readonly valImages: number;
+}
+
+export class RunFolder {
+  readonly path: string;
+
+  private constructor(path: string) {
+    this.path = path;
+  }
+
+  /** Makes a new folder: `output/name`, or `output/name-2` and so on where that exists. */
+  static async create(output: string, name: string): Promise<RunFolder> {
+    for (let i = 1; ; i++) {
+      const path = join(output, i === 1 ? name : `${name}-${i}`);
+      if (existsSync(path)) continue;
+      try {
+        await mkdir(join(path, 'checkpoints'), { recursive: true });
+      } catch (error) {
+        fail('train', 'IO', `expected to make the folder ${path}, got ${(error as Error).message}`);
+      }
+      return new RunFolder(path);
+    }
+  }
+
+  /** Opens the folder of an earlier run. @throws TensorError IO */
+  static open(path: string): RunFolder {
+    if (!existsSync(join(path, 'config.json'))) {
+      fail('train', 'IO', `expected the folder of a run, with a config.json, got ${path}`);
+    }
+    return new RunFolder(path);
+  }
+
+  get last(): string {
+    return join(this.path, 'checkpoints', 'last.safetensors');
+  }
+
+  get best(): string {
+    return join(this.path, 'checkpoints', 'best.safetensors');
+  }
+
+  get report(): string {
+    return join(this.path, 'report.html');
+  }
+
+  async writeConfig(stored: StoredConfig): Promise<void> {
+    await writeFileAtomic(join(this.path, 'config.json'), `${JSON.stringify(stored, null, 2)}\n`);
+  }
+
+  async readConfig(): Promise<StoredConfig> {
+    const path = join(this.path, 'config.json');
+    try {
+      return JSON.parse(await readFile(path, 'utf8')) as StoredConfig;
+    } catch (error) {
+      return fail('train', 'IO', `expected JSON in ${path}, got ${(error as Error).message}`);
+    }
+  }
+
+  async appendMetrics(metrics: EpochMetrics): Promise<void> {
+    await appendFile(join(this.path, 'metrics.jsonl'), `${JSON.stringify(metrics)}\n`);
+  }
+
+  /** The metrics of every finished epoch. A last line that a kill cut off does not count. */
+  async readMetrics(): Promise<EpochMetrics[]> {
+    const path = join(this.path, 'metrics.jsonl');
+    if (!existsSync(path)) return [];
+    return (await readFile(path, 'utf8'))
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => JSON.parse(line) as EpochMetrics);
+  }
+
+  /** Drops the metrics of epochs from `epoch` on: a resumed run writes them anew. */
+  async keepMetricsBefore(epoch: number): Promise<void> {
+    const kept = (await this.readMetrics()).filter((metrics) => metrics.epoch < epoch);
+    const text = kept.map((metrics) => `${JSON.stringify(metrics)}\n`).join('');
+    await writeFileAtomic(join(this.path, 'metrics.jsonl'), text);
+  }
+
+  async writeSummary(summary: Summary): Promise<void> {
+    await writeFileAtomic(join(this.path, 'summary.json'), `${JSON.stringify(summary, null, 2)}\n`);
+  }
+}

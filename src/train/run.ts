@@ -1,0 +1,373 @@
+/**
+ * A whole training run from settings: data, model, trainer, checkpoints, metrics and report. What `tenon train` does.
+ */
+import {
+  type Dataset,
+  DataLoader,
+  type Transform,
+  type TransformStep,
+  findData,
+  openDataset,
+} from '../data/index.js';
+import {
+  type InputSpec,
+  type Model,
+  type ModelInfo,
+  type ModelOptions,
+  createModel,
+  saveModel,
+} from '../models/index.js';
+import { fail } from '../tensor/error.js';
+import { manualSeed, memoryStats, versions } from '../tensor/index.js';
+import { readTrainingState, saveTrainingState } from './checkpoint.js';
+import { type TrainConfig, type TrainSettings, resolveConfig } from './config.js';
+import type { Evaluation, Prediction } from './evaluate.js';
+import { type ReportData, thumbnail, writeReport } from './report.js';
+import { RunFolder, type Summary } from './run-folder.js';
+import { type EpochMetrics, type StepEvent, Trainer } from './trainer.js';
+
+/** What a run is about to do. */
+export interface RunStart {
+  readonly folder: string;
+  readonly config: TrainConfig;
+  readonly parameters: number;
+  readonly classes: readonly string[];
+  readonly trainImages: number;
+  readonly valImages: number;
+  readonly workers: number;
+  /** Epoch to begin with, from 0; above 0 when resumed. */
+  readonly epoch: number;
+}
+
+/** Sees a run. */
+export interface RunEvents {
+  readonly onStart?: (start: RunStart) => void;
+  readonly onStep?: (event: StepEvent) => void;
+  /** Images of the validation set done. */
+  readonly onEvaluated?: (images: number) => void;
+  readonly onEpoch?: (metrics: EpochMetrics, best: boolean) => void;
+}
+
+export interface TrainRunOptions extends RunEvents {
+  /** Stops the run after the current step, with its state saved. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** How a run ended. */
+export interface RunResult {
+  readonly folder: string;
+  /** False when the signal stopped it. */
+  readonly finished: boolean;
+  /** Absent when it was stopped before its first epoch was done. */
+  readonly summary: Summary | undefined;
+  readonly report: string | undefined;
+}
+
+/**
+ * Trains a model on data, from the beginning.
+ *
+ * @param data 'shapes', or a path: a folder of images by class, tar shards, CIFAR or MNIST files
+ * @throws TensorError IO for data or folders that cannot be used; VALUE for settings that make no sense, or a loss
+ *   that is not finite
+ * @example
+ * const { summary } = await train('shapes', { epochs: 5 }, { onEpoch: (m) => console.log(m.valAccuracy) });
+ */
+export async function train(
+  data: string,
+  settings: TrainSettings = {},
+  options: TrainRunOptions = {},
+): Promise<RunResult> {
+  const specs = await findData(data, {
+    ...(settings.valFraction !== undefined && { valFraction: settings.valFraction }),
+    ...(settings.seed !== undefined && { seed: settings.seed }),
+  });
+  const trainSet = await openDataset(specs.train);
+  const valSet = await openDataset(specs.val);
+  const first = await firstImage(trainSet);
+  const config = resolveConfig(data, settings, { name: nameOf(data), ...first });
+  const folder = await RunFolder.create(config.output, config.name);
+  return new Run(folder, config, trainSet, valSet).start(options, false);
+}
+
+/**
+ * Continues a run that was stopped or killed, from its last checkpoint, exactly as if it had never stopped.
+ *
+ * @throws TensorError IO when the folder holds no run with a checkpoint; VALUE when the data has changed since
+ * @example
+ * await resume('runs/shapes');
+ */
+export async function resume(path: string, options: TrainRunOptions = {}): Promise<RunResult> {
+  const folder = RunFolder.open(path);
+  const stored = await folder.readConfig();
+  const { config } = stored;
+  const specs = await findData(config.data, { valFraction: config.valFraction, seed: config.seed });
+  const trainSet = await openDataset(specs.train);
+  const valSet = await openDataset(specs.val);
+  const now = `${trainSet.length} and ${valSet.length} images of ${trainSet.classes.join(', ')}`;
+  const then = `${stored.trainImages} and ${stored.valImages} images of ${stored.classes.join(', ')}`;
+  if (now !== then) fail('train', 'VALUE', `expected the data of the run, ${then}, got ${now}`);
+  return new Run(folder, config, trainSet, valSet).start(options, true);
+}
+
+/** The model that a configuration describes. */
+export function modelOf(
+  config: TrainConfig,
+  classes: number,
+): { model: Model; name: string; options: ModelOptions } {
+  const { patchSize, embedDim, depth, numHeads, globalPool, drop, dropPath } = config;
+  const given = { patchSize, embedDim, depth, numHeads, globalPool };
+  const options: ModelOptions = {
+    ...(Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as ModelOptions),
+    ...config.modelKwargs,
+    imgSize: config.imgSize,
+    numClasses: classes,
+    dropRate: drop,
+    dropPathRate: dropPath,
+  };
+  return { model: createModel(config.model, options), name: config.model, options };
+}
+
+/** Height and width of the model's input. */
+function sizeOf(config: TrainConfig): readonly [height: number, width: number] {
+  const { imgSize } = config;
+  return typeof imgSize === 'number' ? [imgSize, imgSize] : imgSize;
+}
+
+function inputOf(config: TrainConfig): InputSpec {
+  const { mean, std, interpolation, cropPct } = config;
+  return { size: sizeOf(config), mean, std, interpolation, cropPct };
+}
+
+/** The preparation of images for a model, without augmentation. */
+export function inputTransform(input: InputSpec): Transform {
+  const { size, mean, std, interpolation: mode, cropPct } = input;
+  const [height, width] = size;
+  // timm resizes the shorter side of a square crop, and both sides of another.
+  const resize =
+    height === width
+      ? Math.floor(height / cropPct)
+      : ([height / cropPct, width / cropPct].map(Math.floor) as [number, number]);
+  return {
+    steps: [
+      { kind: 'resize', size: resize, mode },
+      { kind: 'centerCrop', size },
+    ],
+    size,
+    mean,
+    std,
+  };
+}
+
+/** The preparation and augmentation of training images. */
+function trainingTransform(config: TrainConfig): Transform {
+  const input = inputTransform(inputOf(config));
+  if (config.noAug) return input;
+  const { size } = input;
+  const { interpolation: mode, cropPadding, scale, ratio, hflip, vflip } = config;
+  const crop: TransformStep[] =
+    cropPadding > 0
+      ? [
+          { kind: 'resize', size, mode },
+          { kind: 'randomCrop', size, padding: cropPadding },
+        ]
+      : [{ kind: 'randomResizedCrop', size, scale, ratio, mode }];
+  const flips: TransformStep[] = [
+    ...(hflip > 0 ? [{ kind: 'horizontalFlip', p: hflip } as const] : []),
+    ...(vflip > 0 ? [{ kind: 'verticalFlip', p: vflip } as const] : []),
+  ];
+  return { ...input, steps: [...crop, ...flips] };
+}
+
+async function firstImage(dataset: Dataset): Promise<{ height: number; width: number }> {
+  for (let i = 0; ; i++) {
+    try {
+      const { height, width } = await dataset.read(i);
+      return { height, width };
+    } catch (error) {
+      if (i + 1 >= Math.min(dataset.length, 10)) throw error; // a damaged image or two are the loader's affair
+    }
+  }
+}
+
+/** A name for runs on some data: the last part of its path. */
+function nameOf(data: string): string {
+  return (
+    data
+      .split(/[/\\]/)
+      .filter((part) => part !== '' && part !== '.' && part !== '..')
+      .at(-1) ?? 'run'
+  );
+}
+
+/** How many predictions a report shows. */
+const SAMPLES = 24;
+
+class Run {
+  private readonly trainer: Trainer;
+  private readonly info: ModelInfo;
+  private readonly trainLoader: DataLoader;
+  private readonly valLoader: DataLoader;
+  private secondsBefore = 0;
+  private readonly started = performance.now();
+
+  constructor(
+    private readonly folder: RunFolder,
+    private readonly config: TrainConfig,
+    private readonly trainSet: Dataset,
+    private readonly valSet: Dataset,
+  ) {
+    const classes = trainSet.classes;
+    const { batchSize, seed, workers, onCorrupt, clipGrad, modelEmaDecay } = config;
+    const common = { batchSize, seed, onCorrupt, ...(workers !== undefined && { workers }) };
+    this.trainLoader = new DataLoader(trainSet, {
+      ...common,
+      transform: trainingTransform(config),
+      shuffle: true,
+      dropLast: trainSet.length > batchSize,
+    });
+    this.valLoader = new DataLoader(valSet, { ...common, transform: inputTransform(inputOf(config)) });
+    // The weights' first values are the seed's.
+    manualSeed(seed);
+    const { model, name, options } = modelOf(config, classes.length);
+    this.info = { name, options, classes, input: inputOf(config) };
+    this.trainer = new Trainer(model, {
+      ...config,
+      clipGrad: clipGrad === 0 ? undefined : clipGrad,
+      modelEmaDecay: modelEmaDecay === 0 ? undefined : modelEmaDecay,
+    });
+  }
+
+  async start(options: TrainRunOptions, resumed: boolean): Promise<RunResult> {
+    const { folder, config, trainer } = this;
+    try {
+      if (resumed) await this.restore();
+      else {
+        await folder.writeConfig({
+          config,
+          classes: this.info.classes,
+          trainImages: this.trainSet.length,
+          valImages: this.valSet.length,
+        });
+      }
+      options.onStart?.({
+        folder: folder.path,
+        config,
+        parameters: trainer.model.parameterCount,
+        classes: this.info.classes,
+        trainImages: this.trainSet.length,
+        valImages: this.valSet.length,
+        workers: this.trainLoader.workers,
+        epoch: trainer.progress.epoch,
+      });
+      const finished = await trainer.run(this.trainLoader, {
+        classes: this.info.classes.length,
+        val: this.valLoader,
+        signal: options.signal,
+        saveEvery: config.recoveryInterval === 0 ? undefined : config.recoveryInterval,
+        ...(options.onStep && { onStep: options.onStep }),
+        ...(options.onEvaluated && { onEvaluated: options.onEvaluated }),
+        onSave: () => this.save(),
+        onEpoch: async (metrics, best) => {
+          await folder.appendMetrics(metrics);
+          if (best) await saveModel(folder.best, trainer.weights, this.info);
+          await this.save();
+          options.onEpoch?.(metrics, best);
+        },
+      });
+      const { summary, report } = await this.finish();
+      return { folder: folder.path, finished, summary, report };
+    } finally {
+      await Promise.all([this.trainLoader.close(), this.valLoader.close()]);
+      await Promise.all([this.trainSet.close(), this.valSet.close()]);
+      trainer.dispose();
+      trainer.model.dispose();
+    }
+  }
+
+  private save(): Promise<void> {
+    return saveTrainingState(this.folder.last, this.trainer.state());
+  }
+
+  private async restore(): Promise<void> {
+    const state = await readTrainingState(this.folder.last);
+    try {
+      this.trainer.loadState(state);
+    } finally {
+      for (const tensor of Object.values(state.tensors)) tensor.dispose();
+    }
+    await this.folder.keepMetricsBefore(this.trainer.progress.epoch);
+    this.secondsBefore = (await this.folder.readMetrics()).reduce((sum, { seconds }) => sum + seconds, 0);
+  }
+
+  /** Writes the summary and the report of the epochs so far. */
+  private async finish(): Promise<{ summary: Summary | undefined; report: string | undefined }> {
+    const { folder, config, trainer } = this;
+    const epochs = await folder.readMetrics();
+    const last = epochs.at(-1);
+    if (last === undefined) return { summary: undefined, report: undefined };
+    const best = epochs.find(({ epoch }) => epoch === trainer.progress.bestEpoch);
+    const seconds = epochs.reduce((sum, epoch) => sum + epoch.seconds, 0);
+    const images = epochs.reduce((sum, epoch) => sum + epoch.seconds * epoch.imagesPerSecond, 0);
+    const waited = epochs.reduce((sum, epoch) => sum + epoch.seconds * epoch.dataWaitShare, 0);
+    const summary: Summary = {
+      name: folder.path,
+      model: config.model,
+      parameters: trainer.model.parameterCount,
+      classes: this.info.classes.length,
+      trainImages: this.trainSet.length,
+      valImages: this.valSet.length,
+      epochs: epochs.length,
+      valAccuracy: best?.valAccuracy ?? null,
+      bestEpoch: best === undefined ? null : best.epoch + 1,
+      valTop5: best?.valTop5 ?? null,
+      trainLoss: last.trainLoss,
+      imagesPerSecond: images / seconds,
+      dataWaitShare: waited / seconds,
+      seconds: this.secondsBefore + (performance.now() - this.started) / 1000,
+      peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+      peakTensorBytes: memoryStats(config.device).peak,
+      skippedImages: [...this.trainLoader.stats.skipped, ...this.valLoader.stats.skipped],
+      versions: versions(),
+    };
+    await folder.writeSummary(summary);
+    await writeReport(folder.report, await this.reportData(epochs, summary));
+    return { summary, report: folder.report };
+  }
+
+  private async reportData(epochs: readonly EpochMetrics[], summary: Summary): Promise<ReportData> {
+    const { classes } = this.info;
+    const predictions: Prediction[] = [];
+    const evaluation: Evaluation = await this.trainer.evaluate(this.valLoader, {
+      classes: classes.length,
+      onPrediction: (prediction) => predictions.push(prediction),
+    });
+    // Half of the samples are mistakes, where there are enough.
+    const wrong = predictions.filter(({ label, top }) => top[0].label !== label);
+    const right = predictions.filter(({ label, top }) => top[0].label === label);
+    const mistakes = spread(wrong, SAMPLES / 2);
+    const shown = [...mistakes, ...spread(right, SAMPLES - mistakes.length)];
+    const samples = await Promise.all(
+      shown.map(async ({ index, label, top }) => ({
+        png: await thumbnail(await this.valSet.read(index)),
+        truth: classes[label],
+        top: top.map((guess) => ({ label: classes[guess.label], probability: guess.probability })),
+      })),
+    );
+    return {
+      name: this.folder.path,
+      config: this.config,
+      classes: [...classes],
+      epochs: epochs.map((epoch) => ({ ...epoch, epoch: epoch.epoch + 1 })),
+      confusion: evaluation.confusion,
+      samples,
+      summary,
+      versions: summary.versions,
+    };
+  }
+}
+
+/** `n` items, evenly from the whole list. */
+function spread<T>(items: readonly T[], n: number): T[] {
+  if (items.length <= n) return [...items];
+  return Array.from({ length: n }, (_, i) => items[Math.floor((i * items.length) / n)]);
+}

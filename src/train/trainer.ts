@@ -1,0 +1,483 @@
+/**
+ * The training loop: forward, loss, backward, update, and what goes with it.
+ *
+ * The loop stays one step ahead of the device: a step is queued while the one before still runs, and its loss is read
+ * when the next has been queued. Nothing waits on the JavaScript thread.
+ */
+import { type FloatTensor, snapshot } from '../nn/index.js';
+import { argmax, crossEntropy, tensor } from '../ops/index.js';
+import { Adam, AdamW, Ema, type Optimizer, SGD } from '../optim/index.js';
+import {
+  type Tensor,
+  backward,
+  copyInto,
+  detach,
+  getRandomState,
+  keep,
+  manualSeed,
+  scope,
+  setRandomState,
+} from '../tensor/index.js';
+import { fail } from '../tensor/error.js';
+import type { BatchSource } from './batch-source.js';
+import type { TrainingState } from './checkpoint.js';
+import { type Evaluation, type ImageModel, type Prediction, evaluate, imagesOf } from './evaluate.js';
+import { type DecayableModel, paramGroups } from './param-groups.js';
+import { cosineSchedule } from './schedule.js';
+
+/** How to train. Names and defaults are timm's where timm has one. */
+export interface TrainerOptions {
+  readonly epochs: number;
+  /** Default 'adamw'. */
+  readonly opt?: 'adamw' | 'adam' | 'sgd';
+  /** The highest learning rate. Default 1e-3. */
+  readonly lr?: number;
+  /** The last learning rate. Default 0. */
+  readonly minLr?: number;
+  /** The first learning rate. Default 1e-6. */
+  readonly warmupLr?: number;
+  /** Epochs of linear warm-up. Default 0. */
+  readonly warmupEpochs?: number;
+  /** On weight matrices only. Default 0.05. */
+  readonly weightDecay?: number;
+  /** Of SGD. Default 0.9. */
+  readonly momentum?: number;
+  /** Of Adam. Default [0.9, 0.999]. */
+  readonly optBetas?: readonly [number, number];
+  /** Largest norm of all gradients together; undefined for no clipping. */
+  readonly clipGrad?: number | undefined;
+  /** Label smoothing, in [0, 1). Default 0. */
+  readonly smoothing?: number;
+  /** Batches whose gradients make one update. Default 1. */
+  readonly gradAccumSteps?: number;
+  /** Decay of the weights' moving average, which is then what is evaluated; undefined for none. */
+  readonly modelEmaDecay?: number | undefined;
+  /** Of dropout and stochastic depth. Default 0. */
+  readonly seed?: number;
+}
+
+/** What a step reports. */
+export interface StepEvent {
+  /** From 0. */
+  readonly epoch: number;
+  /** Batches of the epoch done. */
+  readonly batch: number;
+  readonly batches: number;
+  /** Updates done. */
+  readonly step: number;
+  /** Of this batch. */
+  readonly loss: number;
+  /** Means over the epoch so far. */
+  readonly meanLoss: number;
+  readonly accuracy: number;
+  readonly lr: number;
+  readonly imagesPerSecond: number;
+  /** Share of the time spent waiting for data. */
+  readonly dataWaitShare: number;
+}
+
+/** What an epoch reports. */
+export interface EpochMetrics {
+  /** From 0. */
+  readonly epoch: number;
+  readonly step: number;
+  readonly trainLoss: number;
+  readonly trainAccuracy: number;
+  readonly valLoss?: number;
+  readonly valAccuracy?: number;
+  readonly valTop5?: number;
+  readonly lr: number;
+  readonly imagesPerSecond: number;
+  readonly dataWaitShare: number;
+  /** Of training, without evaluation. */
+  readonly seconds: number;
+}
+
+/** Hooks of a run. Asynchronous ones are waited for. */
+export interface TrainerEvents {
+  readonly onStep?: (event: StepEvent) => void;
+  readonly onEvaluated?: (images: number) => void;
+  /** After the evaluation of an epoch; `best` when it is the best so far. The trainer is idle then: save here. */
+  readonly onEpoch?: (metrics: EpochMetrics, best: boolean) => void | Promise<void>;
+  /** Every `saveEvery` updates, and when the signal stops the run. The trainer is idle then: save here. */
+  readonly onSave?: () => void | Promise<void>;
+}
+
+export interface RunOptions extends TrainerEvents {
+  readonly classes: number;
+  readonly val?: BatchSource | undefined;
+  /** Stops after the current step. */
+  readonly signal?: AbortSignal | undefined;
+  /** Updates between two calls of `onSave`; undefined for none within an epoch. */
+  readonly saveEvery?: number | undefined;
+}
+
+/** Where a run stands, besides tensors: what a checkpoint stores to continue it exactly. */
+export interface Progress {
+  epoch: number;
+  /** Batches of this epoch done. */
+  batch: number;
+  step: number;
+  /** Sums over this epoch. */
+  lossSum: number;
+  correct: number;
+  images: number;
+  seconds: number;
+  waitSeconds: number;
+  bestAccuracy: number | null;
+  bestEpoch: number | null;
+}
+
+const START: Progress = {
+  epoch: 0,
+  batch: 0,
+  step: 0,
+  lossSum: 0,
+  correct: 0,
+  images: 0,
+  seconds: 0,
+  waitSeconds: 0,
+  bestAccuracy: null,
+  bestEpoch: null,
+};
+
+/** Values of a step on their way from the device. */
+interface Pending {
+  readonly loss: Tensor;
+  readonly correct: Tensor;
+  readonly images: number;
+  readonly batch: number;
+  readonly step: number;
+  readonly lr: number;
+}
+
+/**
+ * Trains a classifier of images.
+ *
+ * @example
+ * const trainer = new Trainer(model, { epochs: 10, lr: 1e-3, warmupEpochs: 1, smoothing: 0.1 });
+ * await trainer.run(trainLoader, { classes: 10, val: valLoader, onEpoch: (m) => console.log(m.valAccuracy) });
+ */
+export class Trainer {
+  readonly model: ImageModel & DecayableModel;
+  readonly options: Required<Omit<TrainerOptions, 'clipGrad' | 'modelEmaDecay'>> &
+    Pick<TrainerOptions, 'clipGrad' | 'modelEmaDecay'>;
+  readonly optimizer: Optimizer;
+  readonly ema: Ema | undefined;
+  /** Where the run stands. */
+  progress: Progress = { ...START };
+
+  constructor(model: ImageModel & DecayableModel, options: TrainerOptions) {
+    this.model = model;
+    this.options = {
+      epochs: options.epochs,
+      opt: options.opt ?? 'adamw',
+      lr: options.lr ?? 1e-3,
+      minLr: options.minLr ?? 0,
+      warmupLr: options.warmupLr ?? 1e-6,
+      warmupEpochs: options.warmupEpochs ?? 0,
+      weightDecay: options.weightDecay ?? 0.05,
+      momentum: options.momentum ?? 0.9,
+      optBetas: options.optBetas ?? [0.9, 0.999],
+      smoothing: options.smoothing ?? 0,
+      gradAccumSteps: options.gradAccumSteps ?? 1,
+      seed: options.seed ?? 0,
+      clipGrad: options.clipGrad,
+      modelEmaDecay: options.modelEmaDecay,
+    };
+    const { epochs, gradAccumSteps, warmupEpochs } = this.options;
+    if (!(Number.isInteger(epochs) && epochs > 0)) {
+      fail('Trainer', 'VALUE', `expected epochs to be a whole number above 0, got ${epochs}`);
+    }
+    if (!(Number.isInteger(gradAccumSteps) && gradAccumSteps > 0)) {
+      fail('Trainer', 'VALUE', `expected gradAccumSteps to be a whole number above 0, got ${gradAccumSteps}`);
+    }
+    if (!(warmupEpochs >= 0 && warmupEpochs <= epochs)) {
+      fail('Trainer', 'VALUE', `expected warmupEpochs within ${epochs} epochs, got ${warmupEpochs}`);
+    }
+    this.optimizer = this.makeOptimizer();
+    const decay = this.options.modelEmaDecay;
+    this.ema = decay === undefined ? undefined : new Ema(model.stateDict(), { decay });
+    manualSeed(this.options.seed);
+  }
+
+  private makeOptimizer(): Optimizer {
+    const { opt, lr, weightDecay, momentum, optBetas } = this.options;
+    const groups = paramGroups(this.model, weightDecay);
+    switch (opt) {
+      case 'adamw':
+        return new AdamW(groups, { lr, betas: optBetas });
+      case 'adam':
+        return new Adam(groups, { lr, betas: optBetas });
+      case 'sgd':
+        return new SGD(groups, { lr, momentum, nesterov: momentum > 0 });
+    }
+  }
+
+  /**
+   * Trains from where the run stands to the last epoch, or until the signal. Returns whether it reached the end.
+   *
+   * @throws TensorError VALUE when the loss is not finite: the weights are lost, the last checkpoint is not
+   */
+  async run(train: BatchSource, options: RunOptions): Promise<boolean> {
+    const { epochs, gradAccumSteps } = this.options;
+    const perEpoch = Math.ceil(train.batches / gradAccumSteps);
+    if (perEpoch === 0) fail('Trainer', 'VALUE', 'expected at least one batch of training images, got none');
+    const lrAt = cosineSchedule({
+      ...this.options,
+      steps: perEpoch * epochs,
+      warmupSteps: Math.round(perEpoch * this.options.warmupEpochs),
+    });
+    this.model.train();
+    while (this.progress.epoch < epochs) {
+      const finished = await this.trainEpoch(train, lrAt, options);
+      if (!finished) {
+        await options.onSave?.();
+        return false;
+      }
+      const { metrics, best } = await this.endEpoch(lrAt(this.progress.step - 1), options);
+      await options.onEpoch?.(metrics, best);
+    }
+    return true;
+  }
+
+  /** Runs the rest of an epoch. Returns false when the signal stopped it. */
+  private async trainEpoch(
+    train: BatchSource,
+    lrAt: (step: number) => number,
+    options: RunOptions,
+  ): Promise<boolean> {
+    const { progress } = this;
+    const { gradAccumSteps } = this.options;
+    const waitedBefore = train.stats.waitSeconds - progress.waitSeconds;
+    const startedBefore = performance.now() / 1000 - progress.seconds;
+    const clock = (): void => {
+      progress.seconds = performance.now() / 1000 - startedBefore;
+      progress.waitSeconds = train.stats.waitSeconds - waitedBefore;
+    };
+    const finish = async (pending: Pending): Promise<void> => {
+      const loss = await this.finishStep(pending);
+      clock();
+      options.onStep?.(this.stepEvent(pending, loss, train.batches));
+    };
+
+    let before: Pending | undefined;
+    for await (const batch of train.epoch(progress.epoch, progress.batch)) {
+      const groupStart = progress.batch - (progress.batch % gradAccumSteps);
+      const groupSize = Math.min(gradAccumSteps, train.batches - groupStart);
+      const updates = progress.batch === groupStart + groupSize - 1;
+      const lr = lrAt(progress.step);
+      const values = scope(() => {
+        const images = imagesOf(batch);
+        const labels = tensor(Int32Array.from(batch.labels));
+        batch.release();
+        return this.step(images, labels, 1 / groupSize, updates ? lr : undefined);
+      });
+      progress.batch += 1;
+      if (updates) progress.step += 1;
+      const pending = { ...values, images: batch.size, batch: progress.batch, step: progress.step, lr };
+      if (before !== undefined) await finish(before);
+      before = pending;
+
+      const stops = options.signal?.aborted === true;
+      const saves = updates && options.saveEvery !== undefined && progress.step % options.saveEvery === 0;
+      if (!updates || !(stops || saves)) continue;
+      await finish(before);
+      before = undefined;
+      if (progress.batch === train.batches) break; // the epoch's own end saves
+      if (stops) return false;
+      await options.onSave?.();
+    }
+    if (before !== undefined) await finish(before);
+    clock();
+    return true;
+  }
+
+  /** One batch: forward, backward, and with a learning rate the update. */
+  private step(
+    images: FloatTensor,
+    labels: Tensor<'int32'>,
+    scale: number,
+    lr: number | undefined,
+  ): { loss: Tensor; correct: Tensor } {
+    const { smoothing, clipGrad } = this.options;
+    const logits = this.model.call(images);
+    const loss = crossEntropy(logits, labels, { labelSmoothing: smoothing });
+    backward(scale === 1 ? loss : loss.mul(scale));
+    if (lr !== undefined) {
+      this.optimizer.setLearningRate(lr);
+      this.optimizer.step(clipGrad === undefined ? {} : { maxNorm: clipGrad });
+      this.optimizer.zeroGrad();
+      this.ema?.update();
+    }
+    const hits = argmax(detach(logits), { dim: 1 }).equal(labels.to('int64'));
+    return { loss: keep(detach(loss)), correct: keep(hits.to('float32').sum()) };
+  }
+
+  /** Reads what a step computed. */
+  private async finishStep(pending: Pending): Promise<number> {
+    const [loss, correct] = (await Promise.all([pending.loss.item(), pending.correct.item()])) as [
+      number,
+      number,
+    ];
+    pending.loss.dispose();
+    pending.correct.dispose();
+    if (!Number.isFinite(loss)) {
+      fail(
+        'Trainer',
+        'VALUE',
+        `expected a finite loss, got ${loss} at epoch ${this.progress.epoch + 1}, batch ${pending.batch}; ` +
+          'try a lower learning rate, a longer warm-up or gradient clipping',
+      );
+    }
+    this.progress.lossSum += loss * pending.images;
+    this.progress.correct += correct;
+    this.progress.images += pending.images;
+    return loss;
+  }
+
+  private stepEvent(pending: Pending, loss: number, batches: number): StepEvent {
+    const { epoch, lossSum, correct, images, seconds, waitSeconds } = this.progress;
+    return {
+      epoch,
+      batch: pending.batch,
+      batches,
+      step: pending.step,
+      loss,
+      meanLoss: lossSum / images,
+      accuracy: correct / images,
+      lr: pending.lr,
+      imagesPerSecond: images / seconds,
+      dataWaitShare: waitSeconds / seconds,
+    };
+  }
+
+  private async endEpoch(lr: number, options: RunOptions): Promise<{ metrics: EpochMetrics; best: boolean }> {
+    const { progress } = this;
+    const { epoch, step, lossSum, correct, images, seconds, waitSeconds } = progress;
+    const evaluation = options.val === undefined ? undefined : await this.evaluate(options.val, options);
+    const best =
+      evaluation === undefined ||
+      progress.bestAccuracy === null ||
+      evaluation.accuracy > progress.bestAccuracy;
+    if (best) {
+      progress.bestAccuracy = evaluation?.accuracy ?? null;
+      progress.bestEpoch = epoch;
+    }
+    this.progress = { ...START, ...pick(progress), epoch: epoch + 1, step };
+    const metrics: EpochMetrics = {
+      epoch,
+      step,
+      trainLoss: lossSum / images,
+      trainAccuracy: correct / images,
+      ...(evaluation && {
+        valLoss: evaluation.loss,
+        valAccuracy: evaluation.accuracy,
+        valTop5: evaluation.top5,
+      }),
+      lr,
+      imagesPerSecond: images / seconds,
+      dataWaitShare: waitSeconds / seconds,
+      seconds,
+    };
+    return { metrics, best };
+  }
+
+  /** Evaluates the averaged weights where there are some, else the weights. */
+  async evaluate(
+    source: BatchSource,
+    options: {
+      readonly classes: number;
+      readonly onEvaluated?: ((images: number) => void) | undefined;
+      readonly onPrediction?: ((prediction: Prediction) => void) | undefined;
+    },
+  ): Promise<Evaluation> {
+    const { classes, onEvaluated, onPrediction } = options;
+    const run = (): Promise<Evaluation> =>
+      evaluate(this.model, source, {
+        classes,
+        ...(onEvaluated && { onProgress: onEvaluated }),
+        ...(onPrediction && { onPrediction }),
+      });
+    if (this.ema === undefined) return run();
+    const own = this.model.stateDict();
+    const saved = snapshot(own);
+    const put = (values: Readonly<Record<string, Tensor>>): void => {
+      for (const [name, target] of Object.entries(own)) copyInto(target, values[name]);
+    };
+    put(this.ema.averages);
+    try {
+      return await run();
+    } finally {
+      put(saved);
+      for (const tensor of Object.values(saved)) tensor.dispose();
+    }
+  }
+
+  /** The weights to ship: the averages where there are some. References, not copies. */
+  get weights(): Readonly<Record<string, Tensor>> {
+    return this.ema?.averages ?? this.model.stateDict();
+  }
+
+  /** Everything that a checkpoint stores. References: save before the next step. */
+  state(): TrainingState {
+    const optimizer = this.optimizer.stateDict();
+    return {
+      tensors: {
+        ...prefixed('model.', this.model.stateDict()),
+        ...prefixed('optimizer.', optimizer.tensors),
+        ...prefixed('ema.', this.ema?.averages ?? {}),
+      },
+      values: {
+        optimizer: optimizer.values,
+        emaSteps: this.ema?.steps ?? 0,
+        random: getRandomState(),
+        progress: { ...this.progress },
+      },
+    };
+  }
+
+  /**
+   * Continues from a stored state.
+   * @throws TensorError VALUE or SHAPE when it belongs to another model or optimizer
+   */
+  loadState({ tensors, values }: TrainingState): void {
+    this.model.loadStateDict(withPrefix('model.', tensors));
+    this.optimizer.loadStateDict({ tensors: withPrefix('optimizer.', tensors), values: values.optimizer });
+    const averages = withPrefix('ema.', tensors);
+    if (this.ema !== undefined) {
+      for (const [name, target] of Object.entries(this.ema.averages)) {
+        copyInto(
+          target,
+          averages[name] ?? fail('Trainer', 'VALUE', `expected a tensor ema.${name} in the state`),
+        );
+      }
+      this.ema.steps = values.emaSteps;
+    }
+    setRandomState(values.random);
+    this.progress = { ...values.progress };
+  }
+
+  /** Frees the optimizer's state and the averages; the model stays. */
+  dispose(): void {
+    this.optimizer.dispose();
+    this.ema?.dispose();
+  }
+}
+
+/** What outlives an epoch. */
+function pick({ bestAccuracy, bestEpoch }: Progress): Pick<Progress, 'bestAccuracy' | 'bestEpoch'> {
+  return { bestAccuracy, bestEpoch };
+}
+
+function prefixed(prefix: string, tensors: Readonly<Record<string, Tensor>>): Record<string, Tensor> {
+  return Object.fromEntries(Object.entries(tensors).map(([name, value]) => [prefix + name, value]));
+}
+
+function withPrefix(prefix: string, tensors: Readonly<Record<string, Tensor>>): Record<string, Tensor> {
+  return Object.fromEntries(
+    Object.entries(tensors)
+      .filter(([name]) => name.startsWith(prefix))
+      .map(([name, value]) => [name.slice(prefix.length), value]),
+  );
+}
