@@ -330,14 +330,14 @@ struct CrossEntropyArgs {
 
 // With j = offset + i, w[j] the word of plane 0 and v[j] the word of plane 1 at j:
 enum class RandomKind : uint8_t {
-  Uniform,          // [a, b): a + (b - a) u, u the upper 24 bits of w[j] (float64: w[j] and the upper 21 of v[j])
-  Normal,           // mean a, standard deviation b: Box-Muller on the pair w[j & ~1], w[j | 1]: the first is the
-                    // radius, sqrt(-2 log((w + 1) / 2^32)), the second the angle; even j take its cosine, odd its sine
+  Uniform,  // [a, b): a + (b - a) u, u the upper 24 bits of w[j] (float64: w[j] and the upper 21 of v[j])
+  Normal,   // mean a, standard deviation b: Box-Muller on the pair w[j & ~1], w[j | 1]: the first is the
+  // radius, sqrt(-2 log((w + 1) / 2^32)), the second the angle; even j take its cosine, odd its sine
   TruncatedNormal,  // mean a, standard deviation b, truncated to [c, d]: the inverse distribution function, to 2e-9
                     // relative, at a point between its values at c and d, (w[j] + 0.5) / 2^32 of the way
   Bernoulli,        // 1 with probability a: w[j] < a 2^32
-  RandInt,          // integers in [a, b): the upper half of w[j] (b - a), or of the 64-bit (w[j], v[j]) (b - a)
-                    // where b - a exceeds 2^32
+  RandInt,  // integers in [a, b): the upper half of w[j] (b - a), or of the 64-bit (w[j], v[j]) (b - a)
+            // where b - a exceeds 2^32
 };
 
 struct RandomArgs {

@@ -134,7 +134,7 @@ Napi::Value Instance::mailbox_array(Napi::Env) { return mailbox_reference_.Value
 Napi::Value Instance::to_js_error(Napi::Env env, std::exception_ptr error) {
   std::string message, op = "native", code = code::kKernel;
   try {
-    std::rethrow_exception(error);
+    std::rethrow_exception(std::move(error));
   } catch (const TensorError& e) {
     message = e.what();
     op = e.op();

@@ -15,7 +15,8 @@ struct Philox {
   using Block = std::array<uint32_t, 4>;
 
   static constexpr Block block(uint64_t seed, uint64_t counter, uint32_t plane = 0) {
-    uint32_t c0 = static_cast<uint32_t>(counter), c1 = static_cast<uint32_t>(counter >> 32), c2 = plane, c3 = 0;
+    uint32_t c0 = static_cast<uint32_t>(counter), c1 = static_cast<uint32_t>(counter >> 32), c2 = plane,
+             c3 = 0;
     uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
     for (int round = 0; round < 10; ++round) {
       const uint64_t p0 = uint64_t{0xD2511F53u} * c0;

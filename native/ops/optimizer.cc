@@ -47,7 +47,7 @@ std::vector<OptimizerTensor> optimizer_tensors(
     if (!state2.empty()) entry.state2 = state2[i].view();
     entry.lr = lr[i];
     entry.weight_decay = weight_decay[i];
-    list.push_back(std::move(entry));
+    list.push_back(entry);
   }
   return list;
 }

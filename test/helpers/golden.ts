@@ -74,7 +74,7 @@ export function readGolden(path: string): {
 
 /** A golden array as a tensor. */
 export function asTensor(golden: GoldenTensor): Tensor {
-  return tensor(golden.data, { shape: golden.shape }) as Tensor;
+  return tensor(golden.data, { shape: golden.shape });
 }
 
 /** The norm of the difference over the norm of what is expected. */
