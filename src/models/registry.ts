@@ -2,7 +2,7 @@
  * Models by name: timm's names, and the sizes that they stand for.
  */
 import { fail } from '../tensor/error.js';
-import { type ViTConfig, VisionTransformer } from './vit.js';
+import { type ViTConfig, VisionTransformer, countViT } from './vit.js';
 
 /** Any model that the registry makes. */
 export type Model = VisionTransformer;
@@ -138,4 +138,22 @@ function editDistance(a: string, b: string): number {
     row = next;
   }
   return row[b.length];
+}
+
+/** A registered model in numbers. */
+export interface ModelDescription {
+  readonly name: string;
+  readonly family: ModelEntry['family'];
+  /** Height and width, in pixels. */
+  readonly imgSize: readonly [number, number];
+  readonly parameters: number;
+  /** Billions of floating-point operations for one image: two for each multiply-accumulate. */
+  readonly gflops: number;
+  readonly config: Partial<ViTConfig>;
+}
+
+/** Parameters and operations of a registered model, counted without making it. */
+export function describeModel(entry: ModelEntry): ModelDescription {
+  const { imgSize, parameters, macs } = countViT(entry.config);
+  return { ...entry, imgSize, parameters, gflops: (2 * macs) / 1e9 };
 }

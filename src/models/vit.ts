@@ -331,13 +331,43 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
 
   /** Multiply-accumulates for one image of `imgSize`: the matrix products of projections, attention and head. */
   get macs(): number {
-    const { embedDim: dim, depth, patchSize, inChans, numClasses, mlpRatio } = this.config;
-    const [rows, columns] = gridOf(this.config.imgSize, patchSize);
-    const patches = rows * columns;
-    const n = patches + this.prefixTokens;
-    const block = 4 * n * dim * dim + 2 * n * n * dim + 2 * n * dim * Math.trunc(dim * mlpRatio);
-    return patches * inChans * patchSize ** 2 * dim + depth * block + dim * numClasses;
+    return countViT(this.config).macs;
   }
+}
+
+/** Image size, parameters and multiply-accumulates of a ViT, from its settings alone. */
+export function countViT(options: Partial<ViTConfig>): {
+  imgSize: readonly [height: number, width: number];
+  parameters: number;
+  macs: number;
+} {
+  const config: ViTConfig = { ...DEFAULTS, ...options };
+  const { embedDim: dim, depth, numHeads, patchSize, inChans, numClasses, imgSize } = config;
+  const [rows, columns] = gridOf(imgSize, patchSize);
+  const hidden = Math.trunc(dim * config.mlpRatio);
+  const prefix = (config.classToken ? 1 : 0) + config.regTokens;
+  const n = rows * columns + prefix;
+  const block =
+    4 * dim * dim +
+    (config.qkvBias ? 4 : 1) * dim + // qkv and proj
+    (config.qkNorm ? 4 * (dim / numHeads) : 0) +
+    2 * dim * hidden +
+    hidden +
+    dim + // fc1 and fc2
+    4 * dim + // norms
+    (config.initValues !== undefined && config.blockNorm === 'pre' ? 2 * dim : 0);
+  const embed =
+    inChans * patchSize ** 2 * dim +
+    (config.preNorm ? 2 : 1) * dim + // bias, or a norm's scale and shift
+    prefix * dim +
+    (rows * columns + (config.noEmbedClass ? 0 : prefix)) * dim;
+  const head = 2 * dim + (numClasses > 0 ? (dim + 1) * numClasses : 0);
+  const blockMacs = 4 * n * dim * dim + 2 * n * n * dim + 2 * n * dim * hidden;
+  return {
+    imgSize: typeof imgSize === 'number' ? [imgSize, imgSize] : imgSize,
+    parameters: embed + depth * block + head,
+    macs: rows * columns * inChans * patchSize ** 2 * dim + depth * blockMacs + dim * numClasses,
+  };
 }
 
 function check(config: ViTConfig): void {

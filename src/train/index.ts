@@ -7,6 +7,8 @@ export { evaluate } from './evaluate.js';
 export type { EvaluateOptions, Evaluation, ImageModel, Prediction } from './evaluate.js';
 export { paramGroups } from './param-groups.js';
 export type { DecayableModel } from './param-groups.js';
+export { predict } from './predict.js';
+export type { FilePrediction, PredictOptions } from './predict.js';
 export { inputTransform, resume, train } from './run.js';
 export type { RunEvents, RunResult, RunStart, TrainRunOptions } from './run.js';
 export type { Summary } from './run-folder.js';

@@ -1,0 +1,70 @@
+import { Command } from 'commander';
+
+import { DataLoader, findData, openDataset } from '../data/index.js';
+import { loadModel } from '../models/index.js';
+import { fail } from '../tensor/error.js';
+import { evaluate, inputTransform } from '../train/index.js';
+import { modelFile } from './checkpoint.js';
+import { formatShare } from './format.js';
+
+/** `tenon eval` */
+export function evalCommand(): Command {
+  return new Command('eval')
+    .description('evaluate a model on the validation images of some data')
+    .argument('<data>', 'as for train')
+    .requiredOption('--checkpoint <path>', "a run's folder or a model's file")
+    .option('-b, --batch-size <n>', 'images per batch', '128')
+    .option('-j, --workers <n>', 'threads that decode images')
+    .option('--json', 'print JSON')
+    .action(
+      async (
+        data: string,
+        options: { checkpoint: string; batchSize: string; workers?: string; json?: boolean },
+      ) => {
+        const batchSize = whole('--batch-size', options.batchSize, 1);
+        const { model, info } = await loadModel(modelFile(options.checkpoint));
+        const dataset = await openDataset((await findData(data)).val);
+        if (dataset.classes.join('\n') !== info.classes.join('\n')) {
+          fail(
+            'eval',
+            'VALUE',
+            `expected the model's classes ${info.classes.join(', ')}, got ${dataset.classes.join(', ')}`,
+          );
+        }
+        const loader = new DataLoader(dataset, {
+          batchSize,
+          transform: inputTransform(info.input),
+          onCorrupt: 'skip',
+          ...(options.workers !== undefined && { workers: whole('--workers', options.workers, 0) }),
+        });
+        try {
+          const { loss, accuracy, top5, images, imagesPerSecond } = await evaluate(model, loader, {
+            classes: info.classes.length,
+          });
+          const { skipped } = loader.stats;
+          if (options.json === true) {
+            console.log(JSON.stringify({ loss, accuracy, top5, images, imagesPerSecond, skipped }, null, 2));
+          } else {
+            console.log(
+              `${images} images: accuracy ${formatShare(accuracy)}, top-5 ${formatShare(top5)}, loss ${loss.toFixed(4)}, ` +
+                `${imagesPerSecond.toFixed(0)} images/s`,
+            );
+            if (skipped.length > 0)
+              console.log(`Skipped ${skipped.length} damaged images, such as ${skipped[0]}`);
+          }
+        } finally {
+          await loader.close();
+          await dataset.close();
+          model.dispose();
+        }
+      },
+    );
+}
+
+/** A whole number of a flag. @throws TensorError VALUE */
+export function whole(flag: string, text: string, least: number): number {
+  const n = Number(text);
+  if (!Number.isInteger(n) || n < least)
+    fail(flag, 'VALUE', `expected a whole number of at least ${least}, got '${text}'`);
+  return n;
+}

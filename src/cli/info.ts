@@ -1,0 +1,46 @@
+import { arch, cpus, platform, release, totalmem } from 'node:os';
+
+import { Command } from 'commander';
+
+import { cpuInfo, devices, memoryStats, versions } from '../tensor/index.js';
+import { formatBytes } from './format.js';
+
+/** `tenon info` */
+export function infoCommand(): Command {
+  return new Command('info')
+    .description('devices, threads, instruction set, versions, and which backends loaded')
+    .option('--json', 'print JSON')
+    .action((options: { json?: boolean }) => {
+      const cpu = cpuInfo();
+      const info = {
+        versions: versions(),
+        system: `${platform()} ${release()} ${arch()}`,
+        cpu: {
+          model: cpus()[0]?.model ?? 'unknown',
+          threads: cpu.threads,
+          instructionSet: cpu.instructionSet,
+        },
+        memory: { systemBytes: totalmem(), tensors: memoryStats() },
+        devices: devices(),
+        backends: {
+          cpu: 'loaded',
+          cuda: 'not loaded: this version of Tenon has no CUDA backend',
+        },
+      };
+      if (options.json === true) {
+        console.log(JSON.stringify(info, null, 2));
+        return;
+      }
+      const lines: [string, string][] = [
+        ['tenon', info.versions['tenon']],
+        ['node', info.versions['node']],
+        ['oneDNN', info.versions['oneDNN']],
+        ['system', info.system],
+        ['cpu', `${info.cpu.model}, ${cpu.threads} threads, ${cpu.instructionSet}`],
+        ['memory', formatBytes(info.memory.systemBytes)],
+        ['devices', info.devices.join(', ')],
+        ...Object.entries(info.backends).map(([name, state]): [string, string] => [`${name} backend`, state]),
+      ];
+      for (const [name, value] of lines) console.log(`${name.padEnd(14)}${value}`);
+    });
+}

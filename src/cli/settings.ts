@@ -1,0 +1,80 @@
+/**
+ * Settings from flags and configuration files.
+ */
+import { readFile } from 'node:fs/promises';
+
+import { Option, type Command } from 'commander';
+import { parse as parseYaml } from 'yaml';
+
+import { fail } from '../tensor/error.js';
+import { SETTINGS, type TrainSettings, parseSettings } from '../train/index.js';
+
+/** Adds a flag for every setting. */
+export function addSettings(command: Command): void {
+  for (const { flag, help } of Object.values(SETTINGS)) command.addOption(new Option(flag, help));
+}
+
+/** What a flag's text may stand for; the setting's schema decides. */
+function readings(text: string): unknown[] {
+  const numbers = text.split(/[,x]/).map(Number);
+  const number = text.trim() === '' ? NaN : Number(text);
+  return [
+    ...(Number.isNaN(number) ? [] : [number]),
+    ...(numbers.length > 1 && !numbers.some(Number.isNaN) ? [numbers] : []),
+    ...(text === 'true' || text === 'false' ? [text === 'true'] : []),
+    text,
+  ];
+}
+
+/** `['depth=6', 'qkNorm=true']` -> `{ depth: 6, qkNorm: true }` */
+function keyValues(items: readonly string[]): Record<string, unknown> {
+  return Object.fromEntries(
+    items.map((item) => {
+      const [key, ...rest] = item.split('=');
+      if (rest.length === 0) fail('--model-kwargs', 'VALUE', `expected key=value, got '${item}'`);
+      return [key, readings(rest.join('='))[0]];
+    }),
+  );
+}
+
+/** The settings among a command's parsed options. @throws TensorError VALUE, with the flag */
+export function settingsOf(options: Readonly<Record<string, unknown>>): TrainSettings {
+  const settings: Record<string, unknown> = {};
+  for (const [key, { flag, schema }] of Object.entries(SETTINGS)) {
+    const option = new Option(flag);
+    const value = options[option.attributeName()];
+    if (option.negate) {
+      if (value === false) settings[key] = true; // --no-x: commander's x is true unless the flag is there
+      continue;
+    }
+    if (value === undefined) continue;
+    const name = option.long ?? flag;
+    if (Array.isArray(value)) settings[key] = keyValues(value as string[]);
+    else if (typeof value !== 'string') settings[key] = value;
+    else {
+      const fitting = readings(value).find((reading) => schema.safeParse(reading).success);
+      if (fitting === undefined) {
+        const issue = schema.safeParse(readings(value)[0]).error?.issues[0];
+        fail(name, 'VALUE', `${lowerFirst(issue?.message ?? 'invalid value')}, got '${value}'`);
+      }
+      settings[key] = fitting;
+    }
+  }
+  return settings as TrainSettings;
+}
+
+function lowerFirst(text: string): string {
+  return text.charAt(0).toLowerCase() + text.slice(1);
+}
+
+/** The settings of a YAML or JSON file. @throws TensorError IO or VALUE, with the file */
+export async function readSettingsFile(path: string): Promise<TrainSettings> {
+  let values: unknown;
+  try {
+    values = parseYaml(await readFile(path, 'utf8')); // JSON is YAML
+  } catch (error) {
+    const reason = error instanceof Error ? error.message.split('\n')[0] : String(error);
+    return fail('--config', 'IO', `expected YAML or JSON in ${path}, got ${reason}`);
+  }
+  return parseSettings(values ?? {}, path);
+}

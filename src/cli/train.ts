@@ -1,0 +1,95 @@
+import { Command } from 'commander';
+
+import { fail } from '../tensor/error.js';
+import { type RunResult, type TrainRunOptions, resume, train } from '../train/index.js';
+import { formatBytes, formatCount, formatShare, formatTime } from './format.js';
+import { Progress } from './progress.js';
+import { addSettings, readSettingsFile, settingsOf } from './settings.js';
+
+/** `tenon train` */
+export function trainCommand(): Command {
+  const command = new Command('train')
+    .description('train a model on images; writes runs/NAME/ with checkpoints, metrics and a report')
+    .argument('[data]', "'shapes' (built in), a folder of images by class, tar shards, CIFAR or MNIST files")
+    .option('--resume <folder>', 'continue a run that was stopped, exactly as if it had not been')
+    .option('--config <file>', 'settings from YAML or JSON; flags override them');
+  addSettings(command);
+  return command.action(async (data: string | undefined, options: Record<string, unknown>) => {
+    const given = settingsOf(options);
+    const folder = options['resume'] as string | undefined;
+    const file = options['config'] as string | undefined;
+    let run: (options: TrainRunOptions) => Promise<RunResult>;
+    if (folder !== undefined) {
+      const extra = [
+        ...Object.keys(given),
+        ...(data === undefined ? [] : ['data']),
+        ...(file === undefined ? [] : ['config']),
+      ];
+      if (extra.length > 0) {
+        fail(
+          'train',
+          'VALUE',
+          `expected --resume alone: a run continues with its own settings, got ${extra.join(', ')}`,
+        );
+      }
+      run = (runOptions) => resume(folder, runOptions);
+    } else {
+      const settings = { ...(file === undefined ? {} : await readSettingsFile(file)), ...given };
+      const source = data ?? fail('train', 'VALUE', "expected what to train on: a path, or 'shapes'");
+      run = (runOptions) => train(source, settings, runOptions);
+    }
+    await show(run);
+  });
+}
+
+async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Promise<void> {
+  const stop = new AbortController();
+  const interrupt = (): void => {
+    if (stop.signal.aborted) process.exit(130); // a second Ctrl-C does not wait
+    console.error('\nStopping after this step; press Ctrl-C again to stop at once.');
+    stop.abort();
+  };
+  process.on('SIGINT', interrupt);
+  process.on('SIGTERM', interrupt);
+  let progress: Progress | undefined;
+  try {
+    const result = await run({
+      signal: stop.signal,
+      onStart: ({ folder, config, parameters, classes, trainImages, valImages, workers, epoch }) => {
+        console.log(
+          `${config.model}, ${formatCount(parameters)} parameters; ${classes.length} classes, ${trainImages} training and ` +
+            `${valImages} validation images, ${workers} decoding ${workers === 1 ? 'thread' : 'threads'}`,
+        );
+        console.log(epoch > 0 ? `Continuing ${folder} at epoch ${epoch + 1}` : `Writing to ${folder}`);
+        progress = new Progress(config.epochs);
+      },
+      onStep: (event) => progress?.step(event),
+      onEpoch: (metrics, best) => progress?.epoch(metrics, best),
+    });
+    progress?.stop();
+    if (!result.finished) {
+      console.log(`Stopped. Continue with: tenon train --resume ${result.folder}`);
+      process.exitCode = 130;
+      return;
+    }
+    const { summary, report } = result;
+    if (summary === undefined) return;
+    if (summary.skippedImages.length > 0) {
+      console.log(
+        `Skipped ${summary.skippedImages.length} damaged images, such as ${summary.skippedImages[0]}`,
+      );
+    }
+    const accuracy =
+      summary.valAccuracy === null ? '' : `validation accuracy ${formatShare(summary.valAccuracy)}, `;
+    console.log(
+      `Done: ${accuracy}${summary.imagesPerSecond.toFixed(0)} images/s, ${formatTime(summary.seconds)}, ` +
+        `${formatBytes(summary.peakMemoryBytes)} of memory`,
+    );
+    console.log(`Report: ${report}`);
+    console.log(`Try it: tenon predict <images> --checkpoint ${result.folder}`);
+  } finally {
+    progress?.stop();
+    process.off('SIGINT', interrupt);
+    process.off('SIGTERM', interrupt);
+  }
+}
