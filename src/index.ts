@@ -8,3 +8,10 @@ export * from './ops/index.js';
 export * from './nn/index.js';
 export * from './models/index.js';
 export * from './optim/index.js';
+export { readSafetensors, readSafetensorsHeader, saveSafetensors } from './io/index.js';
+export type {
+  ReadSafetensorsOptions,
+  SafetensorsEntry,
+  SafetensorsFile,
+  SafetensorsHeader,
+} from './io/index.js';
