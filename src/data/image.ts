@@ -1,0 +1,95 @@
+/**
+ * Image files as pixels. Decoding is sharp's (libvips).
+ */
+import { readFile } from 'node:fs/promises';
+
+import sharp from 'sharp';
+
+import { fail } from '../tensor/error.js';
+
+/** RGB pixels, 8 bits each, row by row: `[height, width, 3]`. */
+export interface Image {
+  readonly data: Uint8Array;
+  readonly height: number;
+  readonly width: number;
+}
+
+export interface DecodeOptions {
+  /** Turn the image upright as its EXIF orientation says. Default true. */
+  readonly orient?: boolean;
+  /** What to call it in messages. */
+  readonly where?: string;
+}
+
+sharp.cache(false); // every image is read once
+sharp.concurrency(1); // the loader's workers are the parallelism
+
+/**
+ * Decodes JPEG, PNG, WebP, GIF (its first frame), TIFF or AVIF of any colour type to RGB, as Pillow's `convert('RGB')`
+ * does: grey is repeated, alpha dropped, CMYK converted without a profile, 16 bits scaled to 8.
+ *
+ * @throws TensorError IO when the bytes are no image, or a damaged or cut one
+ * @example
+ * const { data, height, width } = await decodeImage(await readFile('cat.jpg'));
+ */
+export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}): Promise<Image> {
+  const { orient = true, where = 'an image' } = options;
+  try {
+    let pipeline = sharp(bytes, { failOn: 'error', ignoreIcc: true, limitInputPixels: 2 ** 28 });
+    if (orient) pipeline = pipeline.autoOrient();
+    const isCmyk = jpegComponents(bytes) === 4;
+    pipeline = isCmyk
+      ? pipeline.pipelineColourspace('cmyk').toColourspace('cmyk')
+      : pipeline.removeAlpha().toColourspace('srgb');
+    const { data, info } = await pipeline.raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });
+    const { height, width, channels } = info;
+    if (isCmyk) return { data: cmykToRgb(data), height, width };
+    return { data: channels === 1 ? greyToRgb(data) : data, height, width };
+  } catch (error) {
+    const reason = (error as Error).message.split('\n')[0];
+    return fail('decodeImage', 'IO', `expected a whole image in ${where}, got ${reason}`);
+  }
+}
+
+/** Reads and decodes a file; see `decodeImage`. @throws TensorError IO, with the path */
+export async function readImage(path: string, options: DecodeOptions = {}): Promise<Image> {
+  let bytes: Buffer;
+  try {
+    bytes = await readFile(path);
+  } catch (error) {
+    return fail('readImage', 'IO', `expected to read ${path}, got ${(error as Error).message}`);
+  }
+  return decodeImage(bytes, { where: path, ...options });
+}
+
+/** Colour components of a JPEG, from the marker that starts its frame; undefined for anything else. */
+function jpegComponents(bytes: Uint8Array): number | undefined {
+  if (bytes[0] !== 0xff || bytes[1] !== 0xd8) return undefined;
+  for (let at = 2; at + 9 < bytes.length && bytes[at] === 0xff;) {
+    const marker = bytes[at + 1];
+    // SOF0 to SOF15, but for the tables (C4, C8, CC) among them
+    if (marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker)) return bytes[at + 9];
+    at += 2 + (bytes[at + 2] << 8) + bytes[at + 3];
+  }
+  return undefined;
+}
+
+function greyToRgb(grey: Uint8Array): Uint8Array {
+  const rgb = new Uint8Array(3 * grey.length);
+  for (let i = 0; i < grey.length; i++) rgb.fill(grey[i], 3 * i, 3 * i + 3);
+  return rgb;
+}
+
+/** Pillow's conversion: (255 - K) less the share C of it, rounded. */
+function cmykToRgb(cmyk: Uint8Array): Uint8Array {
+  const pixels = cmyk.length / 4;
+  const rgb = new Uint8Array(3 * pixels);
+  for (let i = 0; i < pixels; i++) {
+    const white = 255 - cmyk[4 * i + 3];
+    for (let c = 0; c < 3; c++) {
+      const product = cmyk[4 * i + c] * white + 128;
+      rgb[3 * i + c] = white - (((product >> 8) + product) >> 8);
+    }
+  }
+  return rgb;
+}

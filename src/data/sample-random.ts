@@ -1,0 +1,65 @@
+/**
+ * The random numbers of one sample: xoshiro128** seeded by splitmix32 from (seed, epoch, index), so that an image is
+ * augmented the same by any worker, in any order.
+ *
+ * Source: Blackman and Vigna, "Scrambled linear pseudorandom number generators", 2021.
+ */
+export class SampleRandom {
+  private a: number;
+  private b: number;
+  private c: number;
+  private d: number;
+
+  constructor(seed: number, epoch: number, index: number) {
+    let state = 0;
+    const mix = (value: number): number => {
+      state = (state + 0x9e3779b9 + value) | 0;
+      let z = state ^ (state >>> 16);
+      z = Math.imul(z, 0x21f0aaad);
+      z ^= z >>> 15;
+      z = Math.imul(z, 0x735a2d97);
+      return z ^ (z >>> 15);
+    };
+    // A seed may have 53 bits; two words hold it.
+    for (const word of [seed, Math.floor(seed / 2 ** 32), epoch, index]) state = mix(word | 0);
+    this.a = mix(1);
+    this.b = mix(2);
+    this.c = mix(3);
+    this.d = mix(4) | 1; // the four must not all be zero
+  }
+
+  /** 32 random bits. */
+  private next(): number {
+    const product = Math.imul(this.b, 5);
+    const result = Math.imul((product << 7) | (product >>> 25), 9);
+    const shifted = this.b << 9;
+    this.c ^= this.a;
+    this.d ^= this.b;
+    this.b ^= this.c;
+    this.a ^= this.d;
+    this.c ^= shifted;
+    this.d = (this.d << 11) | (this.d >>> 21);
+    return result >>> 0;
+  }
+
+  /** Uniform in [0, 1), with 32 bits. */
+  uniform(): number {
+    return this.next() / 2 ** 32;
+  }
+
+  /** Uniform in [low, high). */
+  range(low: number, high: number): number {
+    return low + (high - low) * this.uniform();
+  }
+
+  /** A whole number from 0 to n - 1. */
+  int(n: number): number {
+    return Math.floor(this.uniform() * n);
+  }
+
+  /** Normal with mean 0 and standard deviation 1 (Box-Muller). */
+  normal(): number {
+    const radius = Math.sqrt(-2 * Math.log(1 - this.uniform()));
+    return radius * Math.cos(2 * Math.PI * this.uniform());
+  }
+}

@@ -1,0 +1,198 @@
+/**
+ * From an image to what a model takes: resizing, cropping, mirroring, normalising. A transform is plain data, so that
+ * worker threads and checkpoints can carry it.
+ *
+ * Source: torchvision and timm, whose rounding is kept.
+ */
+import { fail } from '../tensor/error.js';
+import type { Image } from './image.js';
+import { type ResizeMode, resize } from './resize.js';
+import type { SampleRandom } from './sample-random.js';
+
+/** One number for a square, or height and width. */
+export type Size = number | readonly [height: number, width: number];
+
+export type TransformStep =
+  /** To a size; one number is the shorter side, the other follows. */
+  | { readonly kind: 'resize'; readonly size: Size; readonly mode?: ResizeMode }
+  /** The middle; a smaller image is padded with black. */
+  | { readonly kind: 'centerCrop'; readonly size: Size }
+  /** A random part of the area, of a random shape, resized. Source: Szegedy et al., 2015. */
+  | {
+      readonly kind: 'randomResizedCrop';
+      readonly size: Size;
+      readonly scale?: readonly [min: number, max: number];
+      readonly ratio?: readonly [min: number, max: number];
+      readonly mode?: ResizeMode;
+    }
+  /** A random place after padding each side. */
+  | { readonly kind: 'randomCrop'; readonly size: Size; readonly padding: number; readonly fill?: number }
+  | { readonly kind: 'horizontalFlip'; readonly p: number }
+  | { readonly kind: 'verticalFlip'; readonly p: number };
+
+/** Steps, and what becomes of the pixels: `(x / 255 - mean) / std` for red, green and blue. */
+export interface Transform {
+  readonly steps: readonly TransformStep[];
+  /** Of the result. */
+  readonly size: readonly [height: number, width: number];
+  readonly mean: readonly number[];
+  readonly std: readonly number[];
+}
+
+export const IMAGENET_MEAN: readonly number[] = [0.485, 0.456, 0.406];
+export const IMAGENET_STD: readonly number[] = [0.229, 0.224, 0.225];
+
+const pair = (size: Size): readonly [number, number] => (typeof size === 'number' ? [size, size] : size);
+
+/** Half to even, as Python and C round. */
+function roundEven(x: number): number {
+  const floor = Math.floor(x);
+  const rest = x - floor;
+  if (rest !== 0.5) return Math.round(x);
+  return floor % 2 === 0 ? floor : floor + 1;
+}
+
+/** The pixels of a rectangle; what lies outside the image is `fill`. */
+function cut(image: Image, top: number, left: number, height: number, width: number, fill = 0): Image {
+  if (top === 0 && left === 0 && height === image.height && width === image.width) return image;
+  const data = new Uint8Array(height * width * 3);
+  if (fill !== 0) data.fill(fill);
+  const fromX = Math.max(0, left);
+  const toX = Math.min(image.width, left + width);
+  for (let y = Math.max(0, top); y < Math.min(image.height, top + height) && toX > fromX; y++) {
+    const row = image.data.subarray((y * image.width + fromX) * 3, (y * image.width + toX) * 3);
+    data.set(row, ((y - top) * width + fromX - left) * 3);
+  }
+  return { data, height, width };
+}
+
+function resizeStep(image: Image, size: Size, mode: ResizeMode | undefined): Image {
+  const options = mode === undefined ? {} : { mode };
+  if (typeof size !== 'number') return resize(image, size, options);
+  const { height, width } = image;
+  const [short, long] = height <= width ? [height, width] : [width, height];
+  const other = Math.max(1, Math.trunc((size * long) / short)); // torchvision truncates
+  return resize(image, height <= width ? [size, other] : [other, size], options);
+}
+
+function randomResizedCrop(
+  image: Image,
+  step: Extract<TransformStep, { kind: 'randomResizedCrop' }>,
+  random: SampleRandom,
+): Image {
+  const { scale = [0.08, 1], ratio = [3 / 4, 4 / 3] } = step;
+  const { height: H, width: W } = image;
+  const options = step.mode === undefined ? {} : { mode: step.mode };
+  let box: readonly [left: number, top: number, width: number, height: number] | undefined;
+  for (let attempt = 0; attempt < 10 && box === undefined; attempt++) {
+    const area = random.range(scale[0], scale[1]) * H * W;
+    const aspect = Math.exp(random.range(Math.log(ratio[0]), Math.log(ratio[1])));
+    const w = roundEven(Math.sqrt(area * aspect));
+    const h = roundEven(Math.sqrt(area / aspect));
+    if (w < 1 || h < 1 || w > W || h > H) continue;
+    const top = random.int(H - h + 1);
+    const left = random.int(W - w + 1);
+    box = [left, top, w, h];
+  }
+  if (box === undefined) {
+    const aspect = W / H;
+    const w = aspect > ratio[1] ? roundEven(H * ratio[1]) : W;
+    const h = aspect < ratio[0] ? roundEven(W / ratio[0]) : H;
+    box = [Math.floor((W - w) / 2), Math.floor((H - h) / 2), Math.max(1, w), Math.max(1, h)];
+  }
+  const [left, top, w, h] = box;
+  return resize(cut(image, top, left, h, w), pair(step.size), options);
+}
+
+function mirror(image: Image): Image {
+  const { data, height, width } = image;
+  const out = new Uint8Array(data.length);
+  for (let y = 0; y < height; y++) {
+    for (
+      let x = 0, from = y * width * 3, to = ((y + 1) * width - 1) * 3;
+      x < width;
+      x++, from += 3, to -= 3
+    ) {
+      out[to] = data[from];
+      out[to + 1] = data[from + 1];
+      out[to + 2] = data[from + 2];
+    }
+  }
+  return { data: out, height, width };
+}
+
+function upsideDown(image: Image): Image {
+  const { data, height, width } = image;
+  const out = new Uint8Array(data.length);
+  const stride = width * 3;
+  for (let y = 0; y < height; y++)
+    out.set(data.subarray(y * stride, (y + 1) * stride), (height - 1 - y) * stride);
+  return { data: out, height, width };
+}
+
+function applyStep(image: Image, step: TransformStep, random: SampleRandom): Image {
+  switch (step.kind) {
+    case 'resize':
+      return resizeStep(image, step.size, step.mode);
+    case 'centerCrop': {
+      const [height, width] = pair(step.size);
+      const top = roundEven((image.height - height) / 2);
+      const left = roundEven((image.width - width) / 2);
+      return cut(image, top, left, height, width);
+    }
+    case 'randomResizedCrop':
+      return randomResizedCrop(image, step, random);
+    case 'randomCrop': {
+      const [height, width] = pair(step.size);
+      const { padding, fill } = step;
+      const freeY = image.height + 2 * padding - height;
+      const freeX = image.width + 2 * padding - width;
+      if (freeY < 0 || freeX < 0) {
+        fail(
+          'randomCrop',
+          'VALUE',
+          `expected images of at least ${height} x ${width} with ${padding} pixels of padding, got ${image.height} x ${image.width}`,
+        );
+      }
+      const top = random.int(freeY + 1) - padding;
+      const left = random.int(freeX + 1) - padding;
+      return cut(image, top, left, height, width, fill);
+    }
+    case 'horizontalFlip':
+      return random.uniform() < step.p ? mirror(image) : image;
+    case 'verticalFlip':
+      return random.uniform() < step.p ? upsideDown(image) : image;
+  }
+}
+
+/**
+ * Applies steps in order.
+ *
+ * @throws TensorError VALUE for a step that does not fit the image
+ * @example
+ * applySteps(image, [{ kind: 'resize', size: 248 }, { kind: 'centerCrop', size: 224 }], new SampleRandom(0, 0, 0));
+ */
+export function applySteps(image: Image, steps: readonly TransformStep[], random: SampleRandom): Image {
+  return steps.reduce((current, step) => applyStep(current, step, random), image);
+}
+
+/** Writes an image as `[3, height, width]` of `(x / 255 - mean) / std` into `out` from `offset` on. */
+export function normalizeInto(
+  image: Image,
+  mean: readonly number[],
+  std: readonly number[],
+  out: Float32Array,
+  offset: number,
+): void {
+  const { data } = image;
+  const pixels = image.height * image.width;
+  if (offset + 3 * pixels > out.length) {
+    fail('normalizeInto', 'VALUE', `expected room for ${3 * pixels} numbers, got ${out.length - offset}`);
+  }
+  for (let c = 0; c < 3; c++) {
+    const scale = 1 / (255 * std[c]);
+    const shift = -mean[c] / std[c];
+    const to = offset + c * pixels;
+    for (let i = 0, from = c; i < pixels; i++, from += 3) out[to + i] = data[from] * scale + shift;
+  }
+}
