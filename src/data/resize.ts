@@ -78,8 +78,9 @@ function taps(
       row[k] = filter((k + first - centre + 0.5) / filterScale);
       total += row[k];
     }
+    const inverse = total === 0 ? 1 : 1 / total; // Pillow multiplies by the inverse
     for (let k = 0; k < count; k++) {
-      const weight = total === 0 ? row[k] : row[k] / total;
+      const weight = row[k] * inverse;
       made.weights[i * width + k] = Math.trunc(weight * 2 ** BITS + (weight < 0 ? -0.5 : 0.5));
     }
     made.first[i] = first;
