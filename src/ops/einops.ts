@@ -17,15 +17,18 @@ import type { Tensor } from '../tensor/tensor.js';
 import { max, mean, min, sum } from './reduce.js';
 import { expand, permute, reshape } from './shape.js';
 
-/** The reductions that a dtype has: all for floats, no mean for integers, only the sum (a count) for bool. */
-export type Reduction<D extends DType = FloatDType> = [D] extends [FloatDType]
-  ? 'mean' | 'sum' | 'max' | 'min'
-  : [D] extends [NumericDType]
-    ? 'sum' | 'max' | 'min'
-    : 'sum';
+/** What `reduce` may do with the axes that it drops. */
+export type Reduction = 'mean' | 'sum' | 'max' | 'min';
+
+/** The dtypes that each reduction takes. */
+export interface ReductionDTypes extends Record<Reduction, DType> {
+  mean: FloatDType;
+  max: NumericDType;
+  min: NumericDType;
+}
 
 /** The dtype of a reduction's result: sums of integers and bools are int64. */
-export type ReducedDType<D extends DType, R extends string> = R extends 'sum'
+export type ReducedDType<D extends DType, R extends Reduction> = R extends 'sum'
   ? D extends FloatDType
     ? D
     : 'int64'
@@ -83,7 +86,7 @@ export function rearrange<D extends DType, P extends string>(
  * reduce(tokens, 'b n d -> b d', 'mean') // global average pooling
  * reduce(images, 'b (h p) (w q) c -> b h w c', 'max', { p: 2, q: 2 }) // 2 x 2 max pooling
  */
-export function reduce<D extends DType, P extends string, R extends Reduction<D>>(
+export function reduce<R extends Reduction, D extends ReductionDTypes[R], P extends string>(
   x: Tensor<D>,
   pattern: ReducePattern<P>,
   reduction: R,
@@ -94,9 +97,8 @@ export function reduce<D extends DType, P extends string, R extends Reduction<D>
     fail('reduce', 'VALUE', `expected 'mean', 'sum', 'max' or 'min' as reduction, got '${kind}'`);
   }
   const plan = planEinops('reduce', pattern, x.shape, sizes ?? {});
-  return run(x, plan, (y, dim) => REDUCTIONS[kind](y as Tensor<FloatDType>, { dim })) as unknown as Tensor<
-    ReducedDType<D, R>
-  >;
+  const y = run(x, plan, (part, dim) => REDUCTIONS[kind](part as Tensor<FloatDType>, { dim }));
+  return y as Tensor<ReducedDType<D, R>>;
 }
 
 /** Calls are typed as for floats; the kernels refuse the dtypes that they lack. */

@@ -14,7 +14,7 @@ import {
 } from '../../src/tensor/einops-types.js';
 import { rearrange, reduce, repeat } from '../../src/ops/einops.js';
 import { zeros } from '../../src/ops/index.js';
-import { TensorError, type Tensor } from '../../src/tensor/index.js';
+import { type FloatDType, type Tensor, TensorError } from '../../src/tensor/index.js';
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 
@@ -63,6 +63,11 @@ function correct(late: string, open: `${string} -> b`, either: Either): void {
   gives<Tensor<'int32'>>()(reduce(counts(), 'a b -> a', 'max'), true);
   gives<Tensor<'int64'>>()(reduce(mask(), 'a b -> a', 'sum'), true);
   gives<Tensor<'float32'>>()(reduce(image(), 'b h w c -> b c', 'sum'), true);
+}
+
+/** Code that is generic in the dtype keeps it. */
+function generic<D extends FloatDType>(x: Tensor<D>): Tensor<D> {
+  return reduce(rearrange(repeat(x, 'a b -> a b n', { n: 3 }), 'a b n -> n b a'), 'a b c -> a', 'mean');
 }
 
 function wrong(oneWrong: OneWrong): void {
@@ -180,7 +185,7 @@ test('the compiler and the run-time errors say the same', (t) => {
 test('what the compiler accepts and refuses stays that way', (t) => {
   // Compiling this file is the test; these functions are never called.
   t.deepEqual(
-    [correct, wrong, inference].map((f) => f.name),
-    ['correct', 'wrong', 'inference'],
+    [correct, generic, wrong, inference].map((f) => f.name),
+    ['correct', 'generic', 'wrong', 'inference'],
   );
 });
