@@ -38,7 +38,8 @@ export function einsum<D extends FloatDType>(equation: string, ...operands: read
     let y = operands[0];
     plan.steps.forEach((step, i) => {
       const [a, b] = [arrange(y, step.left), arrange(operands[i + 1], step.right)];
-      y = step.product === 'mul' ? mul<D>(a, b) : reshape(matmul(a, b), step.shape);
+      y = step.product === 'mul' ? mul<D>(a, b) : matmul(a, b);
+      if (step.shape !== undefined) y = reshape(y, step.shape);
     });
     const result = arrange(y, plan.last);
     // The result is always a tensor of its own, which may be disposed without the operand.

@@ -25,8 +25,8 @@ export interface EinsumStep {
   readonly product: 'matmul' | 'mul';
   readonly left: Arrangement;
   readonly right: Arrangement;
-  /** The shape of the product with a dimension for each index. */
-  readonly shape: readonly number[];
+  /** The product's shape with a dimension for each index; undefined where it has that already. */
+  readonly shape: readonly number[] | undefined;
 }
 
 export interface EinsumPlan {
@@ -113,7 +113,10 @@ function planPair(
       [...each(batch), ...(isMatmul ? [contracted, freeB] : [...ones(freeA), ...each(freeB)])],
       sizes,
     ),
-    shape: indices.map((index) => sizeOf(sizes, index)),
+    shape:
+      isMatmul && (freeA.length !== 1 || freeB.length !== 1)
+        ? indices.map((index) => sizeOf(sizes, index))
+        : undefined,
   };
   return { step, indices };
 }
