@@ -39,7 +39,6 @@ sharedTest('decoding, resizing and cropping are those of Pillow', goldenPath('pr
   const { tensors } = readGolden('preprocess/expected.safetensors');
   let compared = 0;
   let exact = 0;
-  let exact = 0;
   for (const [key, expected] of Object.entries(tensors)) {
     const [file, what] = key.split('/');
     const image = await readImage(goldenPath(`preprocess/${file}`), { orient: false });
@@ -70,9 +69,6 @@ sharedTest('decoding, resizing and cropping are those of Pillow', goldenPath('pr
     compared += 1;
   }
   t.true(compared > 60);
-  // A weight of an enlargement may round the other way in Pillow's build.
-  t.log(`${exact} of ${compared} cases are exact`);
-  t.true(exact >= compared - 2);
   // A weight of an enlargement may round the other way in Pillow's build.
   t.log(`${exact} of ${compared} cases are exact`);
   t.true(exact >= compared - 2);
