@@ -10,7 +10,7 @@
  * sin, cos, exp and hypot differ in the last bit between JavaScript engines.
  */
 import { fail } from '../tensor/error.js';
-import { type Image } from './image.js';
+import type { Image } from './image.js';
 import { SampleRandom } from './sample-random.js';
 
 type Distance = (x: number, y: number) => number;

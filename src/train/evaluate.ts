@@ -4,7 +4,7 @@
 import type { FloatTensor, Module } from '../nn/index.js';
 import { crossEntropy, softmax, tensor, topk } from '../ops/index.js';
 import { inferenceMode, scope, type Tensor } from '../tensor/index.js';
-import type { Batch, BatchSource } from './batch-source.js';
+import type { Batch, BatchSource } from '../data/index.js';
 
 /** Any model from images to logits. */
 export type ImageModel = Module<[images: FloatTensor], FloatTensor>;

@@ -1,4 +1,3 @@
-export type { Batch, BatchSource } from './batch-source.js';
 export { readTrainingState, saveTrainingState } from './checkpoint.js';
 export type { TrainingState } from './checkpoint.js';
 export { SETTINGS, parseSettings, resolveConfig } from './config.js';

@@ -19,7 +19,7 @@ import {
   setRandomState,
 } from '../tensor/index.js';
 import { fail } from '../tensor/error.js';
-import type { BatchSource } from './batch-source.js';
+import type { BatchSource } from '../data/index.js';
 import type { TrainingState } from './checkpoint.js';
 import { type Evaluation, type ImageModel, type Prediction, evaluate, imagesOf } from './evaluate.js';
 import { type DecayableModel, paramGroups } from './param-groups.js';
@@ -263,9 +263,9 @@ export class Trainer {
 
     let before: Pending | undefined;
     for await (const batch of train.epoch(progress.epoch, progress.batch)) {
-      const groupStart = progress.batch - (progress.batch % gradAccumSteps);
+      const groupStart = batch.number - (batch.number % gradAccumSteps);
       const groupSize = Math.min(gradAccumSteps, train.batches - groupStart);
-      const updates = progress.batch === groupStart + groupSize - 1;
+      const updates = batch.number === groupStart + groupSize - 1;
       const lr = lrAt(progress.step);
       const values = scope(() => {
         const images = imagesOf(batch);
@@ -273,7 +273,7 @@ export class Trainer {
         batch.release();
         return this.step(images, labels, 1 / groupSize, updates ? lr : undefined);
       });
-      progress.batch += 1;
+      progress.batch = batch.number + 1;
       if (updates) progress.step += 1;
       const pending = { ...values, images: batch.size, batch: progress.batch, step: progress.step, lr };
       if (before !== undefined) await finish(before);

@@ -1,24 +1,25 @@
-/**
- * Where a trainer's images come from: what it needs of a `DataLoader`.
- */
+/** Some images and their classes, ready for a model. */
 export interface Batch {
   /** `[size, ...shape]`, normalised. Valid until `release()`. */
   readonly images: Float32Array;
+  /** `[size]` */
   readonly labels: Int32Array;
-  /** Positions in the data set. */
+  /** Positions in the data set, `[size]`. */
   readonly indices: Int32Array;
   readonly size: number;
-  /** Channels, height, width. */
+  /** Place in the epoch, from 0. */
+  readonly number: number;
   readonly shape: readonly [channels: number, height: number, width: number];
-  /** Gives the memory of `images` back. */
+  /** Gives the memory of `images` back to be filled anew. */
   release(): void;
 }
 
-/** Batches by epoch: the same epoch gives the same batches. */
+/** Batches by epoch: the same epoch gives the same batches. What training needs of a `DataLoader`. */
 export interface BatchSource {
   /** Batches of an epoch. */
   readonly batches: number;
   /** The batches of an epoch, from `firstBatch` on. */
   epoch(epoch: number, firstBatch?: number): AsyncIterable<Batch>;
+  /** `waitSeconds`: how long batches were waited for, in all. */
   readonly stats: { readonly waitSeconds: number };
 }

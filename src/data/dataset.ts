@@ -1,0 +1,60 @@
+/**
+ * Sets of labelled images: what they have in common, and how a worker thread opens one again.
+ */
+import { fail } from '../tensor/error.js';
+import { type CifarSpec, openCifar } from './cifar.js';
+import { type FolderSpec, openFolder } from './folder.js';
+import type { Image } from './image.js';
+import { type MemorySpec, openMemory } from './memory.js';
+import { type ShapesSpec, openShapes } from './shapes-dataset.js';
+import { type TarSpec, openTar } from './tar.js';
+
+/**
+ * What a data set is, as plain data: worker threads open the same set from it. Large parts lie in shared memory.
+ */
+export type DatasetSpec = FolderSpec | TarSpec | CifarSpec | MemorySpec | ShapesSpec;
+
+/** A set of labelled images. */
+export interface Dataset {
+  /** For messages. */
+  readonly name: string;
+  readonly classes: readonly string[];
+  readonly length: number;
+  readonly spec: DatasetSpec;
+  /** The class of an image. */
+  label(index: number): number;
+  /** Where an image is, for messages. */
+  where(index: number): string;
+  /** @throws TensorError IO when the image is damaged */
+  read(index: number): Promise<Image>;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a data set.
+ *
+ * @throws TensorError IO when it is empty or its files cannot be read
+ * @example
+ * const { train } = await findData('photos');
+ * const dataset = await openDataset(train);
+ */
+export async function openDataset(spec: DatasetSpec): Promise<Dataset> {
+  const dataset = await open(spec);
+  if (dataset.length === 0) fail('openDataset', 'IO', `expected images in ${dataset.name}, found none`);
+  return dataset;
+}
+
+function open(spec: DatasetSpec): Promise<Dataset> {
+  switch (spec.kind) {
+    case 'folder':
+      return openFolder(spec);
+    case 'tar':
+      return openTar(spec);
+    case 'cifar':
+      return openCifar(spec);
+    case 'memory':
+      return openMemory(spec);
+    case 'shapes':
+      return openShapes(spec);
+  }
+}

@@ -1,0 +1,115 @@
+/**
+ * A folder with one folder of images for each class.
+ */
+import { readdir } from 'node:fs/promises';
+import { extname, join } from 'node:path';
+
+import { fail } from '../tensor/error.js';
+import type { Dataset } from './dataset.js';
+import { type Image, readImage } from './image.js';
+import { checkIndex, sharedInt32 } from './labels.js';
+import { SampleRandom } from './sample-random.js';
+
+const EXTENSIONS = new Set(['.jpg', '.jpeg', '.png', '.webp', '.gif', '.tif', '.tiff', '.avif']);
+
+export interface FolderSpec {
+  readonly kind: 'folder';
+  readonly path: string;
+  readonly classes: readonly string[];
+  /** Below the path, in order. */
+  readonly files: readonly string[];
+  readonly labels: Int32Array;
+}
+
+/** Whether a name is that of an image. */
+export function isImageFile(name: string): boolean {
+  return EXTENSIONS.has(extname(name).toLowerCase());
+}
+
+/** The class folders in a folder, in order. */
+export async function classFolders(path: string): Promise<string[]> {
+  const entries = await readdir(path, { withFileTypes: true });
+  return entries
+    .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
+    .map((entry) => entry.name)
+    .sort();
+}
+
+/**
+ * Lists a folder of class folders; images may be in folders below them.
+ *
+ * @param classes to take instead of the folders' names: those of the training images, for the validation images
+ * @throws TensorError IO when there is no image, or a folder that is no class
+ */
+export async function listFolder(path: string, classes?: readonly string[]): Promise<FolderSpec> {
+  const found = await classFolders(path);
+  const names = classes ?? found;
+  const stranger = found.find((name) => !names.includes(name));
+  if (stranger !== undefined) {
+    fail(
+      'openDataset',
+      'IO',
+      `expected folders named after the classes ${names.join(', ')} in ${path}, got ${stranger}`,
+    );
+  }
+  const files: string[] = [];
+  const labels: number[] = [];
+  for (const [label, name] of names.entries()) {
+    if (!found.includes(name)) continue;
+    const inside = await readdir(join(path, name), { recursive: true, encoding: 'utf8' });
+    for (const file of inside.filter(isImageFile).sort()) {
+      files.push(join(name, file));
+      labels.push(label);
+    }
+  }
+  if (files.length === 0)
+    fail('openDataset', 'IO', `expected images in folders by class in ${path}, found none`);
+  return { kind: 'folder', path, classes: names, files, labels: sharedInt32(labels) };
+}
+
+/** Parts a list in two, the same share of every class, at random by the seed. */
+export function splitFolder(
+  spec: FolderSpec,
+  valFraction: number,
+  seed: number,
+): { train: FolderSpec; val: FolderSpec } {
+  const isVal = new Uint8Array(spec.files.length);
+  for (const label of spec.classes.keys()) {
+    const members = [...spec.labels.keys()].filter((i) => spec.labels[i] === label);
+    const random = new SampleRandom(seed, 0, label);
+    for (let i = members.length - 1; i > 0; i--) {
+      const j = random.int(i + 1);
+      [members[i], members[j]] = [members[j], members[i]];
+    }
+    // A class with one image trains on it; any other has at least one image on each side.
+    const count = Math.min(members.length - 1, Math.max(1, Math.round(members.length * valFraction)));
+    for (const i of members.slice(0, count)) isVal[i] = 1;
+  }
+  const part = (value: number): FolderSpec => {
+    const kept = [...isVal.keys()].filter((i) => isVal[i] === value);
+    return {
+      ...spec,
+      files: kept.map((i) => spec.files[i]),
+      labels: sharedInt32(kept.map((i) => spec.labels[i])),
+    };
+  };
+  return { train: part(0), val: part(1) };
+}
+
+/** @internal */
+export function openFolder(spec: FolderSpec): Promise<Dataset> {
+  const where = (index: number): string => join(spec.path, spec.files[index]);
+  return Promise.resolve({
+    name: spec.path,
+    classes: spec.classes,
+    length: spec.files.length,
+    spec,
+    label: (index) => spec.labels[index],
+    where,
+    async read(index): Promise<Image> {
+      checkIndex(spec.path, index, spec.files.length);
+      return readImage(where(index));
+    },
+    close: () => Promise.resolve(),
+  });
+}

@@ -1,0 +1,43 @@
+/**
+ * A thread of the loader: opens the data set, and fills the parts of batches that it is sent.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+
+import { type Failure, type ImageCache, type Part, assemble } from './assemble.js';
+import { type Dataset, type DatasetSpec, openDataset } from './dataset.js';
+import type { Transform } from './transforms.js';
+
+/** What a worker starts with. */
+export interface WorkerStart {
+  readonly spec: DatasetSpec;
+  readonly transform: Transform;
+  readonly cache: ImageCache | undefined;
+}
+
+/** A part to fill, and its answer. */
+export interface Job {
+  readonly id: number;
+  readonly part: Part;
+}
+
+export type Answer =
+  | { readonly id: number; readonly failures: readonly Failure[] }
+  | { readonly id: number; readonly error: string };
+
+const port = parentPort;
+if (port === null) throw new Error('worker.js: expected to run as a thread of the DataLoader');
+const { spec, transform, cache } = workerData as WorkerStart;
+let opening: Promise<Dataset> | undefined;
+
+port.on('message', (job: Job) => {
+  void answer(job).then((message) => port.postMessage(message));
+});
+
+async function answer({ id, part }: Job): Promise<Answer> {
+  try {
+    opening ??= openDataset(spec);
+    return { id, failures: await assemble(await opening, transform, cache, part) };
+  } catch (error) {
+    return { id, error: (error as Error).message };
+  }
+}
