@@ -1,0 +1,216 @@
+/**
+ * The report of a training run: one HTML file with everything in it, to look at, keep and send. It runs no scripts and
+ * asks the network for nothing, which its content security policy also forbids it.
+ */
+import { writeFileAtomic } from '../io/atomic.js';
+import { fail } from '../tensor/error.js';
+import { drawCharts } from './report/chart.js';
+import { classSection, confusionSection } from './report/confusion.js';
+import { curves } from './report/curves.js';
+import { type ReportData } from './report/data.js';
+import { bytes, count, decimal, duration, integer, percent, scientific } from './report/format.js';
+import { type Markup, html, raw } from './report/markup.js';
+import { sampleSection } from './report/samples.js';
+import { STYLE } from './report/style.js';
+
+export type { ReportData, ReportEpoch, ReportSample, ReportStep, ReportSummary } from './report/data.js';
+export { thumbnail } from './report/samples.js';
+
+/**
+ * Writes the report of a run as one HTML file: the run in numbers, curves, confusion matrix, accuracy of each class,
+ * sample predictions, settings and versions. Parts whose data is absent are left out.
+ *
+ * @throws TensorError SHAPE when the confusion matrix is not `[classes, classes]`; IO when the file cannot be written
+ * @example
+ * await writeReport('runs/demo/report.html', data);
+ */
+export async function writeReport(path: string, data: ReportData): Promise<void> {
+  check(data);
+  const page = await render(data);
+  await writeFileAtomic(path, page.text);
+}
+
+function check({ classes, confusion }: ReportData): void {
+  if (confusion === undefined) return;
+  const n = classes.length;
+  if (confusion.length === n && confusion.every((row) => row.length === n)) return;
+  const widths = [...new Set(confusion.map((row) => row.length))].join(' or ');
+  fail(
+    'writeReport',
+    'SHAPE',
+    `expected a confusion matrix [${n}, ${n}], one row for each class, got [${confusion.length}, ${widths}]`,
+  );
+}
+
+async function render(data: ReportData): Promise<Markup> {
+  const { name, classes, confusion, samples = [], epochs } = data;
+  const charts = await drawCharts(curves(data));
+  return html`<!doctype html>
+    <html lang="en">
+      <head>
+        <meta charset="utf-8" />
+        <meta name="viewport" content="width=device-width, initial-scale=1" />
+        <meta
+          http-equiv="Content-Security-Policy"
+          content="default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+        />
+        <title>${name} – training report</title>
+        <style>
+          ${raw(STYLE)}
+        </style>
+      </head>
+      <body>
+        <main>
+          ${header(data)} ${tiles(data)} ${skipped(data)}
+          ${charts.length > 0 ? html`<div class="pair">${charts}</div>` : undefined}
+          ${epochs.length > 0 ? epochTable(data) : undefined}
+          ${
+            confusion !== undefined
+              ? html`<div class="pair">
+                  ${confusionSection(classes, confusion)}${classSection(classes, confusion)}
+                </div>`
+              : undefined
+          }
+          ${samples.length > 0 ? sampleSection(samples) : undefined}
+          ${table('Configuration', Object.entries(data.config))}
+          ${table('Versions', Object.entries(data.versions))}
+        </main>
+      </body>
+    </html> `;
+}
+
+function header({ name, classes, summary }: ReportData): Markup {
+  const { model, trainImages, valImages } = summary;
+  const facts = [
+    model,
+    `${integer(classes.length)} ${classes.length === 1 ? 'class' : 'classes'}`,
+    trainImages === undefined ? undefined : `${integer(trainImages)} training images`,
+    valImages === undefined ? undefined : `${integer(valImages)} validation images`,
+  ];
+  return html`<header>
+    <h1>${name}</h1>
+    <p class="facts">${facts.filter((fact) => fact !== undefined).join(' · ')}</p>
+  </header>`;
+}
+
+function tiles({ epochs, summary }: ReportData): Markup {
+  const { dataWaitShare, peakTensorBytes } = summary;
+  const valAccuracy = summary.valAccuracy ?? undefined;
+  const valTop5 = summary.valTop5 ?? undefined;
+  const bestEpoch = summary.bestEpoch ?? undefined;
+  const last = epochs.at(-1);
+  const details = [
+    bestEpoch === undefined ? undefined : `epoch ${bestEpoch}`,
+    valTop5 === undefined ? undefined : `top-5 ${percent(valTop5)}`,
+  ].filter((detail) => detail !== undefined);
+  const lead =
+    valAccuracy === undefined
+      ? tile('Training loss', decimal(last?.trainLoss ?? NaN), 'last epoch; no validation', 'lead')
+      : tile('Best validation accuracy', percent(valAccuracy), details.join(' · '), 'lead');
+  return html`<dl class="tiles">
+    ${lead}
+    ${tile('Epochs', integer(epochs.length), last === undefined ? '' : `last loss ${decimal(last.trainLoss)}`)}
+    ${tile(
+      'Images per second',
+      integer(summary.imagesPerSecond),
+      dataWaitShare === undefined ? '' : `${percent(dataWaitShare)} waiting for data`,
+    )}
+    ${tile(
+      'Time',
+      duration(summary.seconds),
+      epochs.length === 0 ? '' : `${duration(summary.seconds / epochs.length)} per epoch`,
+    )}
+    ${tile(
+      'Peak memory',
+      bytes(summary.peakMemoryBytes),
+      peakTensorBytes === undefined ? '' : `tensors ${bytes(peakTensorBytes)}`,
+    )}
+    ${tile('Parameters', count(summary.parameters), integer(summary.parameters))}
+  </dl>`;
+}
+
+function tile(name: string, value: string, detail: string, kind = ''): Markup {
+  return html`<div class="card tile ${kind}">
+    <dt>${name}</dt>
+    <dd>
+      <strong>${value}</strong>
+      ${detail === '' ? undefined : html`<small>${detail}</small>`}
+    </dd>
+  </div>`;
+}
+
+function skipped({ summary: { skippedImages = [] } }: ReportData): Markup | undefined {
+  const n = skippedImages.length;
+  if (n === 0) return undefined;
+  return html`<details class="card warning">
+    <summary>${n === 1 ? '1 damaged image was' : `${integer(n)} damaged images were`} left out</summary>
+    <ul>
+      ${skippedImages.map((path) => html`<li>${path}</li>`)}
+    </ul>
+  </details>`;
+}
+
+/** The numbers behind the curves, folded away. */
+function epochTable({ epochs }: ReportData): Markup {
+  const columns = [
+    ['Training loss', 'trainLoss', decimal],
+    ['Training accuracy', 'trainAccuracy', percent],
+    ['Validation loss', 'valLoss', decimal],
+    ['Accuracy', 'valAccuracy', percent],
+    ['Top-5', 'valTop5', percent],
+    ['Learning rate', 'lr', scientific],
+    ['Images/s', 'imagesPerSecond', integer],
+    ['Waiting', 'dataWaitShare', percent],
+  ] as const;
+  const shown = columns.filter(([, key]) => epochs.some((epoch) => epoch[key] !== undefined));
+  return html`<details class="card">
+    <summary>Every epoch in numbers</summary>
+    <div class="scroll">
+      <table class="list">
+        <thead>
+          <tr>
+            <th scope="col">Epoch</th>
+            ${shown.map(([title]) => html`<th scope="col" class="number">${title}</th>`)}
+          </tr>
+        </thead>
+        <tbody>
+          ${epochs.map(
+            (epoch) =>
+              html`<tr>
+                <td>${epoch.epoch}</td>
+                ${shown.map(([, key, format]) => html`<td class="number">${format(epoch[key] ?? NaN)}</td>`)}
+              </tr>`,
+          )}
+        </tbody>
+      </table>
+    </div>
+  </details>`;
+}
+
+function table(title: string, entries: readonly (readonly [string, unknown])[]): Markup | undefined {
+  const shown = entries.filter(([, value]) => value !== undefined);
+  if (shown.length === 0) return undefined;
+  return html`<section class="card">
+    <h2>${title}</h2>
+    <dl class="settings">
+      ${shown.map(
+        ([key, value]) =>
+          html`<div>
+            <dt>${key}</dt>
+            <dd>${setting(value)}</dd>
+          </div>`,
+      )}
+    </dl>
+  </section>`;
+}
+
+/** A setting in words: lists as `0.9, 0.999`, objects as JSON. */
+function setting(value: unknown): string {
+  if (typeof value === 'string') return value;
+  if (typeof value === 'number' || typeof value === 'bigint') return String(value);
+  if (typeof value === 'boolean') return value ? 'yes' : 'no';
+  if (value === null) return 'none';
+  if (Array.isArray(value)) return value.map(setting).join(', ');
+  const json = JSON.stringify(value) as string | undefined;
+  return json === undefined || json === '{}' ? 'none' : json;
+}

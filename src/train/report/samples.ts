@@ -1,0 +1,85 @@
+/**
+ * Sample predictions: small images with the true class and what the model takes them for.
+ */
+import sharp from 'sharp';
+
+import { fail } from '../../tensor/error.js';
+import { type ReportSample } from './data.js';
+import { percent } from './format.js';
+import { type Markup, html } from './markup.js';
+
+/** Longer sides, in pixels: smaller images are enlarged to at least the one, larger ones shrunk to the other. */
+const SMALL = 128;
+const LARGE = 256;
+/** Guesses shown of a sample. */
+const GUESSES = 3;
+
+/**
+ * A small picture of an image as PNG. Images below 128 pixels are enlarged by a whole factor, each pixel becoming a
+ * square; those above 256 are shrunk.
+ *
+ * @param image RGB, 8 bits each: `[height, width, 3]`
+ * @throws TensorError SHAPE when the data is not that many bytes
+ * @example
+ * const png = await thumbnail(await dataset.read(0));
+ */
+export async function thumbnail(image: {
+  readonly data: Uint8Array;
+  readonly height: number;
+  readonly width: number;
+}): Promise<Uint8Array> {
+  const { data, height, width } = image;
+  if (!(height > 0 && width > 0) || data.length !== height * width * 3) {
+    fail('thumbnail', 'SHAPE', `expected ${height} x ${width} x 3 bytes, got ${data.length}`);
+  }
+  const longer = Math.max(height, width);
+  const factor = longer < SMALL ? Math.ceil(SMALL / longer) : Math.min(1, LARGE / longer);
+  const size = (side: number): number => Math.max(1, Math.round(side * factor));
+  return sharp(data, { raw: { height, width, channels: 3 } })
+    .resize(size(width), size(height), { fit: 'fill', kernel: factor > 1 ? 'nearest' : 'lanczos3' })
+    .png({ compressionLevel: 9 })
+    .toBuffer();
+}
+
+/** Cards, in the order given. */
+export function sampleSection(samples: readonly ReportSample[]): Markup {
+  const wrong = samples.filter((sample) => verdict(sample) === 'wrong').length;
+  return html`<section class="card">
+    <h2>Sample predictions</h2>
+    <p class="note">
+      From the validation images, mistakes more often than they occur: ${wrong} of these ${samples.length} are
+      wrong.
+    </p>
+    <div class="samples">${samples.map(card)}</div>
+  </section>`;
+}
+
+function card(sample: ReportSample): Markup {
+  const { png, truth, top } = sample;
+  const state = verdict(sample);
+  const source = `data:image/png;base64,${Buffer.from(png.buffer, png.byteOffset, png.length).toString('base64')}`;
+  const guesses = top.slice(0, GUESSES).map(
+    ({ label, probability }) =>
+      html`<li${label === truth ? html` class="true"` : undefined}>
+        <span class="name" title="${label}">${label}</span> <span class="number">${percent(probability)}</span>
+        <span class="bar"><i style="width:${(100 * probability).toFixed(1)}%"></i></span>
+      </li>`,
+  );
+  return html`<figure class="sample ${state}">
+    <img src="${source}" alt="" loading="lazy" />
+    <figcaption>
+      <span class="verdict">${VERDICTS[state]}</span>
+      <span class="truth" title="${truth}">${truth ?? 'unlabelled'}</span>
+      <ol>
+        ${guesses}
+      </ol>
+    </figcaption>
+  </figure>`;
+}
+
+const VERDICTS = { right: '✓ right', wrong: '✗ wrong', unknown: '' } as const;
+
+function verdict({ truth, top }: ReportSample): keyof typeof VERDICTS {
+  if (truth === undefined || top.length === 0) return 'unknown';
+  return top[0].label === truth ? 'right' : 'wrong';
+}
