@@ -5,10 +5,19 @@
 import { writeFileAtomic } from '../io/atomic.js';
 import { fail } from '../tensor/error.js';
 import { drawCharts } from './report/chart.js';
-import { classSection, confusionSection } from './report/confusion.js';
+import { classSections } from './report/confusion.js';
 import { curves } from './report/curves.js';
 import { type ReportData } from './report/data.js';
-import { bytes, count, decimal, duration, integer, percent, scientific } from './report/format.js';
+import {
+  bytes,
+  count,
+  decimal,
+  duration,
+  integer,
+  percent,
+  scientific,
+  shortPercent,
+} from './report/format.js';
 import { type Markup, html, raw } from './report/markup.js';
 import { sampleSection } from './report/samples.js';
 import { STYLE } from './report/style.js';
@@ -62,15 +71,9 @@ async function render(data: ReportData): Promise<Markup> {
       <body>
         <main>
           ${header(data)} ${tiles(data)} ${skipped(data)}
-          ${charts.length > 0 ? html`<div class="pair">${charts}</div>` : undefined}
+          ${charts.length > 0 ? html`<div class="charts">${charts}</div>` : undefined}
           ${epochs.length > 0 ? epochTable(data) : undefined}
-          ${
-            confusion !== undefined
-              ? html`<div class="pair">
-                  ${confusionSection(classes, confusion)}${classSection(classes, confusion)}
-                </div>`
-              : undefined
-          }
+          ${confusion !== undefined ? classSections(classes, confusion) : undefined}
           ${samples.length > 0 ? sampleSection(samples) : undefined}
           ${table('Configuration', Object.entries(data.config))}
           ${table('Versions', Object.entries(data.versions))}
@@ -111,14 +114,14 @@ function tiles({ epochs, summary }: ReportData): Markup {
     ${lead}
     ${tile('Epochs', integer(epochs.length), last === undefined ? '' : `last loss ${decimal(last.trainLoss)}`)}
     ${tile(
-      'Images per second',
+      'Images/s',
       integer(summary.imagesPerSecond),
-      dataWaitShare === undefined ? '' : `${percent(dataWaitShare)} waiting for data`,
+      dataWaitShare === undefined ? '' : `data wait ${shortPercent(dataWaitShare)}`,
     )}
     ${tile(
       'Time',
       duration(summary.seconds),
-      epochs.length === 0 ? '' : `${duration(summary.seconds / epochs.length)} per epoch`,
+      epochs.length < 2 ? '' : `${duration(summary.seconds / epochs.length)} per epoch`,
     )}
     ${tile(
       'Peak memory',
@@ -207,10 +210,12 @@ function table(title: string, entries: readonly (readonly [string, unknown])[]):
 /** A setting in words: lists as `0.9, 0.999`, objects as JSON. */
 function setting(value: unknown): string {
   if (typeof value === 'string') return value;
-  if (typeof value === 'number' || typeof value === 'bigint') return String(value);
+  if (typeof value === 'number') {
+    return String(Number.isInteger(value) ? value : Number(value.toPrecision(6)));
+  }
   if (typeof value === 'boolean') return value ? 'yes' : 'no';
   if (value === null) return 'none';
   if (Array.isArray(value)) return value.map(setting).join(', ');
-  const json = JSON.stringify(value) as string | undefined;
-  return json === undefined || json === '{}' ? 'none' : json;
+  if (typeof value === 'object' && Object.keys(value).length === 0) return 'none';
+  return JSON.stringify(value) ?? typeof value;
 }

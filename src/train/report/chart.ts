@@ -29,8 +29,8 @@ export interface Chart {
   readonly note?: string | undefined;
   readonly xName: string;
   readonly xRange: readonly [min: number, max: number];
-  /** Of y; undefined follows the data. */
-  readonly yMax?: number;
+  /** y is a share: from 0 to 1 in fifths. Otherwise it follows the data. */
+  readonly shares?: boolean;
   readonly lines: readonly Line[];
   /** y in full and, shorter, at the axis. */
   readonly format: (y: number) => string;
@@ -91,17 +91,20 @@ function draw(plot: EChartsType, chart: Chart): Markup {
       splitNumber: 4,
       axisLabel: { ...label, formatter: chart.formatAxis },
       splitLine: { lineStyle: { color: 'var(--line)' } },
-      ...(chart.yMax !== undefined && { max: chart.yMax }),
+      axisLine: { show: false },
+      axisTick: { show: false },
+      ...(chart.shares === true && { min: 0, max: 1, interval: 0.2 }),
     },
     series: chart.lines.map(series),
   });
-  // Of the library's file only the drawing is kept: no XML namespaces, no styles of its own.
+  // Of the library's file only the drawing is kept: no XML namespaces, no styles of its own, and no clip paths, whose
+  // names would differ from report to report. Nothing lies outside the plot.
   const drawing = plot
     .renderToSVGString()
     .replace(/^<svg[^>]*>/, '')
-    .replace(/<style[\s\S]*<\/style>/, '')
     .replace(/<\/svg>\s*$/, '')
-    .replace(/ (class="zr[^"]*"|pointer-events="visible")/g, '');
+    .replace(/<(defs|style)[\s\S]*?<\/\1>/g, '')
+    .replace(/ (class="zr[^"]*"|clip-path="[^"]*"|pointer-events="visible")/g, '');
   return html`<figure class="card chart">
     <figcaption>
       <h3>${chart.title}${chart.note === undefined ? undefined : html` <small>${chart.note}</small>`}</h3>
@@ -118,7 +121,7 @@ function series({ color, points, dashed, faint, mark }: Line): LineSeriesOption 
   return {
     type: 'line',
     silent: true,
-    clip: false, // clip paths would need names unique in the page
+    clip: false,
     showSymbol: true,
     showAllSymbol: true,
     symbol: dots ? 'circle' : 'none',

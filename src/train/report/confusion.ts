@@ -1,11 +1,13 @@
 /**
  * What is taken for what: the confusion matrix, the most confused pairs, and the accuracy of each class.
  */
-import { integer, percent } from './format.js';
+import { integer, shortPercent } from './format.js';
 import { type Markup, html } from './markup.js';
 
 /** A larger matrix would be too small to read. */
 const MATRIX_CLASSES = 20;
+/** A matrix up to this fits half the page. */
+const NARROW_CLASSES = 10;
 const PAIRS = 20;
 /** More classes than this are folded away but for the worst. */
 const OPEN_CLASSES = 40;
@@ -13,8 +15,16 @@ const WORST = 20;
 
 type Matrix = readonly (readonly number[])[];
 
+/** Confusion and accuracy of the classes, side by side unless the matrix needs the width. */
+export function classSections(classes: readonly string[], confusion: Matrix): Markup {
+  const wide = classes.length > NARROW_CLASSES && classes.length <= MATRIX_CLASSES;
+  return html`<div class="${wide ? 'stack' : 'pair'}">
+    ${confusionSection(classes, confusion)}${accuracySection(classes, confusion)}
+  </div>`;
+}
+
 /** Up to 20 classes the whole matrix, above that its 20 largest mistakes. */
-export function confusionSection(classes: readonly string[], confusion: Matrix): Markup {
+function confusionSection(classes: readonly string[], confusion: Matrix): Markup {
   return classes.length <= MATRIX_CLASSES ? heatMap(classes, confusion) : confusedPairs(classes, confusion);
 }
 
@@ -26,7 +36,7 @@ function heatMap(classes: readonly string[], confusion: Matrix): Markup {
       // Shares of the row, so that rare classes show too; the square root lifts rare mistakes to where they are seen.
       const heat = n === 0 ? 0 : 0.08 + 0.92 * Math.sqrt(share);
       const kind = [i === j ? 'hit' : 'miss', heat > 0.62 ? 'strong' : ''].join(' ').trim();
-      const title = `${classes[i]} taken for ${classes[j]}: ${n} of ${total} (${percent(share)})`;
+      const title = `${classes[i]} taken for ${classes[j]}: ${n} of ${total} (${shortPercent(share)})`;
       return html`<td class="${kind}" style="--heat:${heat.toFixed(3)}" title="${title}">
         ${n === 0 ? undefined : n}
       </td>`;
@@ -70,7 +80,7 @@ function confusedPairs(classes: readonly string[], confusion: Matrix): Markup {
       <td>${classes[truth]}</td>
       <td>${classes[guess]}</td>
       <td class="number">${integer(n)}</td>
-      <td class="number">${percent(n / total)}</td>
+      <td class="number">${shortPercent(n / total)}</td>
     </tr>`;
   });
   return html`<section class="card">
@@ -98,20 +108,20 @@ function confusedPairs(classes: readonly string[], confusion: Matrix): Markup {
 }
 
 /** Bars of the share of each class that is right; many classes from the worst up. */
-export function classSection(classes: readonly string[], confusion: Matrix): Markup {
+function accuracySection(classes: readonly string[], confusion: Matrix): Markup {
   const rows = confusion.map((row, i) => {
     const total = sum(row);
     return { name: classes[i], right: row[i], total, share: total === 0 ? NaN : row[i] / total };
   });
   const many = rows.length > OPEN_CLASSES;
-  if (many) rows.sort((a, b) => (a.share || 0) - (b.share || 0) || b.total - a.total);
+  if (many) rows.sort((a, b) => rank(a) - rank(b) || b.total - a.total);
   const bars = rows.map(
     ({ name, right, total, share }) =>
       html`<li>
         <span class="name" title="${name}">${name}</span>
         <span class="bar"><i style="width:${(100 * (share || 0)).toFixed(1)}%"></i></span>
         <span class="number"
-          >${total === 0 ? 'no images' : html`${percent(share)} <small>${integer(right)} / ${integer(total)}</small>`}</span
+          >${total === 0 ? html`<small>no images</small>` : html`${shortPercent(share)} <small>${integer(right)} / ${integer(total)}</small>`}</span
         >
       </li>`,
   );
@@ -129,6 +139,11 @@ export function classSection(classes: readonly string[], confusion: Matrix): Mar
     </ul>
     ${many ? rest : undefined}
   </section>`;
+}
+
+/** Classes without images come last. */
+function rank({ total, share }: { readonly total: number; readonly share: number }): number {
+  return total === 0 ? 2 : share;
 }
 
 function sum(row: readonly number[]): number {

@@ -26,7 +26,7 @@ export function curves({ epochs, steps = [], classes, summary }: ReportData): Ch
   const accuracy = drawn([
     { name: 'validation', color: '--second', points: over('valAccuracy'), mark: best },
     // Of five classes or fewer, the five most probable are all.
-    { name: 'validation top-5', color: '--third', points: classes.length > 5 ? over('valTop5') : [] },
+    { name: 'top-5', color: '--third', points: classes.length > 5 ? over('valTop5') : [] },
     { name: 'training', color: '--first', points: over('trainAccuracy'), dashed: true },
   ]);
   const rates = byStep('lr');
@@ -45,7 +45,7 @@ export function curves({ epochs, steps = [], classes, summary }: ReportData): Ch
     {
       ...common,
       title: 'Accuracy',
-      yMax: 1,
+      shares: true,
       lines: accuracy,
       format: percent,
       formatAxis: roundPercent,

@@ -17,7 +17,8 @@ export type Content = string | number | Markup | undefined | readonly Content[];
  * html`<b title="${name}">${name}</b>`; // name '<i>' gives <b title="&lt;i&gt;">&lt;i&gt;</b>
  */
 export function html(parts: TemplateStringsArray, ...contents: readonly Content[]): Markup {
-  return new Markup(parts.map((part, i) => part + textOf(contents[i])).join(''));
+  // Indentation is the source's, not the page's.
+  return new Markup(parts.map((part, i) => part.replace(/\n\s+/g, '\n') + textOf(contents[i])).join(''));
 }
 
 /** Text that is markup already, written by us or by a library that escapes. */

@@ -5,7 +5,7 @@ import sharp from 'sharp';
 
 import { fail } from '../../tensor/error.js';
 import { type ReportSample } from './data.js';
-import { percent } from './format.js';
+import { shortPercent } from './format.js';
 import { type Markup, html } from './markup.js';
 
 /** Longer sides, in pixels: smaller images are enlarged to at least the one, larger ones shrunk to the other. */
@@ -47,8 +47,8 @@ export function sampleSection(samples: readonly ReportSample[]): Markup {
   return html`<section class="card">
     <h2>Sample predictions</h2>
     <p class="note">
-      From the validation images, mistakes more often than they occur: ${wrong} of these ${samples.length} are
-      wrong.
+      Bold is the true class, below it what the model takes the image for. Mistakes are shown more often than
+      they occur: ${wrong} of these ${samples.length} are wrong.
     </p>
     <div class="samples">${samples.map(card)}</div>
   </section>`;
@@ -61,14 +61,14 @@ function card(sample: ReportSample): Markup {
   const guesses = top.slice(0, GUESSES).map(
     ({ label, probability }) =>
       html`<li${label === truth ? html` class="true"` : undefined}>
-        <span class="name" title="${label}">${label}</span> <span class="number">${percent(probability)}</span>
+        <span class="name" title="${label}">${label}</span> <span class="number">${shortPercent(probability)}</span>
         <span class="bar"><i style="width:${(100 * probability).toFixed(1)}%"></i></span>
       </li>`,
   );
   return html`<figure class="sample ${state}">
     <img src="${source}" alt="" loading="lazy" />
+    ${state === 'unknown' ? undefined : html`<span class="verdict">${VERDICTS[state]}</span>`}
     <figcaption>
-      <span class="verdict">${VERDICTS[state]}</span>
       <span class="truth" title="${truth}">${truth ?? 'unlabelled'}</span>
       <ol>
         ${guesses}
@@ -77,7 +77,7 @@ function card(sample: ReportSample): Markup {
   </figure>`;
 }
 
-const VERDICTS = { right: '✓ right', wrong: '✗ wrong', unknown: '' } as const;
+const VERDICTS = { right: '✓', wrong: '✗ wrong', unknown: '' } as const;
 
 function verdict({ truth, top }: ReportSample): keyof typeof VERDICTS {
   if (truth === undefined || top.length === 0) return 'unknown';

@@ -33,10 +33,13 @@ small, .note, .facts { color: var(--muted); font-weight: 400; }
 .note, small { font-size: 13px; }
 .number, b, .tile strong, td, svg { font-variant-numeric: tabular-nums; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 18px 20px; min-width: 0; }
-.pair { display: grid; gap: 16px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); align-items: start; }
+.pair { display: grid; gap: 16px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); }
+.charts { display: grid; gap: 16px; grid-template-columns: repeat(2, minmax(0, 1fr)); }
+@media (max-width: 660px) { .charts { grid-template-columns: minmax(0, 1fr); } }
+.stack { display: grid; gap: 16px; grid-template-columns: minmax(0, 1fr); }
 .scroll { overflow-x: auto; margin-top: 12px; }
 
-.tiles { display: grid; gap: 12px; grid-template-columns: repeat(6, 1fr); }
+.tiles { display: grid; gap: 12px; grid-template-columns: 1.5fr repeat(5, 1fr); }
 @media (max-width: 980px) { .tiles { grid-template-columns: repeat(3, 1fr); } }
 @media (max-width: 520px) { .tiles { grid-template-columns: repeat(2, 1fr); } }
 .tile { padding: 14px 16px; }
@@ -45,7 +48,7 @@ small, .note, .facts { color: var(--muted); font-weight: 400; }
 .tile.lead strong { color: var(--first); }
 .warning { border-left: 4px solid var(--second); }
 
-.chart { padding: 14px 14px 8px; }
+.chart { padding: 14px 14px 8px; display: flex; flex-direction: column; justify-content: space-between; }
 .chart figcaption { padding: 0 6px; }
 .legend { display: flex; flex-wrap: wrap; gap: 0 16px; margin-top: 2px; font-size: 13px; color: var(--muted); }
 .legend span { white-space: nowrap; }
@@ -78,23 +81,22 @@ table { border-collapse: collapse; }
 .matrix .miss[style*='--heat:0.000'] { background: var(--page); }
 .matrix .strong { color: var(--on-heat); font-weight: 600; }
 
-.bars { margin-top: 12px; display: grid; gap: 7px; font-size: 14px; }
-.bars li { display: grid; grid-template-columns: minmax(70px, 150px) minmax(50px, 1fr) 138px; gap: 12px; align-items: center; }
-.bars .number { text-align: right; white-space: nowrap; }
+.bars { margin-top: 12px; display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 400px), 1fr)); grid-auto-rows: minmax(auto, 36px); gap: 7px 48px; font-size: 14px; }
+.bars li { display: grid; grid-template-columns: minmax(70px, 145px) minmax(50px, 1fr) 140px; min-height: 21px; gap: 12px; align-items: center; }
+.bars .number { display: grid; grid-template-columns: 58px 1fr; align-items: baseline; text-align: right; white-space: nowrap; }
 .name { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .bar { display: block; height: 8px; border-radius: 4px; background: var(--line); overflow: hidden; }
 .bar i { display: block; height: 100%; border-radius: 4px; background: var(--first); }
 
 .samples { display: grid; gap: 12px; margin-top: 14px; grid-template-columns: repeat(auto-fill, minmax(148px, 1fr)); }
-.sample { border: 1px solid var(--line); border-radius: 10px; overflow: hidden; min-width: 0; }
+.sample { position: relative; border: 1px solid var(--line); border-radius: 10px; overflow: hidden; min-width: 0; }
 .sample img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; background: var(--page); image-rendering: pixelated; }
 .sample figcaption { padding: 8px 10px 10px; font-size: 13px; border-top: 3px solid var(--line); }
 .sample.right figcaption { border-top-color: var(--good); }
 .sample.wrong figcaption { border-top-color: var(--bad); }
 .sample.wrong { border-color: var(--bad); }
-.verdict { float: right; margin-left: 8px; font-size: 12px; }
-.right .verdict { color: var(--good); }
-.wrong .verdict { color: var(--bad); font-weight: 600; }
+.verdict { position: absolute; top: 8px; right: 8px; padding: 1px 8px; border-radius: 10px; font-size: 12px; font-weight: 650; color: var(--on-heat); background: var(--good); }
+.wrong .verdict { background: var(--bad); }
 .truth { display: block; font-weight: 650; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .sample ol { display: grid; gap: 4px; margin-top: 5px; }
 .sample li { display: grid; grid-template-columns: 1fr auto; gap: 1px 6px; color: var(--muted); }
@@ -115,11 +117,15 @@ details.card > summary { color: var(--text); font-weight: 650; font-size: 17px; 
 footer { color: var(--muted); font-size: 13px; text-align: center; }
 @media (max-width: 520px) {
   main { padding: 20px 12px 40px; gap: 12px; }
-  .tiles, .pair { gap: 12px; }
+  .tiles, .pair, .stack, .charts { gap: 12px; }
   .card { padding: 14px; }
   .chart { padding: 12px 8px 4px; }
   .samples { grid-template-columns: repeat(2, 1fr); }
-  .bars li { grid-template-columns: minmax(60px, 96px) minmax(40px, 1fr) 122px; gap: 8px; }
+  .matrix { font-size: 11px; border-spacing: 1px; }
+  .matrix th span { max-width: 76px; }
+  .matrix th[scope='row'] { padding-right: 4px; }
+  .matrix tbody td { width: 26px; min-width: 26px; height: 26px; border-radius: 3px; padding: 0; }
+  .bars li { grid-template-columns: minmax(60px, 92px) minmax(30px, 1fr) 146px; gap: 8px; }
 }
 @media print { .card { break-inside: avoid; } }
 `;
