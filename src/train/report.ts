@@ -159,7 +159,7 @@ function epochTable({ epochs }: ReportData): Markup {
     ['Training loss', 'trainLoss', decimal],
     ['Training accuracy', 'trainAccuracy', percent],
     ['Validation loss', 'valLoss', decimal],
-    ['Accuracy', 'valAccuracy', percent],
+    ['Validation accuracy', 'valAccuracy', percent],
     ['Top-5', 'valTop5', percent],
     ['Learning rate', 'lr', scientific],
     ['Images/s', 'imagesPerSecond', integer],

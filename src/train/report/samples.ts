@@ -47,8 +47,8 @@ export function sampleSection(samples: readonly ReportSample[]): Markup {
   return html`<section class="card">
     <h2>Sample predictions</h2>
     <p class="note">
-      Bold is the true class, below it what the model takes the image for. Mistakes are shown more often than
-      they occur: ${wrong} of these ${samples.length} are wrong.
+      Bold is the true class, below it what the model takes the image for. Of this selection of
+      ${samples.length}, ${wrong} are wrong.
     </p>
     <div class="samples">${samples.map(card)}</div>
   </section>`;
