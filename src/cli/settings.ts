@@ -60,7 +60,7 @@ export function settingsOf(options: Readonly<Record<string, unknown>>): TrainSet
       settings[key] = fitting;
     }
   }
-  return settings as TrainSettings;
+  return settings;
 }
 
 function lowerFirst(text: string): string {

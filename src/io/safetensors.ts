@@ -158,7 +158,7 @@ function parseEntry(path: string, name: string, value: unknown): SafetensorsEntr
   const unknown = Object.keys(rest)[0];
   if (unknown !== undefined) bad(path, `'${name}' to have dtype, shape and data_offsets`, `'${unknown}'`);
   const [begin, end] = offsets as [number, number];
-  const needed = (shape).reduce((product, n) => product * n, known.bytes);
+  const needed = shape.reduce((product, n) => product * n, known.bytes);
   if (needed !== end - begin) {
     bad(
       path,

@@ -187,7 +187,7 @@ const schema = z.strictObject(
  */
 export function parseSettings(values: unknown, origin: string): TrainSettings {
   const result = schema.safeParse(values);
-  if (result.success) return result.data as TrainSettings;
+  if (result.success) return result.data;
   const issue = result.error.issues[0];
   const path = issue.path.map(String).join('.');
   const got = path === '' ? '' : `, got ${JSON.stringify(valueAt(values, issue.path))}`;

@@ -83,7 +83,7 @@ export async function evaluate(
     labels.forEach((label, i) => {
       const top = Array.from({ length: k }, (_, j) => ({
         label: found[i * k + j],
-        probability: values[i * k + j] as number,
+        probability: values[i * k + j],
       }));
       confusion[label][top[0].label] += 1;
       if (top[0].label === label) correct += 1;
@@ -131,7 +131,7 @@ function run(model: ImageModel, batch: Batch, k: number): Pending {
       const logits = model.call(images);
       const loss = crossEntropy(logits, tensor(labels), { reduction: 'sum' });
       const { values, indices: classes } = topk(softmax(logits), k);
-      return { loss: loss as Tensor, values: values as Tensor, classes };
+      return { loss: loss, values: values, classes };
     }),
   );
   return { labels, indices, ...result };

@@ -7,7 +7,6 @@ import { promisify } from 'node:util';
 import test from 'ava';
 
 import {
-  type DType,
   DTYPES,
   type Tensor,
   TensorError,
