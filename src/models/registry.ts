@@ -39,18 +39,22 @@ const PUBLISHED: readonly [size: keyof typeof SIZES, patch: number, images: read
   ['base', 32, [224, 256, 384]],
   ['base', 16, [224, 384]],
   ['base', 8, [224]],
-  ['large', 32, [224, 384]],
+  ['large', 32, [384]],
   ['large', 16, [224, 384]],
   ['large', 14, [224]],
-  ['huge', 14, [224]],
   ['giant', 14, [224]],
   ['gigantic', 14, [224]],
 ];
 
+/** Published as features alone, without classes: what timm makes of these names has no head either. */
+const HEADLESS = { numClasses: 0 } as const;
+
 const CLIP = { preNorm: true, normEps: 1e-5 } as const;
-const DINOV2 = { imgSize: 518, patchSize: 14, initValues: 1e-5 } as const;
+const DINOV2 = { ...HEADLESS, imgSize: 518, patchSize: 14, initValues: 1e-5 } as const;
 
 const VARIANTS: Record<string, Partial<ViTConfig>> = {
+  vit_large_patch32_224: { ...SIZES.large, ...HEADLESS, patchSize: 32, imgSize: 224 },
+  vit_huge_patch14_224: { ...SIZES.huge, ...HEADLESS, patchSize: 14, imgSize: 224 },
   // Small images: what Tenon trains when no model is named. Not in timm.
   vit_micro_patch4_32: { imgSize: 32, patchSize: 4, embedDim: 96, depth: 6, numHeads: 3 },
   vit_base_patch16_rpn_224: {

@@ -1,4 +1,4 @@
-import { readFileSync, readdirSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
 
 import test from 'ava';
 
@@ -8,6 +8,7 @@ import {
   VisionTransformer,
   createModel,
   crossEntropy,
+  describeModel,
   listModels,
   manualSeed,
   noGrad,
@@ -111,26 +112,45 @@ sharedTest(
   },
 );
 
-sharedTest('the names, shapes and parameter counts are those of timm', goldenPath('state_dicts'), (t) => {
+/** timm's description of one of its models: shapes by tensor name. */
+function timmShapes(name: string): Record<string, readonly number[]> | undefined {
+  const path = goldenPath(`state_dicts/timm-${name}.json`);
+  return existsSync(path)
+    ? (JSON.parse(readFileSync(path, 'utf8')) as Record<string, readonly number[]>)
+    : undefined;
+}
+
+sharedTest('every registered model has the names and shapes of timm', goldenPath('state_dicts'), (t) => {
+  const known = listModels().filter(({ name }) => timmShapes(name) !== undefined);
+  t.is(known.length, readdirSync(goldenPath('state_dicts')).filter((file) => /^timm-vit_/.test(file)).length);
+  for (const { name, config } of known) {
+    // One block stands for all, so that no test allocates the gigabytes of a huge model.
+    const depth = config.depth ?? NaN;
+    using model = createModel(name, { depth: 1 });
+    const shapes = Object.entries(model.stateDict()).flatMap(([key, { shape }]) =>
+      key.startsWith('blocks.0.')
+        ? Array.from({ length: depth }, (_, i) => [key.replace('.0.', `.${i}.`), shape] as const)
+        : [[key, shape] as const],
+    );
+    t.deepEqual(Object.fromEntries(shapes), timmShapes(name), name);
+  }
+});
+
+sharedTest('every registered model has the parameter count of timm', goldenPath('state_dicts'), (t) => {
   const summary = JSON.parse(readFileSync(goldenPath('state_dicts/timm-summary.json'), 'utf8')) as Record<
     string,
     { params: number }
   >;
-  const files = readdirSync(goldenPath('state_dicts')).filter((file) => file.startsWith('timm-vit_'));
-  t.true(files.length >= 8);
-  for (const file of files) {
-    const name = file.slice('timm-'.length, -'.json'.length);
-    if (name.includes('huge') || name.includes('large')) continue; // gigabytes: only their counts, below
-    using model = createModel(name);
-    const expected = JSON.parse(readFileSync(goldenPath(`state_dicts/${file}`), 'utf8')) as Record<
-      string,
-      number[]
-    >;
-    const got = Object.fromEntries(
-      Object.entries(model.stateDict()).map(([key, tensor]) => [key, [...tensor.shape]]),
-    );
-    t.deepEqual(got, expected, name);
-    t.is(model.parameterCount, summary[name].params);
+  const known = listModels().filter(({ name }) => name in summary);
+  t.true(known.length >= 8);
+  for (const entry of known) t.is(describeModel(entry).parameters, summary[entry.name].params, entry.name);
+});
+
+test('parameters are counted as they are made', (t) => {
+  for (const options of Object.values(FORMS)) {
+    using model = new VisionTransformer({ ...TINY, ...options });
+    const { parameters } = describeModel({ name: 'test', family: 'vit', config: { ...TINY, ...options } });
+    t.is(parameters, model.parameterCount, JSON.stringify(options));
   }
 });
 
@@ -240,6 +260,7 @@ test('settings that make no sense are errors that name them', (t) => {
 
 test('the registry lists by pattern and suggests near names', (t) => {
   t.true(listModels().length > 25);
+  t.is(new Set(listModels().map(({ name }) => name)).size, listModels().length);
   t.deepEqual(
     listModels('vit_tiny*').map(({ name }) => name),
     ['vit_tiny_patch16_224', 'vit_tiny_patch16_384'],
