@@ -41,8 +41,11 @@ export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}
     pipeline = isCmyk
       ? pipeline.pipelineColourspace('cmyk').toColourspace('cmyk')
       : pipeline.removeAlpha().toColourspace('srgb');
-    const { data, info } = await pipeline.raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });
+    const { data: buffer, info } = await pipeline
+      .raw({ depth: 'uchar' })
+      .toBuffer({ resolveWithObject: true });
     const { height, width, channels } = info;
+    const data = new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.length); // a Buffer's slice() would be no copy
     if (isCmyk) return { data: cmykToRgb(data), height, width };
     return { data: channels === 1 ? greyToRgb(data) : data, height, width };
   } catch (error) {
