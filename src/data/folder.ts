@@ -1,8 +1,8 @@
 /**
  * A folder with one folder of images for each class.
  */
-import { readdir } from 'node:fs/promises';
-import { extname, join } from 'node:path';
+import { readdir, stat } from 'node:fs/promises';
+import { extname, join, relative, sep } from 'node:path';
 
 import { fail } from '../tensor/error.js';
 import type { Dataset } from './dataset.js';
@@ -26,12 +26,30 @@ export function isImageFile(name: string): boolean {
   return EXTENSIONS.has(extname(name).toLowerCase());
 }
 
-/** The class folders in a folder, in order. */
-export async function classFolders(path: string): Promise<string[]> {
-  const entries = await readdir(path, { withFileTypes: true });
+/** The class folders in a folder, in order; links to folders count. */
+async function classFolders(path: string): Promise<string[]> {
+  let names: string[];
+  try {
+    names = await readdir(path);
+  } catch (error) {
+    return fail('openDataset', 'IO', `expected a folder at ${path}, got ${(error as Error).message}`);
+  }
+  const isFolder = await Promise.all(
+    names.map(async (name) => {
+      const status = await stat(join(path, name)).catch(() => undefined); // a link may lead nowhere
+      return !name.startsWith('.') && status?.isDirectory() === true;
+    }),
+  );
+  return names.filter((_, i) => isFolder[i]).sort();
+}
+
+/** The images in a folder and below, in order, by their paths in it. Names that begin with a dot are not seen. */
+async function imagesBelow(path: string): Promise<string[]> {
+  const entries = await readdir(path, { recursive: true, withFileTypes: true });
   return entries
-    .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
-    .map((entry) => entry.name)
+    .filter((entry) => isImageFile(entry.name) && !entry.isDirectory())
+    .map((entry) => relative(path, join(entry.parentPath, entry.name)))
+    .filter((file) => !file.split(sep).some((part) => part.startsWith('.')))
     .sort();
 }
 
@@ -56,8 +74,7 @@ export async function listFolder(path: string, classes?: readonly string[]): Pro
   const labels: number[] = [];
   for (const [label, name] of names.entries()) {
     if (!found.includes(name)) continue;
-    const inside = await readdir(join(path, name), { recursive: true, encoding: 'utf8' });
-    for (const file of inside.filter(isImageFile).sort()) {
+    for (const file of await imagesBelow(join(path, name))) {
       files.push(join(name, file));
       labels.push(label);
     }
