@@ -68,7 +68,8 @@ export async function findData(
         `expected shards train*.tar and val*.tar or test*.tar in ${path}, got ${shards.join(', ')}`,
       );
     }
-    return { train: listTar(train), val: listTar(val) };
+    const listed = listTar(train);
+    return { train: listed, val: listTar(val, listed.classes) };
   }
 
   const folder = (wanted: readonly string[]): string | undefined =>

@@ -39,7 +39,14 @@ function* entriesOf(fd: number, path: string): Generator<Entry> {
   const total = fstatSync(fd).size;
   const header = Buffer.alloc(BLOCK);
   let longName: string | undefined;
-  for (let at = 0; at + BLOCK <= total;) {
+  for (let at = 0; ;) {
+    if (at + BLOCK > total) {
+      fail(
+        'openDataset',
+        'IO',
+        `expected the end of the archive in ${path}, got that of the file: it is cut`,
+      );
+    }
     readSync(fd, header, 0, BLOCK, at);
     if (header.every((byte) => byte === 0)) return; // the end of the archive
     checkHeader(header, path, at);
@@ -116,9 +123,14 @@ function classesBeside(shard: string): string[] | undefined {
 /**
  * Indexes shards. The classes are those of `classes.txt` beside them, else the labels found: names in order, or numbers.
  *
- * @throws TensorError IO for a file that is no tar, a cut one, samples without a label, or no sample
+ * @param known classes to take instead: those of the training images, for the validation images
+ * @throws TensorError IO for a file that is no tar, a cut one, samples without a label or with two images, a label that
+ *   is no class, or no sample
+ * @example
+ * const train = listTar(['train-0.tar', 'train-1.tar']);
+ * const val = listTar(['val-0.tar'], train.classes);
  */
-export function listTar(shards: readonly string[]): TarSpec {
+export function listTar(shards: readonly string[], known?: readonly string[]): TarSpec {
   const names: string[] = [];
   const shardOf: number[] = [];
   const offsets: number[] = [];
@@ -133,8 +145,17 @@ export function listTar(shards: readonly string[]): TarSpec {
         const file = basename(entry.name);
         if (file.startsWith('._')) continue; // macOS keeps attributes in such files
         const key = entry.name.slice(0, entry.name.length - file.length) + file.split('.')[0];
-        if (isImageFile(file)) images.set(key, entry);
-        else if (file.endsWith('.cls')) {
+        if (isImageFile(file)) {
+          const other = images.get(key);
+          if (other !== undefined && other.name !== entry.name) {
+            fail(
+              'openDataset',
+              'IO',
+              `expected one image for ${key} in ${path}, got ${other.name} and ${entry.name}: keys end at the first dot`,
+            );
+          }
+          images.set(key, entry);
+        } else if (file.endsWith('.cls')) {
           const body = Buffer.alloc(entry.size);
           readSync(fd, body, 0, entry.size, entry.offset);
           classes.set(key, body.toString('utf8').trim());
@@ -155,7 +176,7 @@ export function listTar(shards: readonly string[]): TarSpec {
     }
   }
   if (names.length === 0) fail('openDataset', 'IO', `expected images in ${shards.join(', ')}, found none`);
-  const [classes, numbers] = numberLabels(labels, classesBeside(shards[0]));
+  const [classes, numbers] = numberLabels(shards[0], labels, known ?? classesBeside(shards[0]));
   checkLabels(shards[0], numbers, classes.length);
   return {
     kind: 'tar',
@@ -170,6 +191,7 @@ export function listTar(shards: readonly string[]): TarSpec {
 }
 
 function numberLabels(
+  path: string,
   labels: readonly string[],
   known: readonly string[] | undefined,
 ): [readonly string[], Int32Array] {
@@ -180,6 +202,14 @@ function numberLabels(
   }
   const classes = known ?? [...new Set(labels)].sort();
   const place = new Map(classes.map((name, i) => [name, i]));
+  const stranger = labels.find((label) => !place.has(label));
+  if (stranger !== undefined) {
+    fail(
+      'openDataset',
+      'IO',
+      `expected one of the classes ${classes.join(', ')} in ${path}, got ${stranger}`,
+    );
+  }
   return [classes, sharedInt32(labels.map((label) => place.get(label) ?? -1))];
 }
 
