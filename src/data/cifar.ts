@@ -4,7 +4,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 
 import { fail } from '../tensor/error.js';
 import type { Dataset } from './dataset.js';
@@ -67,7 +67,7 @@ export async function listCifar(
     labelBytes === 1 ? 10 : 100,
   );
   const shared = sharedInt32(labels);
-  checkLabels(basename(path), shared, classes.length);
+  checkLabels(path, shared, classes.length);
   return { kind: 'cifar', path, classes, planes, labels: shared };
 }
 
