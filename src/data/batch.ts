@@ -1,6 +1,6 @@
 /** Some images and their classes, ready for a model. */
 export interface Batch {
-  /** `[size, ...shape]`, normalised. Valid until `release()`. */
+  /** `[size, ...shape]`, normalised. Valid until `release()`, or the end of the epoch. */
   readonly images: Float32Array;
   /** `[size]` */
   readonly labels: Int32Array;
@@ -11,7 +11,7 @@ export interface Batch {
   readonly number: number;
   readonly shape: readonly [channels: number, height: number, width: number];
   /** Gives the memory of `images` back to be filled anew. */
-  release(): void;
+  readonly release: () => void;
 }
 
 /** Batches by epoch: the same epoch gives the same batches. What training needs of a `DataLoader`. */

@@ -84,7 +84,7 @@ export class DataLoader implements BatchSource {
   private readonly options: Required<Omit<LoaderOptions, 'workers' | 'cache'>>;
   private readonly useCache: boolean;
   private readonly perEpoch: number;
-  private readonly slots: Float32Array[];
+  private slots: readonly Float32Array[] = [];
   private cache: ImageCache | undefined;
   private pool: WorkerPool | undefined;
   private ready: Promise<void> | undefined;
@@ -106,7 +106,7 @@ export class DataLoader implements BatchSource {
     };
     this.workers = options.workers ?? Math.max(1, Math.min(8, availableParallelism() - 1));
     this.useCache = options.cache ?? true;
-    const { batchSize, dropLast, shard, repeats, prefetch, transform } = this.options;
+    const { batchSize, dropLast, shard, repeats, prefetch } = this.options;
     const whole = (name: string, value: number, least: number): void => {
       if (!Number.isInteger(value) || value < least) {
         fail(
@@ -127,11 +127,6 @@ export class DataLoader implements BatchSource {
     const total = dataset.length * repeats;
     this.perEpoch = Math.floor((total - shard.index - 1) / shard.count) + 1;
     this.batches = dropLast ? Math.floor(this.perEpoch / batchSize) : Math.ceil(this.perEpoch / batchSize);
-    const stride = 3 * transform.size[0] * transform.size[1];
-    this.slots = Array.from(
-      { length: prefetch + 1 },
-      () => new Float32Array(new SharedArrayBuffer(4 * batchSize * stride)),
-    );
   }
 
   /** The samples of an epoch, in order: positions among all, of which repeats are each one. */
@@ -150,12 +145,14 @@ export class DataLoader implements BatchSource {
     return shard.count === 1 ? all : all.filter((_, i) => i % shard.count === shard.index);
   }
 
-  /** Starts the workers, and decides what to keep in memory. */
+  /** Starts the workers, makes the batches' memory, and decides what to keep decoded. */
   private prepare(): Promise<void> {
     this.ready ??= (async () => {
+      const { batchSize, prefetch, transform } = this.options;
+      const bytes = 4 * batchSize * 3 * transform.size[0] * transform.size[1];
+      this.slots = Array.from({ length: prefetch + 1 }, () => new Float32Array(new SharedArrayBuffer(bytes)));
       this.cache = this.useCache ? await this.makeCache() : undefined;
       if (this.workers > 0) {
-        const { transform } = this.options;
         this.pool = new WorkerPool(this.workers, { spec: this.dataset.spec, transform, cache: this.cache });
       }
     })();
@@ -177,7 +174,12 @@ export class DataLoader implements BatchSource {
   }
 
   /** Has a batch filled by all workers. */
-  private async fill(slot: Float32Array, epoch: number, samples: Int32Array): Promise<Filled> {
+  private async fill(
+    pool: WorkerPool | undefined,
+    slot: Float32Array,
+    epoch: number,
+    samples: Int32Array,
+  ): Promise<Filled> {
     const { seed, transform, onCorrupt } = this.options;
     const length = this.dataset.length;
     const parts = Math.max(1, Math.min(this.workers, samples.length));
@@ -192,9 +194,7 @@ export class DataLoader implements BatchSource {
     });
     const failures = await Promise.all(
       jobs.map((part, p) =>
-        this.pool === undefined
-          ? assemble(this.dataset, transform, this.cache, part)
-          : this.pool.run(p, part),
+        pool === undefined ? assemble(this.dataset, transform, this.cache, part) : pool.run(p, part),
       ),
     );
     const indices = samples.map((sample) => sample % length);
@@ -227,8 +227,8 @@ export class DataLoader implements BatchSource {
   /**
    * The batches of an epoch, from `firstBatch` on. Each must be released before its memory can be used again.
    *
-   * @throws TensorError IO for a damaged image with `onCorrupt: 'error'`, or when a worker dies; VALUE when an epoch
-   *   runs already, or no batch is released
+   * @throws TensorError IO for a damaged image with `onCorrupt: 'error'`, or when a worker dies or the loader is closed;
+   *   VALUE when an epoch runs already, or no batch is released
    */
   async *epoch(epoch: number, firstBatch = 0): AsyncGenerator<Batch> {
     if (this.running)
@@ -238,14 +238,16 @@ export class DataLoader implements BatchSource {
         'expected one epoch at a time, got a second one before the first has ended',
       );
     this.running = true;
+    let ended = false;
     const { batchSize, transform } = this.options;
     const stride = 3 * transform.size[0] * transform.size[1];
     const shape = [3, ...transform.size] as const;
-    const free = [...this.slots];
     const pending: Promise<Filled>[] = [];
     try {
       await this.prepare();
-      this.pool?.hold();
+      const { pool } = this;
+      pool?.hold();
+      const free = [...this.slots];
       const order = this.order(epoch);
       let next = firstBatch;
       const launch = (): void => {
@@ -253,11 +255,7 @@ export class DataLoader implements BatchSource {
           if (next >= this.batches) return;
           const start = next * batchSize;
           next += 1;
-          const filling = this.fill(
-            slot,
-            epoch,
-            order.subarray(start, Math.min(start + batchSize, order.length)),
-          );
+          const filling = this.fill(pool, slot, epoch, order.subarray(start, start + batchSize));
           filling.catch(() => undefined); // it is awaited below, in its turn
           pending.push(filling);
         }
@@ -269,7 +267,7 @@ export class DataLoader implements BatchSource {
           return fail(
             'DataLoader',
             'VALUE',
-            `expected batches to be released, got ${this.slots.length} held`,
+            `expected batches to be released, got ${this.options.prefetch + 1} held`,
           );
         }
         const started = performance.now();
@@ -278,10 +276,10 @@ export class DataLoader implements BatchSource {
         this.stats.images += indices.length;
         let released = false;
         const release = (): void => {
-          if (released) return;
+          if (released || ended) return;
           released = true;
           free.push(slot);
-          if (this.running) launch();
+          launch();
         };
         if (indices.length === 0) {
           release(); // every image of it was damaged
@@ -298,17 +296,22 @@ export class DataLoader implements BatchSource {
         };
       }
     } finally {
-      this.running = false;
+      ended = true;
       await Promise.allSettled(pending); // workers must be done with the memory
       this.pool?.letGo();
+      this.running = false;
     }
   }
 
-  /** Ends the workers. The data set stays open. */
+  /** Ends the workers and lets go of the memory. The data set stays open, and another epoch starts new workers. */
   async close(): Promise<void> {
-    await this.pool?.close();
+    await this.ready;
+    const { pool } = this;
     this.pool = undefined;
     this.ready = undefined;
+    this.cache = undefined;
+    this.slots = [];
+    await pool?.close();
   }
 }
 
@@ -327,10 +330,10 @@ class WorkerPool {
       const thread = new Worker(new URL('./worker.js', import.meta.url), { workerData: start });
       thread.unref();
       thread.on('message', (answer: Answer) => this.settle(answer));
-      thread.on('error', (error: Error) => this.fail(error.message));
-      thread.on('exit', (code) => {
-        if (code !== 0) this.fail(`exit code ${code}`);
-      });
+      thread.on('error', (error: Error) =>
+        this.fail(`expected its worker threads to live, got ${error.message}`),
+      );
+      thread.on('exit', (code) => this.fail(`expected its worker threads to live, got exit code ${code}`));
       return thread;
     });
   }
@@ -347,16 +350,12 @@ class WorkerPool {
   private settle(answer: Answer): void {
     const job = this.waiting.get(answer.id);
     this.waiting.delete(answer.id);
-    if ('error' in answer) job?.reject(new TensorError(answer.error, 'DataLoader', 'IO'));
+    if ('error' in answer) job?.reject(new TensorError(answer.error, answer.op, answer.code));
     else job?.resolve([...answer.failures]);
   }
 
   private fail(reason: string): void {
-    this.failure ??= new TensorError(
-      `DataLoader: expected its worker threads to live, got ${reason}`,
-      'DataLoader',
-      'IO',
-    );
+    this.failure ??= new TensorError(`DataLoader: ${reason}`, 'DataLoader', 'IO');
     for (const { reject } of this.waiting.values()) reject(this.failure);
     this.waiting.clear();
   }
@@ -371,7 +370,7 @@ class WorkerPool {
   }
 
   async close(): Promise<void> {
-    for (const thread of this.threads) thread.removeAllListeners('exit');
+    this.fail('expected to stay open until its epoch ends, got closed');
     await Promise.all(this.threads.map((thread) => thread.terminate()));
   }
 }

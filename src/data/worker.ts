@@ -3,6 +3,7 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 
+import { type ErrorCode, TensorError } from '../tensor/error.js';
 import { type Failure, type ImageCache, type Part, assemble } from './assemble.js';
 import { type Dataset, type DatasetSpec, openDataset } from './dataset.js';
 import type { Transform } from './transforms.js';
@@ -22,7 +23,7 @@ export interface Job {
 
 export type Answer =
   | { readonly id: number; readonly failures: readonly Failure[] }
-  | { readonly id: number; readonly error: string };
+  | { readonly id: number; readonly error: string; readonly op: string; readonly code: ErrorCode };
 
 const port = parentPort;
 if (port === null) throw new Error('worker.js: expected to run as a thread of the DataLoader');
@@ -38,6 +39,7 @@ async function answer({ id, part }: Job): Promise<Answer> {
     opening ??= openDataset(spec);
     return { id, failures: await assemble(await opening, transform, cache, part) };
   } catch (error) {
-    return { id, error: (error as Error).message };
+    if (error instanceof TensorError) return { id, error: error.message, op: error.op, code: error.code };
+    return { id, error: (error as Error).message, op: 'DataLoader', code: 'IO' };
   }
 }
