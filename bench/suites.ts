@@ -1,0 +1,102 @@
+/**
+ * The suites: `dispatch` (the cost of a call), `kernels` (the shapes of a ViT-Ti/16 training step, against what the
+ * machine can do) and `models` (whole training steps and forward passes).
+ */
+import type { Case, DispatchOp, Task } from './tasks.js';
+import { VIT_CIFAR, VIT_TINY, tokens } from './vit.js';
+
+const BATCH = 16;
+const ROWS = BATCH * tokens(VIT_TINY);
+
+const DISPATCH: readonly [name: string, op: DispatchOp, calls: number][] = [
+  ['add [1]', 'add', 1000],
+  ['add [1], recorded, with backward', 'addBackward', 200],
+  ['linear [1, 8] -> 8', 'linear', 1000],
+  ['linear [1, 8] -> 8, recorded, with backward', 'linearBackward', 200],
+  ['reshape', 'reshape', 1000],
+  ['permute', 'permute', 1000],
+  ['slice', 'slice', 1000],
+  ['add [1] and read it', 'item', 100],
+];
+
+function linear(name: string, inputs: number, outputs: number, rows = ROWS): [string, Task][] {
+  const task = (pass: 'forward' | 'forwardGelu' | 'input' | 'weight'): Task => ({
+    kind: 'linear',
+    rows,
+    inputs,
+    outputs,
+    pass,
+  });
+  const shape = `${rows}x${inputs} -> ${outputs}`;
+  return [
+    [`${name} ${shape}`, task(name === 'fc1' ? 'forwardGelu' : 'forward')],
+    [`${name} ${shape}, input gradient`, task('input')],
+    [`${name} ${shape}, weight gradient`, task('weight')],
+  ];
+}
+
+function rowwise(kind: 'layerNorm' | 'gelu' | 'softmax', rows: number, features: number): [string, Task][] {
+  return [false, true].map((backward) => [
+    `${kind} ${rows}x${features}${backward ? ', with backward' : ''}`,
+    { kind, rows, features, backward },
+  ]);
+}
+
+function attention(n: number): [string, Task][] {
+  const batch = n > 1000 ? 1 : n > 500 ? 4 : BATCH;
+  return [false, true].map((backward) => [
+    `attention ${batch}x3x${n}x64${backward ? ', with backward' : ''}`,
+    { kind: 'attention', batch, tokens: n, heads: 3, headDim: 64, backward },
+  ]);
+}
+
+const KERNELS: readonly [name: string, task: Task][] = [
+  ...linear('patch', 768, 192, ROWS - BATCH),
+  ...linear('qkv', 192, 576),
+  ...linear('proj', 192, 192),
+  ...linear('fc1', 192, 768),
+  ...linear('fc2', 768, 192),
+  ...linear('head', 192, 1000, BATCH),
+  ...rowwise('layerNorm', ROWS, VIT_TINY.dim),
+  ...rowwise('gelu', ROWS, 4 * VIT_TINY.dim),
+  ...rowwise('softmax', ROWS * VIT_TINY.heads, tokens(VIT_TINY)),
+  ...[49, 65, 197, 577, 4096].flatMap(attention),
+  ['crossEntropy 128x1000', { kind: 'crossEntropy', rows: 128, classes: 1000 }],
+  ['AdamW over ViT-Ti/16', { kind: 'adamw', vit: VIT_TINY }],
+];
+
+const MODELS: readonly [name: string, task: Task][] = [
+  ['ViT-Ti/16 224, batch 16, training step', { kind: 'vit', vit: VIT_TINY, batch: BATCH, train: true }],
+  ['ViT-Ti/16 224, batch 16, inference', { kind: 'vit', vit: VIT_TINY, batch: BATCH, train: false }],
+  ['ViT-Ti/16 224, batch 1, inference', { kind: 'vit', vit: VIT_TINY, batch: 1, train: false }],
+  ['ViT CIFAR, batch 128, training step', { kind: 'vit', vit: VIT_CIFAR, batch: 128, train: true }],
+  ['ViT CIFAR, batch 128, inference', { kind: 'vit', vit: VIT_CIFAR, batch: 128, train: false }],
+];
+
+function cases(suite: string, tasks: readonly (readonly [name: string, task: Task])[]): Case[] {
+  return tasks.map(([name, task]) => ({
+    suite,
+    name,
+    task,
+    memory: task.kind === 'vit' || (task.kind === 'attention' && task.tokens > 1000),
+  }));
+}
+
+/** Every case, in the order it runs. */
+export const CASES: readonly Case[] = [
+  ...cases(
+    'dispatch',
+    DISPATCH.map(([name, op, calls]) => [name, { kind: 'dispatch', op, calls }]),
+  ),
+  ...cases('kernels', KERNELS),
+  ...cases('models', MODELS),
+];
+
+/** The cases whose `suite/name` contains the filter. @throws RangeError when there is none */
+export function selectCases(filter = ''): Case[] {
+  const selected = CASES.filter(({ suite, name }) => `${suite}/${name}`.includes(filter));
+  if (selected.length === 0) {
+    throw new RangeError(`bench: expected a part of a case's name, got '${filter}'; --list shows the names`);
+  }
+  return selected;
+}

@@ -1,0 +1,236 @@
+/**
+ * Tenon's tasks, through its public API as a user would write them.
+ */
+import {
+  AdamW,
+  type FloatTensor,
+  type Tensor,
+  VisionTransformer,
+  attentionPacked,
+  copyInto,
+  cpuInfo,
+  crossEntropy,
+  gelu,
+  grad,
+  inferenceMode,
+  keep,
+  layerNorm,
+  linear,
+  matmul,
+  normal,
+  ones,
+  permute,
+  reshape,
+  scope,
+  setRequiresGrad,
+  slice,
+  softmax,
+  tensor,
+  zeros,
+} from '../src/index.js';
+import { native } from '../src/native.js';
+import { tenonVersion } from './machine.js';
+import { profileNative } from './profile.js';
+import type { Prepared, System } from './system.js';
+import type { Task, TaskOf } from './tasks.js';
+import type { VitConfig } from './vit.js';
+
+type F32 = Tensor<'float32'>;
+
+/** Runs `fn`, frees what it made, and waits for its kernels. */
+function prepared(fn: () => unknown): Prepared {
+  return {
+    run() {
+      scope(() => void fn());
+      native.synchronizeSync(0);
+    },
+  };
+}
+
+/** One forward pass, or one with the gradients of its inputs. */
+function differentiable(
+  op: (...inputs: F32[]) => Tensor,
+  inputs: readonly F32[],
+  backward: boolean,
+): Prepared {
+  if (!backward) return prepared(() => op(...inputs));
+  for (const input of inputs) setRequiresGrad(input);
+  const dy = scope(() => normal(op(...inputs).shape));
+  return prepared(() => grad(op(...inputs), inputs, { gradients: [dy] }));
+}
+
+function dispatch({ op, calls }: TaskOf<'dispatch'>): Prepared {
+  const one = ones([1]);
+  const x = setRequiresGrad(ones([1]));
+  const square = ones([8, 8]);
+  const row = ones([1, 8]);
+  const bias = zeros([8]);
+  const inputs = [
+    setRequiresGrad(ones([1, 8])),
+    setRequiresGrad(normal([8, 8])),
+    setRequiresGrad(zeros([8])),
+  ];
+
+  const repeat = (call: () => unknown): Prepared =>
+    prepared(() => {
+      for (let i = 0; i < calls; i++) call();
+    });
+  const chain = (first: F32, next: (h: F32) => F32, wanted: readonly F32[], gradient: F32): Prepared =>
+    prepared(() => {
+      let h = first;
+      for (let i = 0; i < calls; i++) h = next(h);
+      grad(h, wanted, { gradients: [gradient] });
+    });
+
+  switch (op) {
+    case 'add':
+      return repeat(() => one.add(one));
+    case 'addBackward':
+      return chain(x, (h) => h.add(one), [x], one);
+    case 'linear':
+      return repeat(() => linear(row, square, bias));
+    case 'linearBackward':
+      return chain(inputs[0], (h) => linear(h, inputs[1], inputs[2]), inputs, row);
+    case 'reshape':
+      return repeat(() => reshape(square, [4, 16]));
+    case 'permute':
+      return repeat(() => permute(square, [1, 0]));
+    case 'slice':
+      return repeat(() => slice(square, [2, 6]));
+    case 'item':
+      return repeat(() => one.add(one).itemSync());
+  }
+}
+
+function linearPass({ rows, inputs, outputs, pass }: TaskOf<'linear'>): Prepared {
+  const x = normal([rows, inputs]);
+  const weight = normal([outputs, inputs]);
+  const bias = normal([outputs]);
+  const dy = normal([rows, outputs]);
+  switch (pass) {
+    case 'forward':
+      return prepared(() => linear(x, weight, bias));
+    case 'forwardGelu':
+      return prepared(() => linear(x, weight, bias, { activation: 'gelu' }));
+    case 'input':
+      return prepared(() => matmul(dy, weight));
+    case 'weight':
+      return prepared(() => matmul(dy.transpose(0, 1), x));
+  }
+}
+
+function rowwise({ kind, rows, features, backward }: TaskOf<'layerNorm' | 'gelu' | 'softmax'>): Prepared {
+  const x = normal([rows, features]);
+  switch (kind) {
+    case 'layerNorm':
+      return differentiable(
+        (x, gamma, beta) => layerNorm(x, gamma, beta, { eps: 1e-6 }),
+        [x, ones([features]), zeros([features])],
+        backward,
+      );
+    case 'gelu':
+      return differentiable((x) => gelu(x), [x], backward);
+    case 'softmax':
+      return differentiable((x) => softmax(x), [x], backward);
+  }
+}
+
+function attention({ batch, tokens, heads, headDim, backward }: TaskOf<'attention'>): Prepared {
+  const qkv = normal([batch, tokens, 3 * heads * headDim]);
+  return differentiable((qkv) => attentionPacked(qkv, { numHeads: heads }), [qkv], backward);
+}
+
+function labelsFor(rows: number, classes: number): Tensor<'int64'> {
+  return tensor(
+    Array.from({ length: rows }, (_, i) => i % classes),
+    { dtype: 'int64' },
+  );
+}
+
+function loss({ rows, classes }: TaskOf<'crossEntropy'>): Prepared {
+  const logits = setRequiresGrad(normal([rows, classes]));
+  const labels = labelsFor(rows, classes);
+  return prepared(() => grad(crossEntropy(logits, labels), [logits]));
+}
+
+function createVit(vit: VitConfig): VisionTransformer {
+  return new VisionTransformer({
+    imgSize: vit.image,
+    patchSize: vit.patch,
+    embedDim: vit.dim,
+    depth: vit.depth,
+    numHeads: vit.heads,
+    numClasses: vit.classes,
+  });
+}
+
+const ADAMW = { lr: 1e-3, weightDecay: 0.05 };
+
+function adamw({ vit }: TaskOf<'adamw'>): Prepared {
+  const parameters = createVit(vit).parameters();
+  for (const parameter of parameters) parameter.grad = keep<FloatTensor>(normal(parameter.shape));
+  const optimizer = new AdamW(parameters, ADAMW);
+  return prepared(() => optimizer.step());
+}
+
+function model({ vit, batch, train }: TaskOf<'vit'>): Prepared {
+  const model = createVit(vit);
+  const images: FloatTensor = normal([batch, 3, vit.image, vit.image]);
+  if (!train) {
+    model.eval();
+    return { run: () => inferenceMode(() => model.call(images).dataSync()) };
+  }
+  const labels = labelsFor(batch, vit.classes);
+  const optimizer = new AdamW(model.parameters(), ADAMW);
+  return {
+    run: () =>
+      scope(() => {
+        const loss = crossEntropy(model.call(images), labels);
+        loss.backward();
+        optimizer.step();
+        optimizer.zeroGrad();
+        return loss.itemSync();
+      }),
+  };
+}
+
+function prepare(task: Task): Prepared {
+  switch (task.kind) {
+    case 'dispatch':
+      return dispatch(task);
+    case 'gemm': {
+      const a = normal([task.size, task.size]);
+      const b = normal([task.size, task.size]);
+      return prepared(() => matmul(a, b));
+    }
+    case 'copy': {
+      const source = ones([task.elements]);
+      const target = zeros([task.elements]);
+      return prepared(() => copyInto(target, source));
+    }
+    case 'linear':
+      return linearPass(task);
+    case 'layerNorm':
+    case 'gelu':
+    case 'softmax':
+      return rowwise(task);
+    case 'attention':
+      return attention(task);
+    case 'crossEntropy':
+      return loss(task);
+    case 'adamw':
+      return adamw(task);
+    case 'vit':
+      return model(task);
+  }
+}
+
+export function loadTenon(): System {
+  const { threads, oneDNN } = cpuInfo();
+  return {
+    versions: { tenon: tenonVersion(), oneDNN },
+    threads,
+    prepare,
+    profile: (task) => profileNative(prepare(task)),
+  };
+}

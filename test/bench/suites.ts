@@ -1,0 +1,36 @@
+import test from 'ava';
+
+import { CASES, selectCases } from '../../bench/suites.js';
+
+test('a filter selects the cases whose suite/name contains it', (t) => {
+  t.is(selectCases().length, CASES.length);
+  t.deepEqual([...new Set(selectCases('models/').map(({ suite }) => suite))], ['models']);
+  t.deepEqual(
+    selectCases('reshape').map(({ suite, name }) => `${suite}/${name}`),
+    ['dispatch/reshape'],
+  );
+});
+
+test('a filter that selects nothing is an error that quotes it', (t) => {
+  t.throws(() => selectCases('resnet'), {
+    instanceOf: RangeError,
+    message: "bench: expected a part of a case's name, got 'resnet'; --list shows the names",
+  });
+});
+
+test('every case has a name of its own', (t) => {
+  t.is(new Set(CASES.map(({ suite, name }) => `${suite}/${name}`)).size, CASES.length);
+});
+
+test('peak memory is measured for the models and for attention over 4096 tokens', (t) => {
+  const names = CASES.filter(({ memory }) => memory).map(({ suite, name }) => `${suite}/${name}`);
+  t.deepEqual(names, [
+    'kernels/attention 1x3x4096x64',
+    'kernels/attention 1x3x4096x64, with backward',
+    'models/ViT-Ti/16 224, batch 16, training step',
+    'models/ViT-Ti/16 224, batch 16, inference',
+    'models/ViT-Ti/16 224, batch 1, inference',
+    'models/ViT CIFAR, batch 128, training step',
+    'models/ViT CIFAR, batch 128, inference',
+  ]);
+});
