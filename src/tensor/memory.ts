@@ -31,15 +31,15 @@ export function resetPeakMemory(device: Device = 'cpu'): void {
  * Limits the bytes that a device takes from the system. An op that would go beyond it throws a TensorError MEMORY.
  *
  * @param bytes Infinity for no limit
- * @throws TensorError VALUE unless bytes is a whole number or Infinity
+ * @throws TensorError VALUE unless bytes is a whole number above 0 or Infinity
  * @example
  * setMemoryLimit(2 * 2 ** 30);
  */
 export function setMemoryLimit(bytes: number, device: Device = 'cpu'): void {
-  if (bytes !== Infinity && !(Number.isSafeInteger(bytes) && bytes >= 0)) {
-    fail('setMemoryLimit', 'VALUE', `expected a number of bytes or Infinity, got ${bytes}`);
+  if (bytes !== Infinity && !(Number.isSafeInteger(bytes) && bytes > 0)) {
+    fail('setMemoryLimit', 'VALUE', `expected a whole number of bytes above 0 or Infinity, got ${bytes}`);
   }
-  native.setMemoryLimit(deviceIndex(device), Math.min(bytes, Number.MAX_SAFE_INTEGER));
+  native.setMemoryLimit(deviceIndex(device), bytes === Infinity ? 0 : bytes); // 0 is the allocator's "none"
 }
 
 /** Gives the memory that the allocator keeps for reuse back to the system. */
