@@ -12,7 +12,7 @@ export class Handle {
   constructor(id: TensorId) {
     this.id = id;
     registry.register(this, id, this);
-    if (origins !== undefined) origins.set(this, new Error('made here'));
+    origins?.set(this, stackHere());
   }
 
   /** One more owner. */
@@ -56,16 +56,25 @@ export function swapScope(next: ScopeMember[] | undefined): ScopeMember[] | unde
   return previous;
 }
 
-/** While leaks are tracked: where each live handle was made. */
-let origins: Map<Handle, Error> | undefined;
+/** While leaks are tracked: where each handle made since then, and still alive, was made. */
+let origins: Map<Handle, string> | undefined;
 
-/** Starts to remember where handles are made; returns a function that stops and lists the ones still alive. */
-export function trackHandles(): () => Error[] {
-  const outer = origins;
-  const mine = new Map<Handle, Error>();
-  origins = mine;
+/** Starts to remember where handles are made; returns a function that stops and gives the ones still alive. */
+export function trackHandles(): () => Map<Handle, string> {
+  const isOutermost = origins === undefined;
+  const tracked = (origins ??= new Map<Handle, string>());
+  const earlier = new Set(tracked.keys());
   return () => {
-    origins = outer;
-    return [...mine.values()];
+    if (isOutermost) origins = undefined;
+    return new Map([...tracked].filter(([handle]) => !earlier.has(handle)));
   };
+}
+
+/** The calls that led here, more of them than the usual ten: a method of a recorded op is already nine deep. */
+function stackHere(): string {
+  const limit = Error.stackTraceLimit;
+  Error.stackTraceLimit = 64;
+  const { stack = '' } = new Error('made here');
+  Error.stackTraceLimit = limit;
+  return stack;
 }

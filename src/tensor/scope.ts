@@ -1,8 +1,10 @@
 /**
  * Scopes: memory that is freed at a place in the program rather than when the garbage collector gets to it.
  */
+import { fileURLToPath } from 'node:url';
+
 import { type ScopeMember, swapScope, trackHandles } from './handle.js';
-import { TensorError, fail } from './error.js';
+import { fail } from './error.js';
 import { Tensor } from './tensor.js';
 
 /** Calls `visit` on every tensor in a value: the value itself, or in arrays, maps, sets and plain objects. */
@@ -31,27 +33,29 @@ export function visitTensors(value: unknown, visit: (tensor: Tensor) => void): v
  * const loss = scope(() => crossEntropy(model.call(images), labels));
  */
 export function scope<T>(fn: () => T): T {
+  return scoped('scope', fn);
+}
+
+/** @internal A scope that tells `fn` which tensors were made in it. */
+export function scoped<T>(op: string, fn: (made: (tensor: Tensor) => boolean) => T): T {
   const mine: ScopeMember[] = [];
   const outer = swapScope(mine);
   let result: T;
   try {
-    result = fn();
-    if (result instanceof Promise) fail('scope', 'VALUE', 'expected a synchronous function, got a promise');
+    result = fn((tensor) => mine.includes(tensor));
+    if (result instanceof Promise) fail(op, 'VALUE', 'expected a synchronous function, got a promise');
   } catch (error) {
     swapScope(outer);
     for (const tensor of mine) tensor.dispose();
     throw error;
   }
   swapScope(outer);
-  const kept = new Set<ScopeMember>();
-  visitTensors(result, (tensor) => kept.add(tensor));
+  const returned = new Set<ScopeMember>();
+  visitTensors(result, (tensor) => returned.add(tensor));
   for (const tensor of mine) {
     if (tensor.kept) continue;
-    if (kept.has(tensor)) {
-      outer?.push(tensor);
-    } else {
-      tensor.dispose();
-    }
+    if (returned.has(tensor)) outer?.push(tensor);
+    else tensor.dispose();
   }
   return result;
 }
@@ -67,33 +71,39 @@ export function keep<T extends Tensor>(tensor: T): T {
  * part of what it returns. The error lists, for each, the line that made it.
  *
  * @throws TensorError MEMORY
+ * @example
+ * await leakCheck(() => trainStep(model, batch));
  */
 export async function leakCheck<T>(fn: () => T | Promise<T>): Promise<T> {
   const finish = trackHandles();
-  let origins: Error[];
+  let origins: ReturnType<typeof finish>;
   let result: T;
-  const returned = new Set<unknown>();
   try {
     result = await fn();
-    visitTensors(result, (tensor) => returned.add(tensor));
   } finally {
     origins = finish();
   }
-  const leaks = origins.length - returned.size;
-  if (leaks > 0) {
-    const lines = origins.map((origin) => userLine(origin)).sort();
-    throw new TensorError(
-      `leakCheck: expected no live tensors beyond the ${returned.size} returned, got ${leaks}, made at:\n  ${lines.join('\n  ')}`,
+  visitTensors(result, (tensor) => origins.delete(tensor.handle));
+  if (origins.size > 0) {
+    const lines = [...origins.values()].map(userLine).sort();
+    fail(
       'leakCheck',
       'MEMORY',
+      `expected no live tensors beyond those returned, got ${lines.length}, made at:\n  ${lines.join('\n  ')}`,
     );
   }
   return result;
 }
 
-/** The first line of a stack outside Tenon's own tensor and op files. */
-function userLine(origin: Error): string {
-  const lines = (origin.stack ?? '').split('\n').slice(1);
-  const own = /[\\/]src[\\/](tensor|ops|native)[\\/.]/;
-  return (lines.find((line) => !own.test(line)) ?? lines.at(-1) ?? 'unknown').trim().replace(/^at /, '');
+/** The package's folder, from dist/src/tensor/: a stack names files by URL, or by path where source maps are on. */
+const root = new URL('../../../', import.meta.url);
+const roots = [root.href, fileURLToPath(root)].map((place) => place.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
+/** A line of a stack in Tenon's own sources, compiled or mapped back. */
+const ownLine = new RegExp(`(${roots.join('|')})(dist/)?src/`);
+
+/** The first line of a stack outside Tenon's sources. */
+function userLine(stack: string): string {
+  const lines = stack.split('\n').slice(1);
+  const line = lines.find((candidate) => !ownLine.test(candidate)) ?? lines.at(-1) ?? 'unknown';
+  return line.trim().replace(/^at /, '');
 }
