@@ -14,13 +14,13 @@ import { type Tensor, share } from '../tensor/tensor.js';
  * @example
  * for (const block of blocks) x = checkpoint((t) => block.call(t), x);
  */
-export function checkpoint<Inputs extends readonly Tensor[]>(
-  fn: (...inputs: Inputs) => Tensor,
+export function checkpoint<Inputs extends readonly Tensor[], Result extends Tensor>(
+  fn: (...inputs: Inputs) => Result,
   ...inputs: Inputs
-): Tensor {
+): Result {
   const op = defineOp({
     name: 'checkpoint',
-    forward(ctx, ...args: Tensor[]): Tensor {
+    forward(ctx, ...args: Tensor[]): Result {
       ctx.state = getRandomState();
       ctx.save(...args);
       return fn(...(args as unknown as Inputs));

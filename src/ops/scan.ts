@@ -4,7 +4,7 @@
 import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
 import { type FloatDType, type NumericDType, dtypeCode } from '../tensor/dtype.js';
-import { type Tensor, deviceIndex, wrap } from '../tensor/tensor.js';
+import { type Tensor, deviceIndex, setEdge, wrap } from '../tensor/tensor.js';
 
 const cumsumOp = defineOp({
   name: 'cumsum',
@@ -67,6 +67,6 @@ export function topk<D extends FloatDType>(
 ): { values: Tensor<D>; indices: Tensor<'int64'> } {
   const [values, indices] = topkOp(x, k, options.dim ?? -1, options.largest ?? true);
   // Indices have no gradient, whatever the tape recorded for the pair.
-  indices.edge = undefined;
+  setEdge(indices, undefined);
   return { values: values as Tensor<D>, indices: indices as Tensor<'int64'> };
 }

@@ -2,8 +2,9 @@
  * How every differentiable op is made, Tenon's own and its users'.
  */
 import { fail } from './error.js';
+import { keep, scoped } from './scope.js';
 import { isGradEnabled, nextSequence, noGrad } from './tape.js';
-import { Tensor, share, type Edge, type GraphNode } from './tensor.js';
+import { Tensor, setEdge, share, type Edge, type GraphNode } from './tensor.js';
 
 /** What an op's forward leaves for its backward. */
 export interface OpContext {
@@ -25,7 +26,9 @@ export type Gradient = Tensor | undefined | readonly (Tensor | undefined)[];
 export interface OpDefinition<Args extends readonly unknown[], Result extends Tensor | readonly Tensor[]> {
   /** Its name in messages. */
   readonly name: string;
-  /** Computes the result. Ops called in it are not recorded. */
+  /**
+   * Computes the result. Ops called in it are not recorded, and what it makes and neither saves nor returns is freed.
+   */
   forward(ctx: OpContext, ...args: Args): Result;
   /**
    * The gradients of forward's arguments, in their order, from those of its results (undefined for a result that
@@ -50,8 +53,7 @@ export function defineOp<Args extends readonly unknown[], Result extends Tensor 
 ): (...args: Args) => Result {
   const { name } = definition;
   return (...args: Args): Result => {
-    if (!isGradEnabled() || !args.some(wantsGrad))
-      return noGrad(() => definition.forward(UNRECORDED, ...args));
+    if (!isGradEnabled() || !args.some(wantsGrad)) return runForward(definition, UNRECORDED, args);
 
     const needsGrad = args.map(wantsGrad);
     let saved: Tensor[] | undefined = [];
@@ -61,12 +63,9 @@ export function defineOp<Args extends readonly unknown[], Result extends Tensor 
       state: undefined,
       save: (...tensors) => {
         // A saved tensor is an owner of its own, outside every scope.
-        saved = tensors.map((tensor) => {
-          if (tensor === undefined) return undefined as unknown as Tensor;
-          const own = share(tensor);
-          own.kept = true;
-          return own;
-        });
+        saved = tensors.map((tensor) =>
+          tensor === undefined ? (undefined as unknown as Tensor) : keep(share(tensor)),
+        );
       },
       get saved() {
         return (
@@ -75,7 +74,7 @@ export function defineOp<Args extends readonly unknown[], Result extends Tensor 
         );
       },
     };
-    const result = noGrad(() => definition.forward(ctx, ...args));
+    const result = runForward(definition, ctx, args);
     const outputs: readonly Tensor[] = result instanceof Tensor ? [result] : result;
     const inputs: (Edge | undefined)[] = [];
     const layout = args.map((arg) => {
@@ -83,11 +82,13 @@ export function defineOp<Args extends readonly unknown[], Result extends Tensor 
       for (const tensor of tensors) inputs.push(tensor.edge);
       return { isArray: !(arg instanceof Tensor), count: tensors.length };
     });
+    for (const input of inputs) if (input !== undefined) input.node.owners += 1;
     const node: GraphNode = {
       name,
       sequence: nextSequence(),
       inputs,
       outputs: outputs.length,
+      owners: 0,
       backward: (gradients) => flatten(name, layout, definition.backward(ctx, ...gradients)),
       release: () => {
         for (const tensor of saved ?? []) (tensor as Tensor | undefined)?.dispose();
@@ -95,10 +96,27 @@ export function defineOp<Args extends readonly unknown[], Result extends Tensor 
       },
     };
     outputs.forEach((output, index) => {
-      output.edge = { node, index };
+      setEdge(output, { node, index });
     });
     return result;
   };
+}
+
+/**
+ * Runs a forward without recording the ops in it, and frees what it made and neither saved nor returned. A result that
+ * it did not make (an argument handed back) becomes a tensor of its own, so that it can have its own place in the
+ * graph and its own `dispose()`.
+ */
+function runForward<Args extends readonly unknown[], Result extends Tensor | readonly Tensor[]>(
+  definition: OpDefinition<Args, Result>,
+  ctx: OpContext,
+  args: Args,
+): Result {
+  return scoped(definition.name, (made) => {
+    const result = noGrad(() => definition.forward(ctx, ...args));
+    const own = (tensor: Tensor): Tensor => (made(tensor) ? tensor : share(tensor));
+    return (result instanceof Tensor ? own(result) : result.map(own)) as Result;
+  });
 }
 
 /** The context of a call that is not recorded: it keeps nothing. */

@@ -8,8 +8,17 @@
 import { native } from '../native.js';
 import { dtypeCode, isFloating, type DType, type FloatDType } from './dtype.js';
 import { fail } from './error.js';
-import { scope } from './scope.js';
-import { Tensor, deviceIndex, share, wrap, type Edge, type GradientHook, type GraphNode } from './tensor.js';
+import { keep, scope, scoped } from './scope.js';
+import {
+  Tensor,
+  deviceIndex,
+  setEdge,
+  share,
+  wrap,
+  type Edge,
+  type GradientHook,
+  type GraphNode,
+} from './tensor.js';
 
 let recording = true;
 let sequence = 0;
@@ -43,7 +52,7 @@ export function enableGrad<T>(fn: () => T): T {
 
 /** `noGrad` and `scope` in one: what `fn` made and does not return is freed when it returns. */
 export function inferenceMode<T>(fn: () => T): T {
-  return withRecording('inferenceMode', false, () => scope(fn));
+  return withRecording('inferenceMode', false, () => scoped('inferenceMode', fn));
 }
 
 /** @internal */
@@ -62,7 +71,7 @@ export function setRequiresGrad<D extends FloatDType>(tensor: Tensor<D>, value =
     fail('requiresGrad', 'AUTOGRAD', 'expected a leaf, got the result of a recorded op; detach() it first');
   }
   if (!value) {
-    tensor.edge = undefined;
+    setEdge(tensor, undefined);
   } else if (edge === undefined) {
     const dtype: DType = tensor.dtype;
     if (!isFloating(dtype)) {
@@ -75,9 +84,10 @@ export function setRequiresGrad<D extends FloatDType>(tensor: Tensor<D>, value =
       outputs: 1,
       backward: () => [],
       release: () => undefined,
+      owners: 0,
       leaf: tensor,
     };
-    tensor.edge = { node: leaf, index: 0 };
+    setEdge(tensor, { node: leaf, index: 0 });
   }
   return tensor;
 }
@@ -115,7 +125,8 @@ export interface BackwardOptions {
 
 /**
  * Adds the gradient of `output` to the `grad` of every leaf it depends on.
- * @throws TensorError AUTOGRAD when it was not recorded, SHAPE when it is no scalar and no gradient is given
+ * @throws TensorError AUTOGRAD when it was not recorded, SHAPE when it is no scalar and no gradient is given, SHAPE or
+ *   DTYPE when the gradient is not like the output
  */
 export function backward(output: Tensor, options: BackwardOptions = {}): void {
   run('backward', [output], [options.gradient], options.retainGraph === true, undefined);
@@ -146,7 +157,7 @@ export function grad(
   return run('grad', roots, options.gradients ?? [], options.retainGraph === true, targets);
 }
 
-/** Gradients on their way to one node. The engine owns them. */
+/** Gradients on their way to one node. They belong to the scope of the run. */
 type Slots = (Tensor | undefined)[];
 
 function run(
@@ -179,7 +190,7 @@ function run(
           step(op, node, slots, pending);
           if (!retainGraph) node.release();
         } else if (targets === undefined && slots[0] !== undefined) {
-          collect(node.leaf, slots[0]);
+          collect(op, node.leaf, slots[0]);
         }
         for (const slot of slots) slot?.dispose();
       }
@@ -203,6 +214,9 @@ function seed(op: string, output: Tensor, gradient: Tensor | undefined): Tensor 
   if (gradient.shape.join() !== output.shape.join()) {
     fail(op, 'SHAPE', `expected a gradient [${output.shape.join(', ')}], got [${gradient.shape.join(', ')}]`);
   }
+  if (gradient.dtype !== output.dtype) {
+    fail(op, 'DTYPE', `expected a gradient of ${output.dtype}, got ${gradient.dtype}`);
+  }
   return share(gradient);
 }
 
@@ -222,28 +236,17 @@ function inReverse(outputs: readonly Tensor[]): GraphNode[] {
 
 /** Runs one node's backward and passes its results on. */
 function step(op: string, node: GraphNode, slots: Slots, pending: Map<GraphNode, Slots>): void {
-  scope(() => {
-    const results = node.backward(slots);
-    node.inputs.forEach((edge, i) => {
-      const result = results[i];
-      if (edge === undefined || result === undefined) return;
-      // `share` gives the engine an owner of its own, whether the node made the gradient or passed one through.
-      add(pending, edge, detachFromScope(result));
-    });
-    if (results.length !== node.inputs.length) {
-      fail(
-        op,
-        'AUTOGRAD',
-        `expected ${node.inputs.length} gradients from ${node.name}, got ${results.length}`,
-      );
-    }
+  // `share` gives the run an owner of its own, whether the node made the gradient or passed one through.
+  const results = scope(() => node.backward(slots).map((result) => result && share(result)));
+  if (results.length !== node.inputs.length) {
+    fail(op, 'AUTOGRAD', `expected ${node.inputs.length} gradients from ${node.name}, got ${results.length}`);
+  }
+  node.inputs.forEach((edge, i) => {
+    const result = results[i];
+    if (result === undefined) return;
+    if (edge === undefined) result.dispose();
+    else add(pending, edge, result);
   });
-}
-
-function detachFromScope(tensor: Tensor): Tensor {
-  const owned = share(tensor);
-  owned.kept = true;
-  return owned;
 }
 
 /** Adds a gradient to what waits for an edge. */
@@ -258,9 +261,7 @@ function add(pending: Map<GraphNode, Slots>, edge: Edge, gradient: Tensor): void
     slots[edge.index] = gradient;
     return;
   }
-  const sum = wrap(native.add(before.id, gradient.id, 0));
-  sum.kept = true;
-  slots[edge.index] = sum;
+  slots[edge.index] = wrap(native.add(before.id, gradient.id, 0));
   before.dispose();
   gradient.dispose();
 }
@@ -272,21 +273,23 @@ function runHooks(node: GraphNode, slots: Slots): void {
       if (gradient === undefined) return;
       const replacement = hook(gradient);
       if (replacement === undefined || replacement === gradient) continue;
-      slots[index] = detachFromScope(replacement);
+      slots[index] = share(replacement);
       gradient.dispose();
     }
   });
 }
 
 /** leaf.grad += gradient */
-function collect(leaf: Tensor, gradient: Tensor): void {
-  const before = leaf.grad;
-  if (before === undefined) {
-    leaf.grad = detachFromScope(gradient);
-    return;
+function collect(op: string, leaf: Tensor, gradient: Tensor): void {
+  if (leaf.isDisposed) return;
+  if (gradient.shape.join() !== leaf.shape.join()) {
+    fail(
+      op,
+      'SHAPE',
+      `expected a gradient [${leaf.shape.join(', ')}] for a leaf, got [${gradient.shape.join(', ')}]`,
+    );
   }
-  const sum = wrap(native.add(before.id, gradient.id, 0));
-  sum.kept = true;
-  leaf.grad = sum;
-  before.dispose();
+  const before = leaf.grad;
+  leaf.grad = keep(before === undefined ? share(gradient) : wrap(native.add(before.id, gradient.id, 0)));
+  before?.dispose();
 }

@@ -25,6 +25,8 @@ export interface GraphNode {
   backward(gradients: readonly (Tensor | undefined)[]): readonly (Tensor | undefined)[];
   /** Lets go of what was saved for backward. */
   release(): void;
+  /** Who may still need it: live tensors that it made, and nodes that take their inputs from it. */
+  owners: number;
   hooks?: Map<number, GradientHook[]>;
   /** Set on a leaf: the tensor whose `grad` collects. */
   readonly leaf?: Tensor;
@@ -51,7 +53,7 @@ const deviceNames = native.deviceNames();
 export class Tensor<D extends DType = DType> {
   /** @internal */
   readonly handle: Handle;
-  /** @internal Where gradients go; undefined when none are wanted. */
+  /** @internal Where gradients go; undefined when none are wanted. Set by `setEdge()`. */
   edge: Edge | undefined;
   /** @internal Set by `keep()`. */
   kept = false;
@@ -134,11 +136,15 @@ export class Tensor<D extends DType = DType> {
     return this.disposed;
   }
 
-  /** Frees the native memory, unless an alias or the tape still needs it. A second call does nothing. */
+  /**
+   * Frees the native memory, unless an alias or the tape still needs it, and the part of the tape that led to this
+   * tensor alone. A second call does nothing.
+   */
   dispose(): void {
     if (this.disposed) return;
     this.disposed = true;
     this.handle.release();
+    setEdge(this, undefined);
   }
 
   [Symbol.dispose](): void {
@@ -221,6 +227,20 @@ export function wrap<D extends DType = DType>(id: TensorId): Tensor<D> {
 export function share<D extends DType>(tensor: Tensor<D>): Tensor<D> {
   void tensor.id; // throws when disposed
   return new Tensor<D>(tensor.handle.retain());
+}
+
+/** @internal Gives a tensor a place in the graph, or takes it away. A node that nobody needs any more is released. */
+export function setEdge(tensor: Tensor, edge: Edge | undefined): void {
+  const before = tensor.edge;
+  tensor.edge = edge;
+  if (edge !== undefined) edge.node.owners += 1;
+  const unneeded = before === undefined ? [] : [before.node];
+  for (let node = unneeded.pop(); node !== undefined; node = unneeded.pop()) {
+    node.owners -= 1;
+    if (node.owners > 0) continue;
+    node.release();
+    for (const input of node.inputs) if (input !== undefined) unneeded.push(input.node);
+  }
 }
 
 /** @internal The native index of a device. @throws TensorError DEVICE */

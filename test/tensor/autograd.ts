@@ -1,0 +1,286 @@
+import test from 'ava';
+
+import {
+  TensorError,
+  add,
+  detach,
+  enableGrad,
+  exp,
+  gelu,
+  grad,
+  inferenceMode,
+  isGradEnabled,
+  leakCheck,
+  linear,
+  logSoftmax,
+  matmul,
+  memoryStats,
+  mul,
+  noGrad,
+  normal,
+  ones,
+  scope,
+  setRequiresGrad,
+  sum,
+  tensor,
+  topk,
+  zeros,
+  type FloatTensor,
+  type Tensor,
+} from '../../src/index.js';
+import { close, finiteDifferences } from '../helpers/numbers.js';
+
+const leaf = (values: number[]): Tensor<'float32'> =>
+  tensor(values, { dtype: 'float32', requiresGrad: true });
+
+test('backward adds up every way that leads to a leaf', async (t) => {
+  const x = leaf([1, -2, 3]);
+  // x^2 + x + x exp(0 x), through a diamond and with x used five times.
+  const square = mul(x, x);
+  const y = add(add(square, x), mul(x, exp(mul(x, 0))));
+  y.sum().backward();
+  await close(t, x.grad, [2 + 1 + 1, -4 + 1 + 1, 6 + 1 + 1]);
+});
+
+test('gradients accumulate over calls of backward', async (t) => {
+  const x = leaf([2, 5]);
+  mul(x, 3).sum().backward();
+  mul(x, x).sum().backward();
+  await close(t, x.grad, [3 + 4, 3 + 10]);
+});
+
+test('backward starts from the gradient that it is given', async (t) => {
+  const x = leaf([1, 2]);
+  mul(x, x).backward({ gradient: tensor([10, 100]) });
+  await close(t, x.grad, [20, 400]);
+});
+
+test('grad gives the gradients of inputs, of intermediate results too, and leaves every .grad alone', async (t) => {
+  const x = leaf([1, 2]);
+  const w = leaf([3, 4]);
+  const unrelated = leaf([0]);
+  const hidden = mul(x, w);
+  const y = mul(hidden, hidden).sum();
+  const [dx, dHidden, none, again] = grad(y, [x, hidden, unrelated, x]);
+  await close(t, dx, [2 * 3 * 3, 2 * 8 * 4]);
+  await close(t, dHidden, [6, 16]);
+  t.is(none, undefined);
+  await close(t, again, [18, 64]);
+  t.is(x.grad, undefined);
+  t.is(w.grad, undefined);
+});
+
+test('grad takes several outputs, each with a gradient of its own', async (t) => {
+  const x = leaf([1, 2]);
+  const [dx] = grad([mul(x, x), mul(x, 5).sum()], [x], { gradients: [tensor([1, 10]), undefined] });
+  await close(t, dx, [2 + 5, 40 + 5]);
+});
+
+test('a retained graph runs backward again; another one is an error that says how', async (t) => {
+  const x = leaf([1, 2]);
+  const y = mul(x, x).sum();
+  y.backward({ retainGraph: true });
+  y.backward();
+  await close(t, x.grad, [4, 8]);
+  t.throws(() => y.backward(), {
+    instanceOf: TensorError,
+    message: 'mul: expected a first backward, got a second; pass { retainGraph: true }',
+  });
+});
+
+test('what backward cannot start from is an error that names it', (t) => {
+  const x = leaf([1, 2]);
+  const cases: [() => unknown, string][] = [
+    [() => mul(x, 2).backward(), 'backward: expected a scalar output or a gradient for it, got shape [2]'],
+    [
+      () => ones([2]).backward(),
+      'backward: expected an output that requires a gradient, got Tensor float32 [2] cpu',
+    ],
+    [() => mul(x, 2).backward({ gradient: ones([3]) }), 'backward: expected a gradient [2], got [3]'],
+    [
+      () => mul(x, 2).backward({ gradient: ones([2], { dtype: 'float64' }) }),
+      'backward: expected a gradient of float32, got float64',
+    ],
+    [
+      () => grad(mul(x, 2).sum(), [x, ones([1])]),
+      'grad: expected inputs that require a gradient, input 1 does not',
+    ],
+    [
+      () => setRequiresGrad(mul(x, 2)),
+      'requiresGrad: expected a leaf, got the result of a recorded op; detach() it first',
+    ],
+    [
+      () => tensor([1, 2], { dtype: 'int32', requiresGrad: true }),
+      'requiresGrad: expected a floating-point tensor, got int32',
+    ],
+    [
+      () => ones([2]).registerHook(() => undefined),
+      'registerHook: expected a tensor that requires a gradient',
+    ],
+  ];
+  for (const [run, message] of cases) t.throws(run, { instanceOf: TensorError, message });
+});
+
+test('a hook sees the gradient of a leaf once, in full, and of a result on its way', async (t) => {
+  const x = leaf([1, 2]);
+  const seen: number[][] = [];
+  x.registerHook((gradient) => void seen.push(Array.from(gradient.dataSync() as Float32Array)));
+  const hidden = mul(x, 3);
+  hidden.registerHook((gradient) => void seen.push(Array.from(gradient.dataSync() as Float32Array)));
+  add(hidden, x).sum().backward();
+  t.deepEqual(seen, [
+    [1, 1],
+    [4, 4],
+  ]);
+  await close(t, x.grad, [4, 4]);
+});
+
+test('what a hook returns takes the place of the gradient, until the hook is removed', async (t) => {
+  const x = leaf([1, 2]);
+  const run = (): void => {
+    const hidden = mul(x, 3);
+    hidden.registerHook((gradient) => mul(gradient as FloatTensor, 10));
+    hidden.sum().backward();
+  };
+  const remove = x.registerHook((gradient) => add(gradient as FloatTensor, 1));
+  run();
+  await close(t, x.grad, [31, 31]);
+  remove();
+  run();
+  await close(t, x.grad, [61, 61]);
+});
+
+test('detach shares the elements and leaves the graph', async (t) => {
+  const x = leaf([1, 2]);
+  const y = mul(x, 3);
+  const constant = detach(y);
+  t.false(constant.requiresGrad);
+  mul(y, constant).sum().backward();
+  await close(t, x.grad, [9, 18]); // 3 y, not 2 * 3 y
+});
+
+test('noGrad records nothing, enableGrad inside it does, and an error restores what was', (t) => {
+  const x = leaf([1]);
+  t.true(mul(x, 2).requiresGrad);
+  noGrad(() => {
+    t.false(isGradEnabled());
+    t.false(mul(x, 2).requiresGrad);
+    t.true(enableGrad(() => mul(x, 2)).requiresGrad);
+  });
+  t.throws(() => noGrad(() => matmul(x, ones([2, 3]))), { instanceOf: TensorError });
+  t.true(isGradEnabled());
+  for (const [name, mode] of Object.entries({ noGrad, enableGrad, inferenceMode })) {
+    t.throws(() => mode(async () => Promise.resolve()), {
+      message: `${name}: expected a synchronous function, got a promise`,
+    });
+  }
+});
+
+test.serial('inferenceMode records nothing and frees what it does not return', async (t) => {
+  const x = leaf([1, 2]);
+  const before = memoryStats().tensors;
+  const y = inferenceMode(() => mul(add(x, 1), 2));
+  t.is(memoryStats().tensors, before + 1);
+  t.false(y.requiresGrad);
+  await close(t, y, [4, 6]);
+  y.dispose();
+});
+
+test('a chain of thousands of ops runs backward without recursion', async (t) => {
+  const x = leaf([1]);
+  const y = scope(() => {
+    let y = mul(x, 1);
+    for (let i = 0; i < 5000; i++) y = add(y, x);
+    return y;
+  });
+  y.backward();
+  await close(t, x.grad, [5001]);
+});
+
+test('disposing of every handle on the way leaves the gradient whole', async (t) => {
+  const x = leaf([1, 2]);
+  const w = leaf([3, 4]);
+  const loss = scope(() => mul(exp(mul(x, w)), w).sum()); // frees all but the loss
+  w.dispose();
+  loss.backward();
+  await close(t, x.grad, [3 * 3 * Math.exp(3), 4 * 4 * Math.exp(8)], 1e-2);
+});
+
+test.serial('disposing of a result that nothing else needs frees what it saved for backward', (t) => {
+  const x = leaf([1, 2]);
+  const before = memoryStats().tensors;
+  const loss = scope(() => mul(exp(mul(x, 3)), x).sum());
+  t.true(memoryStats().tensors > before + 1);
+  loss.dispose();
+  t.is(memoryStats().tensors, before);
+});
+
+test.serial('a chain of thousands of ops is freed without recursion', (t) => {
+  const x = leaf([1]);
+  const before = memoryStats().tensors;
+  scope(() => {
+    let y = mul(x, 1);
+    for (let i = 0; i < 20_000; i++) y = mul(y, y);
+  });
+  t.is(memoryStats().tensors, before);
+});
+
+test.serial('a branch outlives the other results of a graph that it shares', async (t) => {
+  const x = leaf([1, 2]);
+  await leakCheck(async () => {
+    const [left, right] = scope(() => {
+      const hidden = exp(x);
+      return [mul(hidden, hidden).sum(), hidden.sum()];
+    });
+    left.dispose();
+    right.backward();
+    right.dispose();
+    await close(t, x.grad, [Math.E, Math.E ** 2], 1e-5);
+    x.grad?.dispose();
+  });
+});
+
+test.serial('an error on the way leaves no tensor behind', (t) => {
+  const x = leaf([1, 2, 3]);
+  const before = memoryStats().tensors;
+  t.throws(() => scope(() => matmul(mul(exp(x), x).reshape([1, 3]), zeros([2, 2]))), {
+    message: /inner dimensions differ/,
+  });
+  t.is(memoryStats().tensors, before);
+});
+
+test('the indices of topk have no gradient, its values do', async (t) => {
+  const x = leaf([1, 5, 3]);
+  const { values, indices } = topk(x, 2);
+  t.false(indices.requiresGrad);
+  values
+    .mul(tensor([10, 100]))
+    .sum()
+    .backward();
+  await close(t, x.grad, [0, 10, 100]);
+});
+
+test('the gradient of a small MLP in float64 is that of finite differences', async (t) => {
+  const shapes = { x: [4, 3], w1: [5, 3], b1: [5], w2: [2, 5], b2: [2] };
+  type Name = keyof typeof shapes;
+  const params = Object.fromEntries(
+    Object.entries(shapes).map(([name, shape]) => [name, normal(shape, { dtype: 'float64' })]),
+  ) as Record<Name, FloatTensor>;
+  const targets = tensor([1, 0, 0, 1, 1, 0, 0, 1], { shape: [4, 2], dtype: 'float64' });
+  const loss = (p: Record<Name, FloatTensor>): FloatTensor => {
+    const hidden = gelu(linear(p.x, p.w1, p.b1));
+    const logits = linear(hidden, p.w2, p.b2);
+    return sum(mul<'float64'>(logSoftmax(logits) as Tensor<'float64'>, targets)).mul(-0.25);
+  };
+  for (const parameter of Object.values(params)) setRequiresGrad(parameter);
+  loss(params).backward();
+  for (const name of Object.keys(shapes) as Name[]) {
+    const values = (await params[name].data()) as Float64Array;
+    const numeric = finiteDifferences(
+      (x) => noGrad(() => loss({ ...params, [name]: x })),
+      values,
+      (moved) => tensor(moved, { shape: shapes[name] }),
+    );
+    await close(t, params[name].grad, numeric, 1e-8);
+  }
+});

@@ -1,0 +1,97 @@
+import test from 'ava';
+
+import {
+  Linear,
+  checkpoint,
+  dropout,
+  gelu,
+  getRandomState,
+  manualSeed,
+  memoryStats,
+  mul,
+  normal,
+  resetPeakMemory,
+  scope,
+  sum,
+  tensor,
+  type FloatTensor,
+  type Tensor,
+} from '../../src/index.js';
+import { close } from '../helpers/numbers.js';
+
+const WIDTH = 32;
+
+/** Four blocks with parameters and dropout; each either checkpointed or not. */
+class Stack {
+  readonly layers = Array.from({ length: 4 }, () => new Linear(WIDTH, WIDTH));
+
+  run(x: FloatTensor, checkpointed: boolean): FloatTensor {
+    const block = (layer: Linear) => (y: FloatTensor) =>
+      scope(() => dropout(gelu(gelu(gelu(layer.call(y)))), 0.3).add(y));
+    return this.layers.reduce(
+      (y, layer) => (checkpointed ? checkpoint(block(layer), y) : block(layer)(y)),
+      x,
+    );
+  }
+}
+
+test.serial('checkpointed blocks give the same loss and gradients, bit by bit, with dropout', async (t) => {
+  manualSeed(1);
+  const stack = new Stack();
+  const values = normal([8, WIDTH]);
+  const results: Float32Array[][] = [];
+  const states: unknown[] = [];
+  for (const checkpointed of [false, true]) {
+    manualSeed(2);
+    const x = values.clone().setRequiresGrad();
+    const loss = sum(mul(stack.run(x, checkpointed) as Tensor<'float32'>, 0.5));
+    loss.backward();
+    const gradients = [x, ...stack.layers.flatMap(({ weight, bias }) => [weight, bias as FloatTensor])];
+    results.push([await loss.data()]);
+    for (const leaf of gradients) {
+      results.at(-1)?.push((await leaf.grad?.data()) as Float32Array);
+      leaf.grad?.dispose();
+      leaf.grad = undefined;
+    }
+    states.push(getRandomState());
+  }
+  t.deepEqual(results[1], results[0]);
+  t.deepEqual(states[1], states[0], 'the second run of a block leaves the random sequence where it was');
+});
+
+test.serial('checkpointing lowers the peak of memory', (t) => {
+  const stack = new Stack();
+  const peak = (checkpointed: boolean): number => {
+    const before = memoryStats().current;
+    resetPeakMemory();
+    scope(() => {
+      const x = normal([512, WIDTH], { requiresGrad: true });
+      sum(stack.run(x, checkpointed) as Tensor<'float32'>).backward();
+      x.grad?.dispose();
+    });
+    for (const layer of stack.layers) {
+      for (const parameter of layer.parameters()) {
+        parameter.grad?.dispose();
+        parameter.grad = undefined;
+      }
+    }
+    t.is(memoryStats().current, before);
+    return memoryStats().peak - before;
+  };
+  const [plain, checkpointed] = [peak(false), peak(true)];
+  t.true(checkpointed < 0.7 * plain, `${checkpointed} of ${plain} bytes`);
+});
+
+test('inputs without gradients and inputs that are handed back pass through a checkpoint', async (t) => {
+  const x = tensor([1, 2], { requiresGrad: true });
+  const w = tensor([3, 4]);
+  checkpoint((a: Tensor<'float32'>, b: Tensor<'float32'>) => mul(a, b), x, w)
+    .sum()
+    .backward();
+  await close(t, x.grad, [3, 4]);
+  checkpoint((a: Tensor<'float32'>) => a, x)
+    .sum()
+    .backward();
+  await close(t, x.grad, [4, 5]);
+  t.is(w.grad, undefined);
+});

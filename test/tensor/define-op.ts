@@ -1,0 +1,176 @@
+import test from 'ava';
+
+import {
+  TensorError,
+  add,
+  defineOp,
+  exp,
+  leakCheck,
+  memoryStats,
+  mul,
+  noGrad,
+  tensor,
+  zeros,
+  type OpContext,
+  type Tensor,
+} from '../../src/index.js';
+import { close } from '../helpers/numbers.js';
+
+type Float = Tensor<'float32'>;
+const leaf = (values: number[]): Float => tensor(values, { dtype: 'float32', requiresGrad: true });
+
+/** A weighted sum of tensors: an array argument, numbers, and a missing tensor. */
+const blend = defineOp({
+  name: 'blend',
+  forward(ctx, tensors: readonly Float[], weights: readonly number[], shift: Float | undefined): Float {
+    ctx.state = weights;
+    const sum = tensors.map((x, i) => mul(x, weights[i])).reduce((a, b) => add(a, b));
+    return shift === undefined ? sum : add(sum, shift);
+  },
+  backward({ state }, dy) {
+    if (dy === undefined) return [];
+    return [(state as number[]).map((weight) => mul(dy as Float, weight)), undefined, dy];
+  },
+});
+
+test('arrays, plain values and missing tensors are arguments like others', async (t) => {
+  const [a, b, shift] = [leaf([1, 2]), leaf([3, 4]), leaf([5, 6])];
+  const y = blend([a, b], [10, 100], shift);
+  await close(t, y, [315, 426]);
+  y.sum().backward();
+  await close(t, a.grad, [10, 10]);
+  await close(t, b.grad, [100, 100]);
+  await close(t, shift.grad, [1, 1]);
+  blend([a, b], [10, 100], undefined).sum().backward();
+  await close(t, a.grad, [20, 20]);
+});
+
+test('an op with several results gets undefined for those that nothing depended on', async (t) => {
+  const seen: boolean[] = [];
+  const both = defineOp({
+    name: 'both',
+    forward: (_ctx, x: Float): [Float, Float] => [mul(x, 2), mul(x, 3)],
+    backward(_ctx, first, second) {
+      seen.push(first !== undefined, second !== undefined);
+      return second === undefined ? [] : [mul(second as Float, 3)];
+    },
+  });
+  const x = leaf([1]);
+  both(x)[1].backward();
+  t.deepEqual(seen, [false, true]);
+  await close(t, x.grad, [3]);
+});
+
+test('forward knows whether it is recorded, and for which arguments', (t) => {
+  const seen: [boolean, readonly boolean[]][] = [];
+  const probe = defineOp({
+    name: 'probe',
+    forward(ctx: OpContext, a: Float, b: readonly Float[], _n: number): Float {
+      seen.push([ctx.recording, ctx.needsGrad]);
+      return add(a, b[0]);
+    },
+    backward: () => [],
+  });
+  probe(zeros([1]), [leaf([1])], 1);
+  probe(zeros([1]), [zeros([1])], 1);
+  noGrad(() => probe(leaf([1]), [leaf([1])], 1));
+  t.deepEqual(seen, [
+    [true, [false, true, false]],
+    [false, []],
+    [false, []],
+  ]);
+});
+
+test('an argument that forward hands back becomes a result of its own: gradient reversal', async (t) => {
+  const reverse = defineOp({
+    name: 'reverse',
+    forward: (_ctx, x: Float): Float => x,
+    backward: (_ctx, dy) => dy && mul(dy as Float, -1),
+  });
+  const x = leaf([1, 2]);
+  const y = reverse(x);
+  t.not(y, x);
+  y.mul(tensor([10, 20]))
+    .sum()
+    .backward();
+  await close(t, x.grad, [-10, -20]);
+  noGrad(() => reverse(x)).dispose();
+  t.false(x.isDisposed);
+});
+
+test.serial('what forward makes and neither saves nor returns is freed at once', async (t) => {
+  const expm1 = defineOp({
+    name: 'expm1',
+    forward(ctx, x: Float): Float {
+      const e = exp(x);
+      ctx.save(e);
+      return add(mul(e, 1), -1);
+    },
+    backward: ({ saved: [e] }, dy) => dy && mul(dy as Float, e as Float),
+  });
+  const x = leaf([0, 1]);
+  const before = memoryStats().tensors;
+  const plain = noGrad(() => expm1(x));
+  t.is(memoryStats().tensors, before + 1);
+  const recorded = expm1(x);
+  t.is(memoryStats().tensors, before + 3); // and the saved exponential
+  recorded.backward({ gradient: tensor([1, 1]) });
+  recorded.dispose();
+  plain.dispose();
+  await close(t, x.grad, [1, Math.E]);
+});
+
+test.serial('an error in forward or backward frees what was made, and autograd goes on', async (t) => {
+  const broken = (where: 'forward' | 'backward'): ((x: Float) => Float) =>
+    defineOp({
+      name: 'broken',
+      forward(ctx, x: Float): Float {
+        const y = mul(x, 2);
+        ctx.save(x, y);
+        if (where === 'forward') throw new RangeError('forward broke');
+        return y;
+      },
+      backward(_ctx, dy) {
+        mul(dy as Float, 2);
+        throw new RangeError('backward broke');
+      },
+    });
+  const x = leaf([1, 2]);
+  await leakCheck(() => {
+    t.throws(() => broken('forward')(x), { message: 'forward broke' });
+  });
+  await leakCheck(() => {
+    const y = broken('backward')(x);
+    const loss = y.sum();
+    t.throws(() => loss.backward(), { message: 'backward broke' });
+    loss.dispose();
+    y.dispose();
+  });
+  mul(x, 3).sum().backward();
+  await close(t, x.grad, [3, 3]);
+});
+
+test('gradients of the wrong number or shape are errors that name the op', (t) => {
+  const wrong = (gradients: (dy: Float) => Float[]): ((xs: readonly Float[]) => Float) =>
+    defineOp({
+      name: 'wrong',
+      forward: (_ctx, xs: readonly Float[]): Float => add(xs[0], xs[1]),
+      backward: (_ctx, dy) => [gradients(dy as Float)],
+    });
+  const run = (gradients: (dy: Float) => Float[]) => () =>
+    wrong(gradients)([leaf([1]), leaf([2])]).backward();
+  t.throws(
+    run((dy) => [dy]),
+    {
+      instanceOf: TensorError,
+      message: 'wrong: expected 2 gradients for argument 0, got 1',
+    },
+  );
+  t.throws(
+    run((dy) => [dy, zeros([3])]),
+    {
+      instanceOf: TensorError,
+      message: 'backward: expected a gradient [1] for a leaf, got [3]',
+    },
+  );
+});
