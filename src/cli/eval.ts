@@ -3,8 +3,8 @@ import { Command } from 'commander';
 import { DataLoader, findData, openDataset } from '../data/index.js';
 import { loadModel } from '../models/index.js';
 import { fail } from '../tensor/error.js';
-import { evaluate, inputTransform } from '../train/index.js';
-import { modelFile } from './checkpoint.js';
+import { describeClasses, evaluate, inputTransform } from '../train/index.js';
+import { modelFile, splitOf } from './checkpoint.js';
 import { formatShare } from './format.js';
 
 /** `tenon eval` */
@@ -23,12 +23,14 @@ export function evalCommand(): Command {
       ) => {
         const batchSize = whole('--batch-size', options.batchSize, 1);
         const { model, info } = await loadModel(modelFile(options.checkpoint));
-        const dataset = await openDataset((await findData(data)).val);
+        // A run's own split: its training images must not come back as validation images.
+        const { val } = await findData(data, await splitOf(options.checkpoint));
+        const dataset = await openDataset(val);
         if (dataset.classes.join('\n') !== info.classes.join('\n')) {
           fail(
             'eval',
             'VALUE',
-            `expected the model's classes ${info.classes.join(', ')}, got ${dataset.classes.join(', ')}`,
+            `expected data of the model's ${describeClasses(info.classes)}, got ${describeClasses(dataset.classes)}`,
           );
         }
         const loader = new DataLoader(dataset, {

@@ -14,26 +14,48 @@ import { trainCommand } from './train.js';
 const program = new Command('tenon')
   .description('Train, evaluate and use vision transformers.')
   .version(versions()['tenon'])
-  .showHelpAfterError('(run it with --help to see the options)')
-  .exitOverride()
   .addCommand(trainCommand())
   .addCommand(evalCommand())
   .addCommand(predictCommand())
   .addCommand(modelsCommand())
   .addCommand(infoCommand());
-for (const command of program.commands) {
-  command.exitOverride().showHelpAfterError(`(tenon ${command.name()} --help lists the options)`);
+for (const command of [program, ...program.commands]) {
+  const help = command === program ? 'tenon --help' : `tenon ${command.name()} --help`;
+  command.exitOverride().configureOutput({
+    outputError: (text, write) => {
+      const sentence = text
+        .replace(/^error: /, '')
+        .trim()
+        .replaceAll('\n', ' ');
+      write(`tenon: ${sentence}; see ${help}\n`);
+    },
+  });
 }
 
-try {
-  await program.parseAsync();
-} catch (error) {
+/** An error of the system, such as a folder that must not be read: its message is a sentence. */
+function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && 'syscall' in error;
+}
+
+function report(error: unknown): void {
   if (error instanceof CommanderError) {
     process.exitCode = error.exitCode; // commander has said what is wrong
-  } else if (error instanceof TensorError) {
+  } else if (error instanceof TensorError || isSystemError(error)) {
     console.error(`tenon: ${error.message}`);
     process.exitCode = 1;
   } else {
     throw error; // a defect: its stack is wanted
   }
+}
+
+// Whoever reads the output may have had enough: `tenon models | head`.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') report(error);
+  process.exit();
+});
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  report(error);
 }

@@ -1,8 +1,9 @@
-import Table from 'cli-table3';
 import { Command } from 'commander';
 
 import { describeModel, listModels } from '../models/index.js';
+import { fail } from '../tensor/error.js';
 import { formatCount } from './format.js';
+import { formatTable } from './table.js';
 
 /** `tenon models` */
 export function modelsCommand(): Command {
@@ -12,19 +13,19 @@ export function modelsCommand(): Command {
     .option('--json', 'print JSON')
     .action((filter: string | undefined, options: { json?: boolean }) => {
       const entries = listModels(filter).map(describeModel);
+      if (entries.length === 0) fail('models', 'VALUE', `expected part of a model's name, got '${filter}'`);
       if (options.json === true) {
         console.log(JSON.stringify(entries, null, 2));
         return;
       }
-      const table = new Table({
-        head: ['model', 'image', 'parameters', 'GFLOPs'],
-        colAligns: ['left', 'right', 'right', 'right'],
-        style: { head: [], border: [] },
-      });
-      for (const { name, imgSize, parameters, gflops } of entries) {
-        table.push([name, imgSize.join(' x '), formatCount(parameters), gflops.toFixed(2)]);
-      }
-      console.log(table.toString());
+      const rows = entries.map(({ name, imgSize, parameters, gflops }) => [
+        name,
+        imgSize.join(' x '),
+        formatCount(parameters),
+        gflops.toFixed(2),
+      ]);
+      const head = ['model', 'image', 'parameters', 'GFLOPs'];
+      console.log(formatTable(head, rows, ['left', 'right', 'right', 'right']));
       console.log('GFLOPs: 2 for each multiply-accumulate of one image.');
     });
 }

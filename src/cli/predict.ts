@@ -1,17 +1,16 @@
 import { readdirSync, statSync } from 'node:fs';
-import { extname, join } from 'node:path';
+import { join } from 'node:path';
 
-import Table from 'cli-table3';
 import { Command } from 'commander';
 
+import { isImageFile } from '../data/index.js';
 import { predict } from '../train/index.js';
 import { loadModel } from '../models/index.js';
 import { fail } from '../tensor/error.js';
 import { modelFile } from './checkpoint.js';
 import { whole } from './eval.js';
 import { formatShare } from './format.js';
-
-const IMAGES = new Set(['.jpg', '.jpeg', '.png', '.webp', '.gif', '.tif', '.tiff', '.avif']);
+import { formatTable } from './table.js';
 
 /** The images that paths name: files, and those in folders, in order. */
 function imageFiles(paths: readonly string[]): string[] {
@@ -21,7 +20,7 @@ function imageFiles(paths: readonly string[]): string[] {
       return fail('predict', 'IO', `expected an image or a folder, got ${path}, which does not exist`);
     if (!stat.isDirectory()) return [path];
     const found = readdirSync(path, { recursive: true, encoding: 'utf8' })
-      .filter((file) => IMAGES.has(extname(file).toLowerCase()))
+      .filter(isImageFile)
       .sort()
       .map((file) => join(path, file));
     return found.length > 0 ? found : fail('predict', 'IO', `expected images in ${path}, found none`);
@@ -51,21 +50,23 @@ export function predictCommand(): Command {
           if (options.json === true) {
             console.log(JSON.stringify(results, null, 2));
           } else {
-            const table = new Table({
-              head: ['image', 'class', 'probability'],
-              style: { head: [], border: [] },
-            });
-            for (const result of results) {
-              if ('error' in result) table.push([result.path, { colSpan: 2, content: result.error }]);
-              else {
-                result.top.forEach(({ label, probability }, i) =>
-                  table.push([i === 0 ? result.path : '', label, formatShare(probability)]),
-                );
-              }
-            }
-            console.log(table.toString());
+            const rows = results.flatMap((result) =>
+              'error' in result
+                ? []
+                : result.top.map(({ label, probability }, i) => [
+                    i === 0 ? result.path : '',
+                    label,
+                    formatShare(probability),
+                  ]),
+            );
+            const head = ['image', 'class', 'probability'];
+            if (rows.length > 0) console.log(formatTable(head, rows, ['left', 'left', 'right']));
           }
-          if (results.some((result) => 'error' in result)) process.exitCode = 1;
+          for (const result of results) {
+            if (!('error' in result)) continue;
+            console.error(`tenon: ${result.error}`);
+            process.exitCode = 1;
+          }
         } finally {
           model.dispose();
         }

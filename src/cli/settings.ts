@@ -7,7 +7,7 @@ import { Option, type Command } from 'commander';
 import { parse as parseYaml } from 'yaml';
 
 import { fail } from '../tensor/error.js';
-import { SETTINGS, type TrainSettings, parseSettings } from '../train/index.js';
+import { SETTINGS, type TrainSettings, describeIssue, parseSettings } from '../train/index.js';
 
 /** Adds a flag for every setting. */
 export function addSettings(command: Command): void {
@@ -16,8 +16,9 @@ export function addSettings(command: Command): void {
 
 /** What a flag's text may stand for; the setting's schema decides. */
 function readings(text: string): unknown[] {
-  const numbers = text.split(/[,x]/).map(Number);
-  const number = text.trim() === '' ? NaN : Number(text);
+  const numberOf = (part: string): number => (part.trim() === '' ? NaN : Number(part));
+  const number = numberOf(text);
+  const numbers = text.split(/[,x]/).map(numberOf);
   return [
     ...(Number.isNaN(number) ? [] : [number]),
     ...(numbers.length > 1 && !numbers.some(Number.isNaN) ? [numbers] : []),
@@ -55,16 +56,12 @@ export function settingsOf(options: Readonly<Record<string, unknown>>): TrainSet
       const fitting = readings(value).find((reading) => schema.safeParse(reading).success);
       if (fitting === undefined) {
         const issue = schema.safeParse(readings(value)[0]).error?.issues[0];
-        fail(name, 'VALUE', `${lowerFirst(issue?.message ?? 'invalid value')}, got '${value}'`);
+        fail(name, 'VALUE', `${describeIssue(issue ?? { message: 'another value' })}, got '${value}'`);
       }
       settings[key] = fitting;
     }
   }
   return settings;
-}
-
-function lowerFirst(text: string): string {
-  return text.charAt(0).toLowerCase() + text.slice(1);
 }
 
 /** The settings of a YAML or JSON file. @throws TensorError IO or VALUE, with the file */

@@ -43,15 +43,18 @@ export function trainCommand(): Command {
 }
 
 async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Promise<void> {
+  let progress: Progress | undefined;
   const stop = new AbortController();
-  const interrupt = (): void => {
-    if (stop.signal.aborted) process.exit(130); // a second Ctrl-C does not wait
-    console.error('\nStopping after this step; press Ctrl-C again to stop at once.');
+  let exitCode = 130;
+  const interrupt = (_: NodeJS.Signals, signal: number): void => {
+    exitCode = 128 + signal;
+    if (stop.signal.aborted) process.exit(exitCode); // a second Ctrl-C does not wait
+    progress?.stop();
+    console.error('Stopping after this step; press Ctrl-C again to stop at once.');
     stop.abort();
   };
   process.on('SIGINT', interrupt);
   process.on('SIGTERM', interrupt);
-  let progress: Progress | undefined;
   try {
     const result = await run({
       signal: stop.signal,
@@ -69,7 +72,7 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
     progress?.stop();
     if (!result.finished) {
       console.log(`Stopped. Continue with: tenon train --resume ${result.folder}`);
-      process.exitCode = 130;
+      process.exitCode = exitCode;
       return;
     }
     const { summary, report } = result;

@@ -3,7 +3,7 @@ export { openDataset } from './dataset.js';
 export type { Dataset, DatasetSpec } from './dataset.js';
 export { findData } from './find.js';
 export type { FindDataOptions } from './find.js';
-export { listFolder, splitFolder } from './folder.js';
+export { isImageFile, listFolder, splitFolder } from './folder.js';
 export type { FolderSpec } from './folder.js';
 export { decodeImage, readImage } from './image.js';
 export type { DecodeOptions, Image } from './image.js';

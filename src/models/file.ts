@@ -72,5 +72,22 @@ function parseInfo(path: string, metadata: Readonly<Record<string, string>>): Mo
       `expected a model that Tenon saved, got ${path} without '${KEY}' in its metadata`,
     );
   }
-  return JSON.parse(json) as ModelInfo;
+  let info: Partial<ModelInfo>;
+  try {
+    info = JSON.parse(json) as Partial<ModelInfo>;
+  } catch (error) {
+    return fail(
+      'loadModel',
+      'IO',
+      `expected JSON in the metadata of ${path}, got ${(error as Error).message}`,
+    );
+  }
+  if (typeof info.name !== 'string' || !Array.isArray(info.classes) || info.input === undefined) {
+    return fail(
+      'loadModel',
+      'IO',
+      `expected a model's name, classes and input in ${path}, got ${json.slice(0, 60)}`,
+    );
+  }
+  return info as ModelInfo;
 }

@@ -195,6 +195,11 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
 
   constructor(options: Partial<ViTConfig> = {}) {
     super();
+    const stranger = Object.keys(options).find((key) => !(key in DEFAULTS));
+    if (stranger !== undefined) {
+      const known = Object.keys(DEFAULTS).join(', ');
+      fail('VisionTransformer', 'VALUE', `expected settings among ${known}, got '${stranger}'`);
+    }
     const config: ViTConfig = { ...DEFAULTS, ...options };
     this.config = config;
     const { embedDim: dim, depth, normEps: eps } = config;

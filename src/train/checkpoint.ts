@@ -41,5 +41,14 @@ export async function readTrainingState(path: string): Promise<TrainingState> {
       `expected a training checkpoint, got ${path} without '${KEY}' in its metadata`,
     );
   }
-  return { tensors, values: JSON.parse(json) as TrainingState['values'] };
+  try {
+    return { tensors, values: JSON.parse(json) as TrainingState['values'] };
+  } catch (error) {
+    for (const tensor of Object.values(tensors)) tensor.dispose();
+    return fail(
+      'readTrainingState',
+      'IO',
+      `expected JSON in the metadata of ${path}, got ${(error as Error).message}`,
+    );
+  }
 }

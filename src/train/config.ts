@@ -17,8 +17,8 @@ const positive = z.number().positive();
 const atLeast0 = z.number().min(0);
 const probability = z.number().min(0).lt(1);
 const count = z.int().positive();
-const rgb = z.array(z.number()).length(3);
-const size = z.union([count, z.tuple([count, count])]);
+const rgb = z.tuple([z.number(), z.number(), z.number()], 'expected three numbers');
+const size = z.union([count, z.tuple([count, count])], 'expected a whole number above 0, or two');
 
 /** Every setting, in the order of `tenon train --help`. */
 export const SETTINGS = {
@@ -122,7 +122,11 @@ export const SETTINGS = {
   },
   device: { flag: '--device <name>', help: 'where to train', schema: z.string() },
   output: { flag: '--output <folder>', help: 'folder of the runs', schema: z.string() },
-  name: { flag: '--name <name>', help: "the run's folder in it", schema: z.string().regex(/^[^/\\]+$/) },
+  name: {
+    flag: '--name <name>',
+    help: "the run's folder in it",
+    schema: z.string().regex(/^(?!\.{0,2}$)[^/\\]+$/, 'expected the name of a folder'),
+  },
 } as const satisfies Record<string, Setting>;
 
 type Settings = typeof SETTINGS;
@@ -191,8 +195,15 @@ export function parseSettings(values: unknown, origin: string): TrainSettings {
   const issue = result.error.issues[0];
   const path = issue.path.map(String).join('.');
   const got = path === '' ? '' : `, got ${JSON.stringify(valueAt(values, issue.path))}`;
-  const message = issue.message.charAt(0).toLowerCase() + issue.message.slice(1);
-  return fail(origin, 'VALUE', `${path === '' ? '' : `${path}: `}${message}${got}`);
+  return fail(origin, 'VALUE', `${path === '' ? '' : `${path}: `}${describeIssue(issue)}${got}`);
+}
+
+/** What a schema expected, as the middle of a sentence: `expected number to be >0`. */
+export function describeIssue({ message }: { readonly message: string }): string {
+  const core = message
+    .replace(/^(Invalid input|Invalid option|Too small|Too big): /, '')
+    .replace(/, received .*$/, '');
+  return core.charAt(0).toLowerCase() + core.slice(1);
 }
 
 function valueAt(values: unknown, path: readonly PropertyKey[]): unknown {

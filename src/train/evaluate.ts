@@ -3,6 +3,7 @@
  */
 import type { FloatTensor, Module } from '../nn/index.js';
 import { crossEntropy, softmax, tensor, topk } from '../ops/index.js';
+import { fail } from '../tensor/error.js';
 import { inferenceMode, scope, type Tensor } from '../tensor/index.js';
 import type { Batch, BatchSource } from '../data/index.js';
 
@@ -33,6 +34,8 @@ export interface Evaluation {
 
 export interface EvaluateOptions {
   readonly classes: number;
+  /** Ends the evaluation early: it then rejects with the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
   /** Sees each prediction. */
   readonly onPrediction?: (prediction: Prediction) => void;
   /** Sees the number of images done. */
@@ -57,6 +60,7 @@ export function imagesOf(batch: Batch): Tensor<'float32'> {
 /**
  * Runs the model in evaluation mode over every batch, and puts it back into the mode it was in.
  *
+ * @throws TensorError VALUE when there is no image; the signal's reason when it stops the evaluation
  * @example
  * const { accuracy } = await evaluate(model, loader, { classes: 10 });
  */
@@ -101,6 +105,7 @@ export async function evaluate(
   try {
     let before: Pending | undefined;
     for await (const batch of source.epoch(0)) {
+      options.signal?.throwIfAborted();
       const pending = run(model, batch, Math.min(5, classes));
       // The values of one batch are read while the next one is computed.
       if (before !== undefined) await finish(before);
@@ -110,6 +115,7 @@ export async function evaluate(
   } finally {
     model.train(training);
   }
+  if (images === 0) fail('evaluate', 'VALUE', 'expected at least one image that can be read, got none');
   const seconds = (performance.now() - started) / 1000;
   return {
     loss: loss / images,
@@ -131,7 +137,7 @@ function run(model: ImageModel, batch: Batch, k: number): Pending {
       const logits = model.call(images);
       const loss = crossEntropy(logits, tensor(labels), { reduction: 'sum' });
       const { values, indices: classes } = topk(softmax(logits), k);
-      return { loss: loss, values: values, classes };
+      return { loss, values, classes };
     }),
   );
   return { labels, indices, ...result };

@@ -1,13 +1,13 @@
 /**
  * The folder of a run: config.json, metrics.jsonl, summary.json, report.html and checkpoints/.
  */
-import { appendFile, mkdir, readFile } from 'node:fs/promises';
+import { appendFile, mkdir, readFile, readdir, rm } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { writeFileAtomic } from '../io/index.js';
 import { fail } from '../tensor/error.js';
-import type { TrainConfig } from './config.js';
+import { type TrainConfig, parseSettings } from './config.js';
 import type { EpochMetrics } from './trainer.js';
 
 /** What `summary.json` holds. */
@@ -57,10 +57,12 @@ export class RunFolder {
   static async create(output: string, name: string): Promise<RunFolder> {
     for (let i = 1; ; i++) {
       const path = join(output, i === 1 ? name : `${name}-${i}`);
-      if (existsSync(path)) continue;
       try {
-        await mkdir(join(path, 'checkpoints'), { recursive: true });
+        await mkdir(output, { recursive: true });
+        await mkdir(path);
+        await mkdir(join(path, 'checkpoints'));
       } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'EEXIST' && existsSync(path)) continue;
         fail('train', 'IO', `expected to make the folder ${path}, got ${(error as Error).message}`);
       }
       return new RunFolder(path);
@@ -70,13 +72,18 @@ export class RunFolder {
   /** Opens the folder of an earlier run. @throws TensorError IO */
   static open(path: string): RunFolder {
     if (!existsSync(join(path, 'config.json'))) {
-      fail('train', 'IO', `expected the folder of a run, with a config.json, got ${path}`);
+      fail('resume', 'IO', `expected the folder of a run, with a config.json, got ${path}`);
     }
     return new RunFolder(path);
   }
 
   get last(): string {
     return join(this.path, 'checkpoints', 'last.safetensors');
+  }
+
+  /** Whether the run has come so far as to save its state. */
+  get hasCheckpoint(): boolean {
+    return existsSync(this.last);
   }
 
   get best(): string {
@@ -93,15 +100,36 @@ export class RunFolder {
 
   async readConfig(): Promise<StoredConfig> {
     const path = join(this.path, 'config.json');
+    let stored: Partial<StoredConfig>;
     try {
-      return JSON.parse(await readFile(path, 'utf8')) as StoredConfig;
+      stored = JSON.parse(await readFile(path, 'utf8')) as Partial<StoredConfig>;
     } catch (error) {
-      return fail('train', 'IO', `expected JSON in ${path}, got ${(error as Error).message}`);
+      return fail('resume', 'IO', `expected JSON in ${path}, got ${(error as Error).message}`);
     }
+    const { config, classes } = stored;
+    if (typeof config?.data !== 'string' || !Array.isArray(classes)) {
+      return fail('resume', 'IO', `expected the config and classes of a run in ${path}, got neither`);
+    }
+    const { data, ...settings } = config;
+    parseSettings(settings, path);
+    return { ...(stored as StoredConfig), config: { ...config, data } };
   }
 
   async appendMetrics(metrics: EpochMetrics): Promise<void> {
-    await appendFile(join(this.path, 'metrics.jsonl'), `${JSON.stringify(metrics)}\n`);
+    const path = join(this.path, 'metrics.jsonl');
+    try {
+      await appendFile(path, `${JSON.stringify(metrics)}\n`);
+    } catch (error) {
+      fail('train', 'IO', `expected to write ${path}, got ${(error as Error).message}`);
+    }
+  }
+
+  /** Removes temporary files that a kill left behind. */
+  async removeLeftovers(): Promise<void> {
+    for (const folder of [this.path, join(this.path, 'checkpoints')]) {
+      const names = existsSync(folder) ? await readdir(folder) : [];
+      for (const name of names.filter((name) => /^\..*\.tmp$/.test(name))) await rm(join(folder, name));
+    }
   }
 
   /** The metrics of every finished epoch. A last line that a kill cut off does not count. */

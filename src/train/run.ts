@@ -15,13 +15,15 @@ import {
   type ModelInfo,
   type ModelOptions,
   createModel,
+  loadModel,
   saveModel,
 } from '../models/index.js';
 import { fail } from '../tensor/error.js';
 import { manualSeed, memoryStats, versions } from '../tensor/index.js';
 import { readTrainingState, saveTrainingState } from './checkpoint.js';
+import { describeClasses } from './classes.js';
 import { type TrainConfig, type TrainSettings, resolveConfig } from './config.js';
-import type { Evaluation, Prediction } from './evaluate.js';
+import { type Prediction, evaluate } from './evaluate.js';
 import { type ReportData, thumbnail, writeReport } from './report.js';
 import { RunFolder, type Summary } from './run-folder.js';
 import { type EpochMetrics, type StepEvent, Trainer } from './trainer.js';
@@ -85,14 +87,15 @@ export async function train(
   const valSet = await openDataset(specs.val);
   const first = await firstImage(trainSet);
   const config = resolveConfig(data, settings, { name: nameOf(data), ...first });
-  const folder = await RunFolder.create(config.output, config.name);
-  return new Run(folder, config, trainSet, valSet).start(options, false);
+  const run = new Run(config, trainSet, valSet); // before the folder: settings that make no sense leave none behind
+  return run.start(await RunFolder.create(config.output, config.name), options, false);
 }
 
 /**
- * Continues a run that was stopped or killed, from its last checkpoint, exactly as if it had never stopped.
+ * Continues a run that was stopped or killed, from its last checkpoint (from the beginning, where it had none yet),
+ * exactly as if it had never stopped.
  *
- * @throws TensorError IO when the folder holds no run with a checkpoint; VALUE when the data has changed since
+ * @throws TensorError IO when the folder holds no run, or a damaged checkpoint; VALUE when the data has changed since
  * @example
  * await resume('runs/shapes');
  */
@@ -103,10 +106,13 @@ export async function resume(path: string, options: TrainRunOptions = {}): Promi
   const specs = await findData(config.data, { valFraction: config.valFraction, seed: config.seed });
   const trainSet = await openDataset(specs.train);
   const valSet = await openDataset(specs.val);
-  const now = `${trainSet.length} and ${valSet.length} images of ${trainSet.classes.join(', ')}`;
-  const then = `${stored.trainImages} and ${stored.valImages} images of ${stored.classes.join(', ')}`;
-  if (now !== then) fail('train', 'VALUE', `expected the data of the run, ${then}, got ${now}`);
-  return new Run(folder, config, trainSet, valSet).start(options, true);
+  const facts = (train: number, val: number, classes: readonly string[]): string =>
+    `${train} training and ${val} validation images of ${describeClasses(classes)}`;
+  const now = facts(trainSet.length, valSet.length, trainSet.classes);
+  const then = facts(stored.trainImages, stored.valImages, stored.classes);
+  if (now !== then || trainSet.classes.join('\n') !== stored.classes.join('\n'))
+    fail('resume', 'VALUE', `expected the data of the run, ${then}, got ${now}`);
+  return new Run(config, trainSet, valSet).start(folder, options, true);
 }
 
 /** The model that a configuration describes. */
@@ -211,7 +217,6 @@ class Run {
   private readonly started = performance.now();
 
   constructor(
-    private readonly folder: RunFolder,
     private readonly config: TrainConfig,
     private readonly trainSet: Dataset,
     private readonly valSet: Dataset,
@@ -237,10 +242,11 @@ class Run {
     });
   }
 
-  async start(options: TrainRunOptions, resumed: boolean): Promise<RunResult> {
-    const { folder, config, trainer } = this;
+  async start(folder: RunFolder, options: TrainRunOptions, resumed: boolean): Promise<RunResult> {
+    const { config, trainer } = this;
+    const save = (): Promise<void> => saveTrainingState(folder.last, trainer.state());
     try {
-      if (resumed) await this.restore();
+      if (resumed) await this.restore(folder);
       else {
         await folder.writeConfig({
           config,
@@ -266,15 +272,15 @@ class Run {
         saveEvery: config.recoveryInterval === 0 ? undefined : config.recoveryInterval,
         ...(options.onStep && { onStep: options.onStep }),
         ...(options.onEvaluated && { onEvaluated: options.onEvaluated }),
-        onSave: () => this.save(),
+        onSave: save,
         onEpoch: async (metrics, best) => {
           await folder.appendMetrics(metrics);
           if (best) await saveModel(folder.best, trainer.weights, this.info);
-          await this.save();
+          await save();
           options.onEpoch?.(metrics, best);
         },
       });
-      const { summary, report } = await this.finish();
+      const { summary, report } = await this.finish(folder, finished);
       return { folder: folder.path, finished, summary, report };
     } finally {
       await Promise.all([this.trainLoader.close(), this.valLoader.close()]);
@@ -284,24 +290,26 @@ class Run {
     }
   }
 
-  private save(): Promise<void> {
-    return saveTrainingState(this.folder.last, this.trainer.state());
-  }
-
-  private async restore(): Promise<void> {
-    const state = await readTrainingState(this.folder.last);
-    try {
-      this.trainer.loadState(state);
-    } finally {
-      for (const tensor of Object.values(state.tensors)) tensor.dispose();
+  private async restore(folder: RunFolder): Promise<void> {
+    await folder.removeLeftovers();
+    if (folder.hasCheckpoint) {
+      const state = await readTrainingState(folder.last);
+      try {
+        this.trainer.loadState(state);
+      } finally {
+        for (const tensor of Object.values(state.tensors)) tensor.dispose();
+      }
     }
-    await this.folder.keepMetricsBefore(this.trainer.progress.epoch);
-    this.secondsBefore = (await this.folder.readMetrics()).reduce((sum, { seconds }) => sum + seconds, 0);
+    await folder.keepMetricsBefore(this.trainer.progress.epoch);
+    this.secondsBefore = (await folder.readMetrics()).reduce((sum, { seconds }) => sum + seconds, 0);
   }
 
-  /** Writes the summary and the report of the epochs so far. */
-  private async finish(): Promise<{ summary: Summary | undefined; report: string | undefined }> {
-    const { folder, config, trainer } = this;
+  /** Writes the summary and the report of the epochs so far; what a finished run confuses is part of its report. */
+  private async finish(
+    folder: RunFolder,
+    finished: boolean,
+  ): Promise<{ summary: Summary | undefined; report: string | undefined }> {
+    const { config, trainer } = this;
     const epochs = await folder.readMetrics();
     const last = epochs.at(-1);
     if (last === undefined) return { summary: undefined, report: undefined };
@@ -330,17 +338,28 @@ class Run {
       versions: versions(),
     };
     await folder.writeSummary(summary);
-    await writeReport(folder.report, await this.reportData(epochs, summary));
+    await writeReport(folder.report, {
+      name: folder.path,
+      config: { ...config },
+      classes: [...this.info.classes],
+      epochs: epochs.map((epoch) => ({ ...epoch, epoch: epoch.epoch + 1 })),
+      ...(finished && (await this.judge(folder.best))),
+      summary,
+      versions: summary.versions,
+    });
     return { summary, report: folder.report };
   }
 
-  private async reportData(epochs: readonly EpochMetrics[], summary: Summary): Promise<ReportData> {
+  /** What the best model confuses, and some of its predictions. */
+  private async judge(file: string): Promise<Pick<ReportData, 'confusion' | 'samples'>> {
     const { classes } = this.info;
     const predictions: Prediction[] = [];
-    const evaluation: Evaluation = await this.trainer.evaluate(this.valLoader, {
+    const { model } = await loadModel(file);
+    const { confusion } = await evaluate(model, this.valLoader, {
       classes: classes.length,
       onPrediction: (prediction) => predictions.push(prediction),
     });
+    model.dispose();
     // Half of the samples are mistakes, where there are enough.
     const wrong = predictions.filter(({ label, top }) => top[0].label !== label);
     const right = predictions.filter(({ label, top }) => top[0].label === label);
@@ -353,16 +372,7 @@ class Run {
         top: top.map((guess) => ({ label: classes[guess.label], probability: guess.probability })),
       })),
     );
-    return {
-      name: this.folder.path,
-      config: this.config,
-      classes: [...classes],
-      epochs: epochs.map((epoch) => ({ ...epoch, epoch: epoch.epoch + 1 })),
-      confusion: evaluation.confusion,
-      samples,
-      summary,
-      versions: summary.versions,
-    };
+    return { confusion, samples };
   }
 }
 

@@ -6,7 +6,7 @@
  */
 import { type FloatTensor, snapshot } from '../nn/index.js';
 import { argmax, crossEntropy, tensor } from '../ops/index.js';
-import { Adam, AdamW, Ema, type Optimizer, SGD } from '../optim/index.js';
+import { Adam, AdamW, Ema, type Optimizer, SGD, globalNorm } from '../optim/index.js';
 import {
   type Tensor,
   backward,
@@ -106,7 +106,7 @@ export interface TrainerEvents {
 export interface RunOptions extends TrainerEvents {
   readonly classes: number;
   readonly val?: BatchSource | undefined;
-  /** Stops after the current step. */
+  /** Stops after the current step, or within an evaluation, which a later run then repeats. */
   readonly signal?: AbortSignal | undefined;
   /** Updates between two calls of `onSave`; undefined for none within an epoch. */
   readonly saveEvery?: number | undefined;
@@ -140,6 +140,9 @@ const START: Progress = {
   bestAccuracy: null,
   bestEpoch: null,
 };
+
+/** What to do about numbers that are none. */
+const REMEDY = 'try a lower learning rate, a longer warm-up or gradient clipping';
 
 /** Values of a step on their way from the device. */
 interface Pending {
@@ -217,7 +220,7 @@ export class Trainer {
   /**
    * Trains from where the run stands to the last epoch, or until the signal. Returns whether it reached the end.
    *
-   * @throws TensorError VALUE when the loss is not finite: the weights are lost, the last checkpoint is not
+   * @throws TensorError VALUE when the loss or a weight is not finite: the weights are lost, the last checkpoint is not
    */
   async run(train: BatchSource, options: RunOptions): Promise<boolean> {
     const { epochs, gradAccumSteps } = this.options;
@@ -231,12 +234,13 @@ export class Trainer {
     this.model.train();
     while (this.progress.epoch < epochs) {
       const finished = await this.trainEpoch(train, lrAt, options);
-      if (!finished) {
+      await this.checkWeights(); // before an evaluation, or a checkpoint that would replace a good one
+      const ended = finished ? await this.endEpoch(lrAt(this.progress.step - 1), options) : undefined;
+      if (ended === undefined) {
         await options.onSave?.();
         return false;
       }
-      const { metrics, best } = await this.endEpoch(lrAt(this.progress.step - 1), options);
-      await options.onEpoch?.(metrics, best);
+      await options.onEpoch?.(ended.metrics, ended.best);
     }
     return true;
   }
@@ -262,8 +266,12 @@ export class Trainer {
     };
 
     let before: Pending | undefined;
+    let group = -1;
     for await (const batch of train.epoch(progress.epoch, progress.batch)) {
       const groupStart = batch.number - (batch.number % gradAccumSteps);
+      // A group whose last batch was left out, all of it damaged, makes no update.
+      if (groupStart !== group) this.optimizer.zeroGrad();
+      group = groupStart;
       const groupSize = Math.min(gradAccumSteps, train.batches - groupStart);
       const updates = batch.number === groupStart + groupSize - 1;
       const lr = lrAt(progress.step);
@@ -284,8 +292,9 @@ export class Trainer {
       if (!updates || !(stops || saves)) continue;
       await finish(before);
       before = undefined;
-      if (progress.batch === train.batches) break; // the epoch's own end saves
       if (stops) return false;
+      if (progress.batch === train.batches) break; // the epoch's own end saves
+      await this.checkWeights();
       await options.onSave?.();
     }
     if (before !== undefined) await finish(before);
@@ -327,13 +336,27 @@ export class Trainer {
         'Trainer',
         'VALUE',
         `expected a finite loss, got ${loss} at epoch ${this.progress.epoch + 1}, batch ${pending.batch}; ` +
-          'try a lower learning rate, a longer warm-up or gradient clipping',
+          REMEDY,
       );
     }
     this.progress.lossSum += loss * pending.images;
     this.progress.correct += correct;
     this.progress.images += pending.images;
     return loss;
+  }
+
+  /** A finite loss can still have a gradient that is not, which the next loss would show. */
+  private async checkWeights(): Promise<void> {
+    const norm = scope(() => keep(globalNorm(this.model.parameters())));
+    const value = await norm.item();
+    norm.dispose();
+    if (Number.isFinite(value)) return;
+    const { epoch, batch } = this.progress;
+    fail(
+      'Trainer',
+      'VALUE',
+      `expected finite weights, got ${value} after epoch ${epoch + 1}, batch ${batch}; ${REMEDY}`,
+    );
   }
 
   private stepEvent(pending: Pending, loss: number, batches: number): StepEvent {
@@ -352,10 +375,20 @@ export class Trainer {
     };
   }
 
-  private async endEpoch(lr: number, options: RunOptions): Promise<{ metrics: EpochMetrics; best: boolean }> {
+  /** Evaluates and turns to the next epoch. Returns undefined when the signal stopped the evaluation. */
+  private async endEpoch(
+    lr: number,
+    options: RunOptions,
+  ): Promise<{ metrics: EpochMetrics; best: boolean } | undefined> {
     const { progress } = this;
     const { epoch, step, lossSum, correct, images, seconds, waitSeconds } = progress;
-    const evaluation = options.val === undefined ? undefined : await this.evaluate(options.val, options);
+    let evaluation: Evaluation | undefined;
+    try {
+      evaluation = options.val && (await this.evaluate(options.val, options));
+    } catch (error) {
+      if (options.signal?.aborted === true && error === options.signal.reason) return undefined;
+      throw error;
+    }
     const best =
       evaluation === undefined ||
       progress.bestAccuracy === null ||
@@ -388,14 +421,16 @@ export class Trainer {
     source: BatchSource,
     options: {
       readonly classes: number;
+      readonly signal?: AbortSignal | undefined;
       readonly onEvaluated?: ((images: number) => void) | undefined;
       readonly onPrediction?: ((prediction: Prediction) => void) | undefined;
     },
   ): Promise<Evaluation> {
-    const { classes, onEvaluated, onPrediction } = options;
+    const { classes, signal, onEvaluated, onPrediction } = options;
     const run = (): Promise<Evaluation> =>
       evaluate(this.model, source, {
         classes,
+        signal,
         ...(onEvaluated && { onProgress: onEvaluated }),
         ...(onPrediction && { onPrediction }),
       });

@@ -1,0 +1,80 @@
+import test from 'ava';
+
+import { type Prediction, evaluate, inferenceMode, scope, tensor } from '../../src/index.js';
+import { tinyBatches, tinyImages, tinyModel } from '../helpers/training.js';
+
+/** Probabilities `[count][classes]` by plain arithmetic on the model's logits. */
+async function probabilities(model: ReturnType<typeof tinyModel>, count: number): Promise<number[][]> {
+  const { images } = tinyImages(count);
+  const logits = inferenceMode(() =>
+    scope(() => model.eval().call(tensor(images, { shape: [count, 3, 8, 8] }))),
+  );
+  const rows = (await logits.toArray()) as number[][];
+  return rows.map((row) => {
+    const exps = row.map(Math.exp);
+    return exps.map((x) => x / exps.reduce((sum, y) => sum + y, 0));
+  });
+}
+
+test('loss, accuracy and confusion are those of all images, with a ragged last batch', async (t) => {
+  const model = tinyModel({ numClasses: 7, dropRate: 0.5 });
+  const count = 8;
+  const { labels } = tinyImages(count);
+  const p = await probabilities(model, count);
+  const rank = (i: number): number => p[i].filter((x) => x > p[i][labels[i]]).length;
+  const all = Array.from(labels.keys());
+
+  model.train();
+  const seen: Prediction[] = [];
+  const progress: number[] = [];
+  const result = await evaluate(model, tinyBatches(count, 3), {
+    classes: 7,
+    onPrediction: (prediction) => seen.push(prediction),
+    onProgress: (images) => progress.push(images),
+  });
+  const loss = all.reduce((sum, i) => sum - Math.log(p[i][labels[i]]), 0) / count;
+  t.true(Math.abs(result.loss - loss) < 1e-6 * loss, `${result.loss} for ${loss}`);
+  t.is(result.images, 8);
+  t.is(result.accuracy, all.filter((i) => rank(i) === 0).length / count);
+  t.is(result.top5, all.filter((i) => rank(i) < 5).length / count);
+  t.deepEqual(progress, [3, 6, 8]);
+  t.true(model.training, 'the model is back in training mode');
+
+  const confusion = Array.from({ length: 7 }, () => new Array<number>(7).fill(0));
+  for (const i of all) confusion[labels[i]][p[i].indexOf(Math.max(...p[i]))] += 1;
+  t.deepEqual(result.confusion, confusion);
+  for (const [i, { index, label, top }] of seen.entries()) {
+    t.deepEqual([index, label, top.length], [i, labels[i], 5]);
+    t.true(Math.abs(top[0].probability - Math.max(...p[i])) < 1e-6);
+  }
+});
+
+test('the batch size does not change an evaluation', async (t) => {
+  const model = tinyModel();
+  const [one, many] = [
+    await evaluate(model, tinyBatches(7, 1), { classes: 3 }),
+    await evaluate(model, tinyBatches(7, 4), { classes: 3 }),
+  ];
+  t.true(Math.abs(one.loss - many.loss) < 1e-6);
+  t.deepEqual(one.confusion, many.confusion);
+});
+
+test('an evaluation without images is an error', async (t) => {
+  await t.throwsAsync(evaluate(tinyModel(), tinyBatches(0, 4), { classes: 3 }), {
+    message: 'evaluate: expected at least one image that can be read, got none',
+  });
+});
+
+test('a signal ends an evaluation, and the model is back in training mode', async (t) => {
+  const stop = new AbortController();
+  const model = tinyModel().train();
+  const error: unknown = await evaluate(model, tinyBatches(9, 1), {
+    classes: 3,
+    signal: stop.signal,
+    onProgress: (images) => {
+      if (images === 2) stop.abort();
+    },
+  }).catch((reason: unknown) => reason);
+  t.is(error, stop.signal.reason);
+  t.true(model.training);
+});
