@@ -27,7 +27,7 @@ export function shapesData(
     readonly val?: number;
   } = {},
 ): { train: ShapesSpec; val: ShapesSpec } {
-  const { size = 32, seed = 0, train = 6000, val = 1200 } = options;
+  const { size = 32, seed = 0, train = 20_000, val = 2000 } = options;
   const common = { kind: 'shapes', size, seed } as const;
   return {
     train: { ...common, first: 0, length: train },

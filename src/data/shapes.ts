@@ -2,7 +2,7 @@
  * A procedural data set of twelve shapes, so that a fresh machine has something to train on.
  *
  * One picture is a textured background, a few distractor lines and dots, and on top one textured figure of random size,
- * place, turn and colour. Figures are signed distance functions in a frame where they fill the unit circle (y down), after
+ * place, turn and colour, always lighter than its background. Figures are signed distance functions in a frame where they fill the unit circle (y down), after
  * I. Quilez, "2D distance functions"; the distance in pixels gives the anti-aliased coverage of a pixel. A scene is drawn in
  * units of the image's side, so (seed, index) is the same picture at every size.
  *
@@ -19,7 +19,7 @@ type Colour = readonly [r: number, g: number, b: number];
 interface Figure {
   readonly name: string;
   readonly distance: Distance;
-  /** Turned by at most 15 degrees, where a free turn would make it another class (a square on its corner is a diamond). */
+  /** Turned by at most 15 degrees instead of 30, which would make it another class (a square on its corner is a diamond). */
   readonly upright?: true;
 }
 
@@ -114,8 +114,9 @@ const WHITE = 255 - DEPTH;
 // augmentation.
 const STREAM = 2 ** 31 - 1;
 
-// tan(angle / 2) of the largest turn: 15 degrees, and 45 degrees beside a whole number of quarter turns.
+// tan(angle / 2) of the largest turn: 15 degrees, 30 degrees, and 45 degrees beside a whole number of quarter turns.
 const UPRIGHT = 0.13165;
+const LEANING = 0.26795;
 const EIGHTH = Math.SQRT2 - 1;
 
 /** ITU-R BT.601. */
@@ -256,7 +257,7 @@ function scatter(image: Image, random: SampleRandom): void {
 function drawFigure(image: Image, figure: Figure, paint: Paint, random: SampleRandom): void {
   const radius = random.range(0.27, 0.42);
   const squeeze = random.range(0.88, 1);
-  const [c, s] = figure.upright ? turnWithin(UPRIGHT, random) : anyTurn(random);
+  const [c, s] = turnWithin(figure.upright ? UPRIGHT : LEANING, random);
   const cx = random.range(radius, 1 - radius);
   const cy = random.range(radius, 1 - radius);
   const across = radius * squeeze;
@@ -274,7 +275,7 @@ function checkWhole(name: string, value: number, least: number, most: number): v
  * Draws one labelled RGB picture of the shapes data set: `label = index mod 12`, all else random in (seed, index), the same
  * on every machine and, but for resolution, at every size.
  *
- * Figure and background differ by at least 45 grey levels of luma (ITU-R BT.601) under any texture.
+ * The figure is lighter than the background by at least 45 grey levels of luma (ITU-R BT.601) under any texture.
  *
  * @param seed - a whole number; another seed is another data set.
  * @param index - place in the data set, a whole number below 2^32.
@@ -295,11 +296,10 @@ export function drawShape(seed: number, index: number, size = 32): { image: Imag
   const label = index % FIGURES.length;
   const dark = random.range(BLACK, WHITE - CONTRAST - 30);
   const light = random.range(dark + CONTRAST, WHITE);
-  const lightFigure = random.uniform() < 0.5;
 
   const image: Image = { data: new Uint8Array(3 * size * size), height: size, width: size };
-  fill(image, 0.5, 0.5, 1, () => -1, randomPaint(lightFigure ? dark : light, random));
+  fill(image, 0.5, 0.5, 1, () => -1, randomPaint(dark, random));
   for (let count = random.int(5); count > 0; count--) scatter(image, random);
-  drawFigure(image, FIGURES[label], randomPaint(lightFigure ? light : dark, random), random);
+  drawFigure(image, FIGURES[label], randomPaint(light, random), random);
   return { image, label };
 }

@@ -55,7 +55,16 @@ const DINOV2 = { ...HEADLESS, imgSize: 518, patchSize: 14, initValues: 1e-5 } as
 const VARIANTS: Record<string, Partial<ViTConfig>> = {
   vit_large_patch32_224: { ...SIZES.large, ...HEADLESS, patchSize: 32, imgSize: 224 },
   vit_huge_patch14_224: { ...SIZES.huge, ...HEADLESS, patchSize: 14, imgSize: 224 },
-  // Small images: what Tenon trains when no model is named. Not in timm.
+  // Small images: what Tenon trains when no model is named, on `shapes` and on others. Not in timm.
+  vit_nano_patch8_32: {
+    imgSize: 32,
+    patchSize: 8,
+    embedDim: 96,
+    depth: 4,
+    numHeads: 3,
+    classToken: false,
+    globalPool: 'avg',
+  },
   vit_micro_patch4_32: { imgSize: 32, patchSize: 4, embedDim: 96, depth: 6, numHeads: 3 },
   vit_base_patch16_rpn_224: {
     ...SIZES.base,

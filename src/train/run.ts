@@ -86,7 +86,7 @@ export async function train(
   const trainSet = await openDataset(specs.train);
   const valSet = await openDataset(specs.val);
   const first = await firstImage(trainSet);
-  const config = resolveConfig(data, settings, { name: nameOf(data), ...first });
+  const config = resolveConfig(data, settings, { kind: specs.train.kind, name: nameOf(data), ...first });
   const run = new Run(config, trainSet, valSet); // before the folder: settings that make no sense leave none behind
   return run.start(await RunFolder.create(config.output, config.name), options, false);
 }
