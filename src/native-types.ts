@@ -26,7 +26,6 @@ export interface NativeOps {
   readonly clone: (x: TensorId) => TensorId;
   readonly contiguous: (x: TensorId) => TensorId;
   readonly copyInto: (target: TensorId, source: TensorId) => void;
-  readonly fillInto: (target: TensorId, value: number) => void;
   readonly alias: (x: TensorId) => TensorId;
   readonly reshape: (x: TensorId, shape: readonly number[]) => TensorId;
   readonly permute: (x: TensorId, dims: readonly number[]) => TensorId;
@@ -88,7 +87,7 @@ export interface NativeOps {
   ) => TensorId;
   readonly sum: (x: TensorId, dims: readonly number[], keepdim: boolean) => TensorId;
   readonly mean: (x: TensorId, dims: readonly number[], keepdim: boolean) => TensorId;
-  readonly var: (x: TensorId, dims: readonly number[], correction: number, keepdim: boolean) => TensorId;
+  readonly variance: (x: TensorId, dims: readonly number[], correction: number, keepdim: boolean) => TensorId;
   readonly max: (x: TensorId, dims: readonly number[], keepdim: boolean) => TensorId;
   readonly min: (x: TensorId, dims: readonly number[], keepdim: boolean) => TensorId;
   readonly any: (x: TensorId, dims: readonly number[], keepdim: boolean) => TensorId;
@@ -96,7 +95,7 @@ export interface NativeOps {
   readonly argmax: (x: TensorId, dim: number, keepdim: boolean) => TensorId;
   readonly argmin: (x: TensorId, dim: number, keepdim: boolean) => TensorId;
   readonly cumsum: (x: TensorId, dim: number, reverse: boolean) => TensorId;
-  readonly topk: (x: TensorId, k: number, largest: boolean) => [TensorId, TensorId];
+  readonly topk: (x: TensorId, k: number, dim: number, largest: boolean) => [TensorId, TensorId];
   readonly sumTo: (x: TensorId, shape: readonly number[]) => TensorId;
   readonly softmax: (x: TensorId, dim: number, log: boolean) => TensorId;
   readonly softmaxBackward: (y: TensorId, dy: TensorId, dim: number, log: boolean) => TensorId;

@@ -20,7 +20,6 @@ void define_ops(Module& m) {
   m.def<&ops::clone>("clone", {"x"});
   m.def<&ops::contiguous>("contiguous", {"x"});
   m.def<&ops::copy_into>("copyInto", {"target", "source"});
-  m.def<&ops::fill_into>("fillInto", {"target", "value"});
 
   m.def<&ops::alias>("alias", {"x"});
   m.def<&ops::reshape>("reshape", {"x", "shape"});
@@ -46,7 +45,7 @@ void define_ops(Module& m) {
 
   m.def<&ops::sum>("sum", {"x", "dims", "keepdim"});
   m.def<&ops::mean>("mean", {"x", "dims", "keepdim"});
-  m.def<&ops::var>("var", {"x", "dims", "correction", "keepdim"});
+  m.def<&ops::variance>("variance", {"x", "dims", "correction", "keepdim"});
   m.def<&ops::max>("max", {"x", "dims", "keepdim"});
   m.def<&ops::min>("min", {"x", "dims", "keepdim"});
   m.def<&ops::any>("any", {"x", "dims", "keepdim"});
@@ -54,7 +53,7 @@ void define_ops(Module& m) {
   m.def<&ops::argmax>("argmax", {"x", "dim", "keepdim"});
   m.def<&ops::argmin>("argmin", {"x", "dim", "keepdim"});
   m.def<&ops::cumsum>("cumsum", {"x", "dim", "reverse"});
-  m.def<&ops::topk>("topk", {"x", "k", "largest"});
+  m.def<&ops::topk>("topk", {"x", "k", "dim", "largest"});
   m.def<&ops::sum_to>("sumTo", {"x", "shape"});
 
   m.def<&ops::softmax>("softmax", {"x", "dim", "log"});

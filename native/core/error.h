@@ -35,7 +35,7 @@ class TensorError : public std::runtime_error {
   std::string code_;
 };
 
-// Codes: SHAPE, DTYPE, DEVICE, VALUE (an argument out of range), INDEX (an index read from data), DISPOSED,
+// Codes: SHAPE, DTYPE, DEVICE, VALUE (an argument out of range), INDEX (a dim, or an index, that a tensor lacks), DISPOSED,
 // MEMORY (out of memory), KERNEL (a kernel or a library failed), IO.
 namespace code {
 inline constexpr const char* kShape = "SHAPE";

@@ -1,6 +1,8 @@
 // What every op uses to check its arguments and to make its results.
 #pragma once
 
+#include <cmath>
+#include <limits>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -14,6 +16,7 @@ namespace tenon::ops {
 template <typename... Parts>
 std::string text(const Parts&... parts) {
   std::ostringstream stream;
+  stream.precision(std::numeric_limits<double>::digits10);  // 2147483648 rather than 2.14748e+09
   const auto put = [&stream]<typename Part>(const Part& part) {
     if constexpr (std::is_same_v<Part, Shape>) {
       stream << to_string(part);
@@ -61,13 +64,27 @@ inline void check_index_dtype(const char* op, const char* name, const Tensor& x)
   }
 }
 
+// A number that stands for a tensor's elements: an integer dtype holds whole numbers of its range, bool 0 and 1.
+inline void check_number(const char* op, DType dtype, double value) {
+  const auto whole = [value](double low, double high) {
+    return value == std::floor(value) && value >= low && value <= high;
+  };
+  const bool holds = dtype == DType::Int32   ? whole(-0x1p31, 0x1p31 - 1)
+                     : dtype == DType::Int64 ? whole(-0x1p63, std::nextafter(0x1p63, 0))
+                     : dtype == DType::UInt8 ? whole(0, 255)
+                     : dtype == DType::Bool  ? whole(0, 1)
+                                             : true;
+  if (!holds) fail(op, code::kValue, "expected a number that ", dtype, " holds, got ", value);
+}
+
 inline void check_shape(const char* op, const char* name, const Tensor& x, const Shape& expected) {
   if (!(x.shape() == expected)) fail(op, code::kShape, "expected ", name, " ", expected, ", got ", x);
 }
 
 inline void check_ndim(const char* op, const char* name, const Tensor& x, int expected) {
   if (x.ndim() != expected) {
-    fail(op, code::kShape, "expected ", name, " with ", expected, " dimensions, got ", x);
+    fail(op, code::kShape, "expected ", name, " with ", expected,
+         expected == 1 ? " dimension" : " dimensions", ", got ", x);
   }
 }
 
@@ -75,8 +92,8 @@ inline void check_ndim(const char* op, const char* name, const Tensor& x, int ex
 inline int check_dim(const char* op, int64_t dim, int ndim) {
   const int64_t n = ndim == 0 ? 1 : ndim;  // a scalar accepts dim 0 and -1
   if (dim < -n || dim >= n) {
-    fail(op, code::kShape, "dim ", dim, " is outside [", -n, ", ", n, ") for a tensor with ", ndim,
-         " dimensions");
+    fail(op, code::kIndex, "dim ", dim, " is outside [", -n, ", ", n, ") for a tensor with ", ndim,
+         ndim == 1 ? " dimension" : " dimensions");
   }
   return static_cast<int>(dim < 0 ? dim + n : dim);
 }

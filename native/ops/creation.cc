@@ -15,19 +15,25 @@ Shape checked_shape(const char* op, const Dims& sizes) {
 }  // namespace
 
 Tensor full(Device& device, const Dims& shape, double value, DType dtype) {
+  check_number("full", dtype, value);
   Tensor out = empty(device, checked_shape("full", shape), dtype);
   launch(device, "full", &Kernels::fill, FillArgs{out.view(), value});
   return out;
 }
 
 Tensor arange(Device& device, int64_t n, double start, double step, DType dtype) {
+  if (n > 0) {
+    check_number("arange", dtype, start);
+    check_number("arange", dtype, start + static_cast<double>(n - 1) * step);
+  }
   Tensor out = empty(device, checked_shape("arange", {n}), dtype);
   launch(device, "arange", &Kernels::arange, ArangeArgs{out.view(), start, step});
   return out;
 }
 
 Tensor eye(Device& device, int64_t n, DType dtype) {
-  Tensor out = full(device, {n, n}, 0, dtype);
+  Tensor out = empty(device, checked_shape("eye", {n, n}), dtype);
+  launch(device, "eye", &Kernels::fill, FillArgs{out.view(), 0});
   const Tensor diagonal = out.with(Shape{n}, Shape{n + 1}, 0);
   launch(device, "eye", &Kernels::fill, FillArgs{diagonal.view(), 1});
   return out;
@@ -45,10 +51,6 @@ void copy_into(const Tensor& target, const Tensor& source) {
   check_same_device("copyInto", target, source);
   const Tensor wide = broadcast_to("copyInto", source, target.shape());
   launch(target.device(), "copyInto", &Kernels::copy, CopyArgs{wide.view(), target.view()});
-}
-
-void fill_into(const Tensor& target, double value) {
-  launch(target.device(), "fillInto", &Kernels::fill, FillArgs{target.view(), value});
 }
 
 }  // namespace tenon::ops

@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "ops/ops.h"
 
 namespace tenon::ops {
@@ -45,6 +47,7 @@ Tensor binary(const char* op, BinaryOp kind, const OptionalTensor& a, const Opti
   } else if (x.dtype() == DType::Bool && !is_comparison(kind)) {
     fail(op, code::kDType, "expected numeric tensors, got bool");
   }
+  if (!a || !b) check_number(op, x.dtype(), scalar);
   const Shape shape = a && b ? broadcast_shapes(op, a->shape(), b->shape()) : x.shape();
   const bool truth = is_comparison(kind) || is_logical(kind);
   Tensor out = empty(x.device(), shape, truth ? DType::Bool : x.dtype());
@@ -64,6 +67,9 @@ TENON_UNARY_OPS(TENON_OP)
 
 Tensor clamp(const Tensor& x, double lo, double hi) {
   if (!(lo <= hi)) fail("clamp", code::kValue, "expected min <= max, got ", lo, " and ", hi);
+  for (const double bound : {lo, hi}) {
+    if (std::isfinite(bound)) check_number("clamp", x.dtype(), bound);  // an infinity is no bound at all
+  }
   return unary("clamp", UnaryOp::Clamp, x, lo, hi);
 }
 
@@ -87,7 +93,10 @@ Tensor where(const Tensor& condition, const OptionalTensor& a, const OptionalTen
     shape = broadcast_shapes("where", shape, t->shape());
   }
   if (a && b) check_same_dtype("where", "a", *a, "b", *b);
-  Tensor out = empty(condition.device(), shape, a ? a->dtype() : b->dtype());
+  const DType dtype = a ? a->dtype() : b->dtype();
+  if (!a) check_number("where", dtype, a_scalar);
+  if (!b) check_number("where", dtype, b_scalar);
+  Tensor out = empty(condition.device(), shape, dtype);
   const auto operand = [&](const OptionalTensor& t) {
     return t ? broadcast_to("where", *t, shape).view() : View{};
   };

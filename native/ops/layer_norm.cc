@@ -39,6 +39,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_norm(const Tensor& x, const Opt
                                                       double eps) {
   check_floating("layerNorm", "x", x);
   if (x.ndim() == 0) fail("layerNorm", code::kShape, "expected at least one dimension, got a scalar");
+  if (!(eps >= 0)) fail("layerNorm", code::kValue, "expected an eps of 0 or more, got ", eps);
   check_parameter("gamma", x, gamma);
   check_parameter("beta", x, beta);
   if (residual) {

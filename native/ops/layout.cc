@@ -45,10 +45,14 @@ Tensor pad(const Tensor& x, const Dims& before, const Dims& after, double value)
     fail("pad", code::kShape, "expected ", ndim, " pairs of paddings for ", x, ", got ", before.size(),
          " and ", after.size());
   }
+  check_number("pad", x.dtype(), value);
   Shape shape = x.shape();
   for (int i = 0; i < x.ndim(); ++i) {
     const auto k = static_cast<size_t>(i);
-    if (before[k] < 0 || after[k] < 0) fail("pad", code::kValue, "expected paddings of 0 or more");
+    if (before[k] < 0 || after[k] < 0) {
+      fail("pad", code::kValue, "expected paddings of 0 or more, got ", before[k], " and ", after[k],
+           " for dim ", i);
+    }
     shape[i] += before[k] + after[k];
   }
   Tensor out = empty(x.device(), shape, x.dtype());
@@ -82,9 +86,14 @@ Tensor roll(const Tensor& x, const Dims& shifts, const Dims& dims) {
 }
 
 Tensor flip(const Tensor& x, const Dims& dims) {
+  if (x.ndim() == 0) fail("flip", code::kShape, "expected at least one dimension, got a scalar");
+  std::vector<bool> seen(static_cast<size_t>(x.ndim()), false);
   Tensor view = x;
   for (const int64_t d : dims) {
     const int dim = check_dim("flip", d, x.ndim());
+    if (seen[static_cast<size_t>(dim)])
+      fail("flip", code::kShape, "expected each dim once, got ", d, " twice");
+    seen[static_cast<size_t>(dim)] = true;
     view = slice(view, dim, view.size(dim) - 1, -view.size(dim) - 1, -1);
   }
   Tensor out = empty_like(x);

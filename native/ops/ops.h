@@ -21,7 +21,6 @@ Tensor eye(Device& device, int64_t n, DType dtype);
 Tensor to(const Tensor& x, DType dtype);  // always a new tensor
 Tensor clone(const Tensor& x);
 void copy_into(const Tensor& target, const Tensor& source);  // in place, converting
-void fill_into(const Tensor& target, double value);          // in place
 
 // ---- views.cc: no data moves, except where reshape must copy
 Tensor reshape(const Tensor& x, const Dims& shape);  // one size may be -1
@@ -99,7 +98,7 @@ Tensor where(const Tensor& condition, const OptionalTensor& a, const OptionalTen
 // ---- reduce.cc; empty dims mean all
 Tensor sum(const Tensor& x, const Dims& dims, bool keepdim);
 Tensor mean(const Tensor& x, const Dims& dims, bool keepdim);
-Tensor var(const Tensor& x, const Dims& dims, double correction, bool keepdim);
+Tensor variance(const Tensor& x, const Dims& dims, double correction, bool keepdim);
 Tensor max(const Tensor& x, const Dims& dims, bool keepdim);
 Tensor min(const Tensor& x, const Dims& dims, bool keepdim);
 Tensor any(const Tensor& x, const Dims& dims, bool keepdim);
@@ -107,7 +106,7 @@ Tensor all(const Tensor& x, const Dims& dims, bool keepdim);
 Tensor argmax(const Tensor& x, int64_t dim, bool keepdim);
 Tensor argmin(const Tensor& x, int64_t dim, bool keepdim);
 Tensor cumsum(const Tensor& x, int64_t dim, bool reverse);
-std::tuple<Tensor, Tensor> topk(const Tensor& x, int64_t k, bool largest);  // of the last dimension
+std::tuple<Tensor, Tensor> topk(const Tensor& x, int64_t k, int64_t dim, bool largest);
 Tensor sum_to(const Tensor& x, const Dims& shape);  // the reverse of broadcasting to x's shape
 
 // ---- softmax.cc

@@ -73,9 +73,9 @@ Tensor mean(const Tensor& x, const Dims& dims, bool keepdim) {
   return reduce("mean", ReduceOp::Mean, x, dims, keepdim, x.dtype());
 }
 
-Tensor var(const Tensor& x, const Dims& dims, double correction, bool keepdim) {
-  check_floating("var", "x", x);
-  return reduce("var", ReduceOp::Var, x, dims, keepdim, x.dtype(), correction);
+Tensor variance(const Tensor& x, const Dims& dims, double correction, bool keepdim) {
+  check_floating("variance", "x", x);
+  return reduce("variance", ReduceOp::Var, x, dims, keepdim, x.dtype(), correction);
 }
 
 Tensor max(const Tensor& x, const Dims& dims, bool keepdim) {
@@ -115,17 +115,20 @@ Tensor cumsum(const Tensor& x, int64_t d, bool reverse) {
   return out;
 }
 
-std::tuple<Tensor, Tensor> topk(const Tensor& x, int64_t k, bool largest) {
+std::tuple<Tensor, Tensor> topk(const Tensor& x, int64_t k, int64_t d, bool largest) {
   check_numeric("topk", x);
-  if (x.ndim() == 0 || k < 0 || k > x.size(-1)) {
-    fail("topk", code::kValue, "expected k from 0 to the size of the last dimension of ", x, ", got ", k);
+  if (x.ndim() == 0) fail("topk", code::kShape, "expected at least one dimension, got a scalar");
+  const int dim = check_dim("topk", d, x.ndim());
+  if (k < 0 || k > x.size(dim)) {
+    fail("topk", code::kValue, "expected k from 0 to the size of dim ", d, " of ", x, ", got ", k);
   }
-  Shape shape = x.shape();
+  const Tensor rows = transpose(x, dim, -1);
+  Shape shape = rows.shape();
   shape[x.ndim() - 1] = k;
   Tensor values = empty(x.device(), shape, x.dtype());
   Tensor indices = empty(x.device(), shape, DType::Int64);
-  launch(x.device(), "topk", &Kernels::topk, TopkArgs{x.view(), values.view(), indices.view(), largest});
-  return {values, indices};
+  launch(x.device(), "topk", &Kernels::topk, TopkArgs{rows.view(), values.view(), indices.view(), largest});
+  return {transpose(values, dim, -1), transpose(indices, dim, -1)};
 }
 
 Tensor sum_to(const Tensor& x, const Dims& sizes) {

@@ -82,7 +82,8 @@ Tensor permute(const Tensor& x, const Dims& dims) {
   std::vector<bool> seen(dims.size(), false);
   for (const int64_t d : dims) {
     const int dim = check_dim("permute", d, x.ndim());
-    if (seen[static_cast<size_t>(dim)]) fail("permute", code::kShape, "dim ", d, " is named twice");
+    if (seen[static_cast<size_t>(dim)])
+      fail("permute", code::kShape, "expected each dim once, got ", d, " twice");
     seen[static_cast<size_t>(dim)] = true;
     shape.push_back(x.size(dim));
     strides.push_back(x.stride(dim));

@@ -158,7 +158,8 @@ TEST(CpuCrossEntropy, NamesTheFirstLabelOutOfRange) {
     FAIL() << "expected an error";
   } catch (const TensorError& error) {
     EXPECT_EQ(error.code(), code::kIndex);
-    EXPECT_EQ(std::string(error.what()), "crossEntropy: label 12 at row 3 is outside [0, 10)");
+    EXPECT_EQ(std::string(error.what()),
+              "crossEntropy: expected labels from 0 to 9 or -100, got 12 at row 3");
   }
 }
 

@@ -5,6 +5,7 @@
 import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
 import { type DType, type IndexDType, type NumericDType, dtypeCode } from '../tensor/dtype.js';
+import { fail } from '../tensor/error.js';
 import { type Tensor, deviceIndex, wrap } from '../tensor/tensor.js';
 
 type Index = Tensor<'int32'> | Tensor<'int64'> | Tensor<IndexDType>;
@@ -42,6 +43,12 @@ export function indexSelect<D extends DType>(x: Tensor<D>, dim: number, index: I
  * embedding(tokens, weight)
  */
 export function embedding<D extends DType>(index: Index, weight: Tensor<D>): Tensor<D> {
+  if (!isIndex(index.dtype)) {
+    fail('embedding', 'DTYPE', `expected index to be int32 or int64, got ${String(index.dtype)}`);
+  }
+  if (weight.ndim === 0) {
+    fail('embedding', 'SHAPE', 'expected a weight with at least one dimension, got a scalar');
+  }
   const flat = wrap<IndexDType>(native.reshape(index.id, [-1]));
   const picked = indexSelect(weight, 0, flat);
   flat.dispose();
@@ -50,6 +57,8 @@ export function embedding<D extends DType>(index: Index, weight: Tensor<D>): Ten
   picked.dispose();
   return shaped;
 }
+
+const isIndex = (dtype: DType): dtype is IndexDType => dtype === 'int32' || dtype === 'int64';
 
 const embeddingShape = defineOp({
   name: 'embedding',

@@ -6,6 +6,7 @@ import { defineOp } from '../tensor/define-op.js';
 import { type DType, dtypeCode } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import { type Tensor, deviceIndex, wrap } from '../tensor/tensor.js';
+import { place } from './dim.js';
 import { squeeze, unsqueeze } from './shape.js';
 
 /** A stretch of a dimension as a view. */
@@ -58,15 +59,20 @@ export function cat<D extends DType>(tensors: readonly Tensor<D>[], dim = 0): Te
  * stack([red, green, blue]) // [H, W] each -> [3, H, W]
  */
 export function stack<D extends DType>(tensors: readonly Tensor<D>[], dim = 0): Tensor<D> {
-  if (tensors.length === 0) fail('stack', 'SHAPE', 'expected at least one tensor, got none');
+  if (tensors.length === 0) fail('stack', 'VALUE', 'expected at least one tensor, got none');
   const shape = tensors[0].shape.join(', ');
   for (const tensor of tensors) {
     if (tensor.shape.join(', ') !== shape) {
       fail('stack', 'SHAPE', `expected equal shapes, got [${shape}] and [${tensor.shape.join(', ')}]`);
     }
   }
-  const columns = tensors.map((tensor) => unsqueeze(tensor, dim));
-  const result = cat(columns, dim < 0 ? dim + tensors[0].ndim + 1 : dim);
+  const { ndim } = tensors[0];
+  const at = dim < 0 ? dim + ndim + 1 : dim;
+  if (!(Number.isInteger(at) && at >= 0 && at <= ndim)) {
+    fail('stack', 'INDEX', `expected a dim from ${-ndim - 1} to ${ndim} for tensors [${shape}], got ${dim}`);
+  }
+  const columns = tensors.map((tensor) => unsqueeze(tensor, at));
+  const result = cat(columns, at);
   for (const column of columns) column.dispose();
   return result;
 }
@@ -116,10 +122,7 @@ const splitOp = defineOp({
  * const [q, k, v] = split(qkv, dim, -1);
  */
 export function split<D extends DType>(x: Tensor<D>, size: number | readonly number[], dim = 0): Tensor<D>[] {
-  const at = dim < 0 ? dim + x.ndim : dim;
-  if (!(Number.isInteger(at) && at >= 0 && at < x.ndim)) {
-    fail('split', 'INDEX', `expected a dim within [${x.shape.join(', ')}], got ${dim}`);
-  }
+  const at = place('split', x, dim);
   const n = x.shape[at];
   let sizes: readonly number[];
   if (typeof size === 'number') {
@@ -144,9 +147,9 @@ export function split<D extends DType>(x: Tensor<D>, size: number | readonly num
  * const [q, k, v] = unbind(qkv, 2); // [B, N, 3, D] -> [B, N, D] each
  */
 export function unbind<D extends DType>(x: Tensor<D>, dim = 0): Tensor<D>[] {
-  if (x.shape.at(dim) === 0) return [];
-  const at = dim < 0 ? dim + x.ndim : dim;
-  return split(x, 1, dim).map((part) => {
+  const at = place('unbind', x, dim);
+  if (x.shape[at] === 0) return [];
+  return split(x, 1, at).map((part) => {
     const squeezed = squeeze(part, at);
     part.dispose();
     return squeezed;

@@ -84,7 +84,7 @@ const meanOp = defineOp({
 const varianceOp = defineOp({
   name: 'variance',
   forward(ctx, x: Tensor, dims: readonly number[], keepdim: boolean, correction: number): Tensor {
-    const y = wrap(native.var(x.id, dims, correction, keepdim));
+    const y = wrap(native.variance(x.id, dims, correction, keepdim));
     ctx.save(x);
     if (ctx.recording) ctx.state = { shape: x.shape, dims, correction } satisfies Reduction;
     return y;

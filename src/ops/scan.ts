@@ -36,14 +36,10 @@ export interface TopkOptions {
 const topkOp = defineOp({
   name: 'topk',
   forward(ctx, x: Tensor, k: number, dim: number, largest: boolean): [Tensor, Tensor] {
-    const isLast = dim === -1 || dim === x.ndim - 1;
-    const rows = isLast ? x : wrap(native.transpose(x.id, dim, -1));
-    const [v, i] = native.topk(rows.id, k, largest).map((id) => wrap(id));
-    const turn = (t: Tensor): Tensor => (isLast ? t : wrap(native.transpose(t.id, dim, -1)));
-    const indices = turn(i);
+    const [values, indices] = native.topk(x.id, k, dim, largest).map((id) => wrap(id));
     ctx.save(indices);
     if (ctx.recording) ctx.state = { dim, shape: x.shape };
-    return [turn(v), indices];
+    return [values, indices];
   },
   backward({ saved: [indices], state }, dy) {
     if (dy === undefined) return [];

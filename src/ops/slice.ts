@@ -6,6 +6,7 @@ import { defineOp } from '../tensor/define-op.js';
 import { type DType, dtypeCode } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import { type Tensor, deviceIndex, wrap } from '../tensor/tensor.js';
+import { place } from './dim.js';
 import { squeeze } from './shape.js';
 
 /**
@@ -69,10 +70,7 @@ export function slice<D extends DType>(x: Tensor<D>, ...ranges: readonly SliceRa
   const resolved = ranges.flatMap((range, dim): Range[] => {
     if (range === null) return [];
     if (typeof range === 'number') {
-      const at = range < 0 ? range + shape[dim] : range;
-      if (!(Number.isInteger(at) && at >= 0 && at < shape[dim])) {
-        fail('slice', 'INDEX', `expected an index within ${shape[dim]} for dim ${dim}, got ${range}`);
-      }
+      const at = indexOf('slice', shape[dim], dim, range);
       dropped.push(dim);
       return [{ dim, start: at, stop: at + 1, step: 1 }];
     }
@@ -100,7 +98,8 @@ export function slice<D extends DType>(x: Tensor<D>, ...ranges: readonly SliceRa
  */
 export function select<D extends DType>(x: Tensor<D>, dim: number, index: number): Tensor<D> {
   const at = place('select', x, dim);
-  return slice(x, ...new Array<null>(at).fill(null), index);
+  const from = indexOf('select', x.shape[at], at, index);
+  return slice(x, ...new Array<null>(at).fill(null), from);
 }
 
 /**
@@ -126,11 +125,11 @@ export function narrow<D extends DType>(x: Tensor<D>, dim: number, start: number
   return sliceOp(x, [{ dim: at, start: first, stop: first + length, step: 1 }]) as Tensor<D>;
 }
 
-/** A dimension counted from the front. */
-function place(op: string, x: Tensor, dim: number): number {
-  const at = dim < 0 ? dim + x.ndim : dim;
-  if (!(Number.isInteger(at) && at >= 0 && at < x.ndim)) {
-    fail(op, 'INDEX', `expected a dim within [${x.shape.join(', ')}], got ${dim}`);
+/** An index of a dimension of size n, counted from the start. */
+function indexOf(op: string, n: number, dim: number, index: number): number {
+  const at = index < 0 ? index + n : index;
+  if (!(Number.isInteger(at) && at >= 0 && at < n)) {
+    fail(op, 'INDEX', `expected an index within ${n} for dim ${dim}, got ${index}`);
   }
   return at;
 }

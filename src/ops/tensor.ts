@@ -65,8 +65,11 @@ export function tensor(data: TensorData, options: TensorOptions = {}): Tensor {
   const typed = ArrayBuffer.isView(data);
   const shape = options.shape ?? (typed ? [data.length] : shapeOf(data));
   const [values, uploaded] = typed ? [data, dtypeOf(data)] : pack(data, options.dtype);
+  if (shape.some((n) => !Number.isSafeInteger(n) || n < 0)) {
+    fail('tensor', 'SHAPE', `expected sizes of 0 or more, got shape [${shape.join(', ')}]`);
+  }
   const expected = shape.reduce((product, n) => product * n, 1);
-  if (values.length !== expected || shape.some((n) => !Number.isSafeInteger(n) || n < 0)) {
+  if (values.length !== expected) {
     fail(
       'tensor',
       'SHAPE',

@@ -53,14 +53,16 @@ export function where(condition: Tensor<'bool'>, a: Operand, b: Operand): Tensor
  * maskedFill(scores, mask, -Infinity)
  */
 export function maskedFill<D extends DType>(x: Tensor<D>, mask: Tensor<'bool'>, value: number): Tensor<D> {
-  const y = whereOp(mask, value, x) as Tensor<D>;
-  if (y.shape.join() !== x.shape.join()) {
-    y.dispose();
+  if ((mask as Tensor).dtype !== 'bool') {
+    fail('maskedFill', 'DTYPE', `expected a bool mask, got ${(mask as Tensor).dtype}`);
+  }
+  const lead = x.ndim - mask.ndim;
+  if (lead < 0 || mask.shape.some((n, dim) => n !== 1 && n !== x.shape[lead + dim])) {
     fail(
       'maskedFill',
       'SHAPE',
       `expected a mask that broadcasts to [${x.shape.join(', ')}], got [${mask.shape.join(', ')}]`,
     );
   }
-  return y;
+  return whereOp(mask, value, x) as Tensor<D>;
 }

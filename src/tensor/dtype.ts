@@ -1,3 +1,5 @@
+import { fail } from './error.js';
+
 /** Element types, in the order of the native enumeration. */
 export const DTYPES = [
   'float32',
@@ -27,7 +29,7 @@ const CODES = new Map<DType, number>(DTYPES.map((dtype, code) => [dtype, code]))
 export function dtypeCode(dtype: DType): number {
   const code = CODES.get(dtype);
   if (code === undefined) {
-    throw new TypeError(`dtype: expected one of ${DTYPES.join(', ')}, got ${String(dtype)}`);
+    fail('dtype', 'DTYPE', `expected one of ${DTYPES.join(', ')}, got '${String(dtype)}'`);
   }
   return code;
 }

@@ -34,8 +34,9 @@ int64_t count_rows(const CrossEntropyArgs& args) {
     if (label == args.ignore_index) continue;
     if (label < 0 || label >= K) {
       throw TensorError("crossEntropy", code::kIndex,
-                        "label " + std::to_string(label) + " at row " + std::to_string(row) +
-                            " is outside [0, " + std::to_string(K) + ")");
+                        "expected labels from 0 to " + std::to_string(K - 1) + " or " +
+                            std::to_string(args.ignore_index) + ", got " + std::to_string(label) +
+                            " at row " + std::to_string(row));
     }
     ++counted;
   }
