@@ -22,7 +22,8 @@ const DERIVATIVES = {
 
 /** `[..., K]` seen as `[rows, K]`. */
 function rows(x: Tensor): Tensor {
-  return wrap(native.reshape(x.id, [-1, x.shape.at(-1) ?? 1]));
+  const count = x.shape.slice(0, -1).reduce((product, n) => product * n, 1);
+  return wrap(native.reshape(x.id, [count, x.shape.at(-1) ?? 1]));
 }
 
 const linearOp = defineOp({
@@ -36,7 +37,7 @@ const linearOp = defineOp({
     activation: Activation,
   ): Tensor {
     ctx.state = activation;
-    if (!ctx.recording || activation === 'none') {
+    if (!ctx.recording || activation === 'none' || !Object.hasOwn(DERIVATIVES, activation)) {
       ctx.save(x, weight);
       return wrap(native.linear(x.id, weight.id, bias?.id, residual?.id, activation));
     }

@@ -5,7 +5,7 @@ import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
-import { minus, times } from './operand.js';
+import { times } from './operand.js';
 
 export interface SoftmaxOptions {
   /** The dimension whose elements compete. Default the last. */
@@ -63,15 +63,15 @@ const logsumexpOp = defineOp({
   name: 'logsumexp',
   forward(ctx, x: Tensor, dim: number, keepdim: boolean): Tensor {
     const y = wrap(native.logsumexp(x.id, dim, true));
-    ctx.save(x, y);
+    ctx.save(x);
     ctx.state = { dim, keepdim };
     return keepdim ? y : wrap(native.squeeze(y.id, [dim]));
   },
-  backward({ saved: [x, y], state }, dy) {
+  backward({ saved: [x], state }, dy) {
     if (dy === undefined) return [];
     const { dim, keepdim } = state as { dim: number; keepdim: boolean };
     const kept = keepdim ? dy : wrap(native.unsqueeze(dy.id, dim));
-    return [times(wrap(native.exp(minus(x, y).id)), kept)];
+    return [times(wrap(native.softmax(x.id, dim, false)), kept)];
   },
 });
 
