@@ -5,13 +5,16 @@ import { isFloating } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
 export interface CrossEntropyOptions {
-  /** Share of the target spread evenly over all classes, in [0, 1). Only with class indices. Default 0. */
+  /** Share of the target spread evenly over all classes, in [0, 1). Default 0. */
   readonly labelSmoothing?: number;
   /** Rows with this label count for nothing. Default -100. */
   readonly ignoreIndex?: number;
   /** 'mean' (default) divides by the rows that count; 'none' gives one loss for each row. */
   readonly reduction?: 'none' | 'mean' | 'sum';
 }
+
+/** The loss of 16-bit logits is float32. */
+export type LossDType<D extends FloatDType> = D extends 'float64' ? D : 'float32';
 
 interface Settings {
   readonly smoothing: number;
@@ -39,17 +42,17 @@ const crossEntropyOp = defineOp({
   },
   backward({ saved: [dlogits, logits], needsGrad, state }, dy) {
     if (dy === undefined) return [];
-    const { reduction } = state as Settings;
+    const { reduction, smoothing } = state as Settings;
     // One upstream gradient for each row, or one for all; 16-bit logits have a float32 loss.
     const reference = (dlogits as Tensor | undefined) ?? logits;
     const own = wrap(native.to(dy.id, dtypeOf(reference)));
     const upstream = reduction === 'none' ? wrap(native.unsqueeze(own.id, 1)) : own;
     const gradient = needsGrad[0] ? wrap(native.mul(dlogits.id, upstream.id, 0)) : undefined;
     if (!needsGrad[2]) return [gradient];
-    // d/dtarget of -sum target * log p is -log p.
+    // d/dtarget of -(1 - smoothing) sum target * log p.
     const rows = reduction === 'mean' ? logits.shape[0] : 1;
     const logp = wrap(native.softmax(logits.id, 1, true));
-    const scaled = wrap(native.mul(logp.id, undefined, -1 / rows));
+    const scaled = wrap(native.mul(logp.id, undefined, (smoothing - 1) / rows));
     return [gradient, undefined, wrap(native.mul(scaled.id, upstream.id, 0))];
   },
 });
@@ -61,7 +64,7 @@ function dtypeOf(x: Tensor): number {
 
 /**
  * Cross-entropy of logits with class indices or with soft targets:
- * `-(1 - s) log p[y] - s / K * sum_c log p[c]` with label smoothing s, or `-sum_c t[c] log p[c]`, p = softmax(logits).
+ * `-sum_c ((1 - s) t[c] + s / K) log p[c]` with label smoothing s and p = softmax(logits), where t is 1 at the label.
  *
  * Shapes: logits `[N, K]`; target `[N]` (int32 or int64) or `[N, K]` (the dtype of the logits, with a gradient of its
  * own) -> a scalar, or `[N]` for reduction 'none'. Loss and gradient are computed in one pass over the logits. When
@@ -73,14 +76,14 @@ function dtypeOf(x: Tensor): number {
  */
 export function crossEntropy<D extends FloatDType>(
   logits: Tensor<D>,
-  target: Tensor<IndexDType> | Tensor<'int32'> | Tensor<'int64'> | Tensor<D>,
+  target: Tensor<IndexDType> | Tensor<'int32'> | Tensor<'int64'> | Tensor<NoInfer<D>>,
   options: CrossEntropyOptions = {},
-): Tensor<D> {
+): Tensor<LossDType<D>> {
   const t = target as unknown as Tensor;
   const soft = isFloating(t.dtype);
   return crossEntropyOp(logits, soft ? undefined : t, soft ? t : undefined, {
     smoothing: options.labelSmoothing ?? 0,
     ignoreIndex: options.ignoreIndex ?? -100,
     reduction: options.reduction ?? 'mean',
-  }) as unknown as Tensor<D>;
+  }) as unknown as Tensor<LossDType<D>>;
 }

@@ -15,7 +15,7 @@ export {
 export { arange, clone, eye, full, ones, onesLike, to, zeros, zerosLike } from './creation.js';
 export type { ArangeOptions, CreateOptions } from './creation.js';
 export { crossEntropy } from './cross-entropy.js';
-export type { CrossEntropyOptions } from './cross-entropy.js';
+export type { CrossEntropyOptions, LossDType } from './cross-entropy.js';
 export { dropPath, dropout } from './dropout.js';
 export { rearrange, reduce, repeat } from './einops.js';
 export type { ReducedDType, Reduction, ReductionDTypes } from './einops.js';
