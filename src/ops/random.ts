@@ -6,7 +6,7 @@
  */
 import { native } from '../native.js';
 import type { DType, FloatDType } from '../tensor/dtype.js';
-import { takeRandom } from '../tensor/random.js';
+import { getRandomState, takeRandom } from '../tensor/random.js';
 import { type Tensor, deviceIndex, wrap } from '../tensor/tensor.js';
 import { type CreateOptions, target, withGrad } from './creation.js';
 
@@ -19,9 +19,11 @@ function draw<D extends DType>(
   options: CreateOptions<D>,
   fallback: DType = 'float32',
 ): Tensor<D> {
-  const { seed, offset } = takeRandom(shape.reduce((product, n) => product * n, 1));
   const [device, dtype] = target(options, fallback);
-  return withGrad(wrap<D>(native.random(device, shape, kind, a, b, c, d, seed, offset, dtype)), options);
+  const { seed, offset } = getRandomState();
+  const x = wrap<D>(native.random(device, shape, kind, a, b, c, d, seed, offset, dtype));
+  takeRandom(x.size); // an error leaves the sequence where it was
+  return withGrad(x, options);
 }
 
 /**
@@ -112,6 +114,8 @@ export function randint<D extends DType = 'int64'>(
  * indexSelect(batch, 0, permutation(batch.shape[0]))
  */
 export function permutation(n: number, options: { readonly device?: string } = {}): Tensor<'int64'> {
-  const { seed, offset } = takeRandom(n);
-  return wrap<'int64'>(native.permutation(deviceIndex(options.device ?? 'cpu'), n, seed, offset));
+  const { seed, offset } = getRandomState();
+  const x = wrap<'int64'>(native.permutation(deviceIndex(options.device ?? 'cpu'), n, seed, offset));
+  takeRandom(n);
+  return x;
 }
