@@ -1,0 +1,116 @@
+/**
+ * Cross-entropy against its formula.
+ */
+import { tensor, zeros } from '../../src/index.js';
+import { type Tensor } from '../../src/tensor/index.js';
+import * as ops from '../../src/ops/cross-entropy.js';
+import { forbidden, opCases } from '../helpers/op-case.js';
+import { type Nd, fold, indices, lines, random, values } from '../helpers/nd.js';
+
+/** Rows of numbers that add up to 1. */
+function shares(shape: readonly number[]): Nd {
+  return lines(random(shape, 0.1, 1), -1, (row) => {
+    const total = row.reduce((a, b) => a + b, 0);
+    return row.map((v) => v / total);
+  });
+}
+
+/** -sum of target times log softmax, for each row; the mean is over the rows that count. */
+function crossEntropy(logits: Nd, target: Nd, options: ops.CrossEntropyOptions = {}): Nd {
+  const { labelSmoothing: smoothing = 0, ignoreIndex = -100, reduction = 'mean' } = options;
+  const [rows, classes] = logits.shape;
+  const hard = target.dtype !== undefined;
+  const losses = Array.from({ length: rows }, (_, row) => {
+    if (hard && target.at([row]) === ignoreIndex) return 0;
+    const line = Array.from({ length: classes }, (_, k) => logits.at([row, k]));
+    const shift = Math.max(...line);
+    const lse = shift + Math.log(line.reduce((total, v) => total + Math.exp(v - shift), 0));
+    return line.reduce((loss, v, k) => {
+      const wanted = hard ? Number(target.at([row]) === k) : target.at([row, k]);
+      return loss - (wanted * (1 - smoothing) + smoothing / classes) * (v - lse);
+    }, 0);
+  });
+  const counted = hard ? target.data.filter((label) => label !== ignoreIndex).length : rows;
+  if (reduction === 'none') return values(losses);
+  return fold(values(losses), (v) => v.reduce((a, b) => a + b, 0) / (reduction === 'mean' ? counted : 1));
+}
+
+const REDUCTIONS = ['none', 'mean', 'sum'] as const;
+
+const logits = zeros([2, 3]);
+const labels = (...data: number[]): Tensor<'int64'> => tensor(BigInt64Array.from(data, BigInt));
+
+opCases(ops, {
+  crossEntropy: {
+    reference: crossEntropy,
+    samples: REDUCTIONS.flatMap((reduction) => [
+      [random([4, 7]), indices([4], 7), { reduction }],
+      [random([5, 33]), indices([5], 33, 'int32'), { reduction, labelSmoothing: 0.1 }],
+      [random([4, 5]), values([1, -100, 3, -100], [4], 'int64'), { reduction }],
+      [
+        random([4, 5]),
+        values([1, 2, 3, 2], [4], 'int64'),
+        { reduction, ignoreIndex: 2, labelSmoothing: 0.2 },
+      ],
+      [random([3, 1]), values([0, 0, 0], [3], 'int64'), { reduction }],
+      [random([4, 7]), shares([4, 7]), { reduction }],
+      [random([4, 7]), shares([4, 7]), { reduction, labelSmoothing: 0.1 }],
+      [values([500, -500, 0, 2, 1, 0], [2, 3]), values([0, 2], [2], 'int64'), { reduction }],
+      [random([300, 129]), indices([300], 129), { reduction }],
+      { args: [random([0, 3]), indices([0], 3), { reduction }], gradient: reduction !== 'mean' },
+      {
+        args: [random([2, 3]), values([-100, -100], [2], 'int64'), { reduction }],
+        gradient: reduction !== 'mean',
+      },
+    ]),
+    resultDType: (dtype) => (dtype === 'float64' ? dtype : 'float32'),
+    errors: [
+      [
+        forbidden(ops.crossEntropy, zeros([2, 3], { dtype: 'int32' }), labels(0, 1)),
+        'DTYPE',
+        'crossEntropy: expected a floating-point logits, got int32',
+      ],
+      [
+        forbidden(ops.crossEntropy, zeros([3]), labels(0)),
+        'SHAPE',
+        'crossEntropy: expected logits [N, classes] with 2 dimensions, got [3]',
+      ],
+      [() => ops.crossEntropy(logits, labels(0)), 'SHAPE', 'crossEntropy: expected labels [2], got [1]'],
+      [
+        forbidden(ops.crossEntropy, logits, zeros([2])),
+        'SHAPE',
+        'crossEntropy: expected targets [2, 3], got [2]',
+      ],
+      [
+        forbidden(ops.crossEntropy, logits, zeros([2, 3], { dtype: 'float64' })),
+        'DTYPE',
+        'crossEntropy: dtypes differ: logits is float32, targets is float64; convert one with to()',
+      ],
+      [
+        forbidden(ops.crossEntropy, logits, zeros([2], { dtype: 'uint8' })),
+        'DTYPE',
+        'crossEntropy: expected labels to be int32 or int64, got uint8',
+      ],
+      [
+        () => ops.crossEntropy(zeros([2, 0]), labels(0, 0)),
+        'SHAPE',
+        'crossEntropy: expected at least one class, got logits [2, 0]',
+      ],
+      [
+        () => ops.crossEntropy(logits, labels(0, 1), { labelSmoothing: 1 }),
+        'VALUE',
+        'crossEntropy: expected a label smoothing in [0, 1), got 1',
+      ],
+      [
+        forbidden(ops.crossEntropy, logits, labels(0, 1), { reduction: 'max' }),
+        'VALUE',
+        "crossEntropy: expected a reduction of none, mean or sum, got 'max'",
+      ],
+      [
+        () => ops.crossEntropy(logits, labels(0, 3)),
+        'INDEX',
+        'crossEntropy: expected labels from 0 to 2 or -100, got 3 at row 1',
+      ],
+    ],
+  },
+});
