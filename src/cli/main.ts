@@ -2,51 +2,7 @@
 /**
  * The command line: `tenon train | eval | predict | models | info`.
  */
-import { Command, CommanderError } from 'commander';
-
-import { TensorError, versions } from '../tensor/index.js';
-import { evalCommand } from './eval.js';
-import { infoCommand } from './info.js';
-import { modelsCommand } from './models.js';
-import { predictCommand } from './predict.js';
-import { trainCommand } from './train.js';
-
-const program = new Command('tenon')
-  .description('Train, evaluate and use vision transformers.')
-  .version(versions()['tenon'])
-  .addCommand(trainCommand())
-  .addCommand(evalCommand())
-  .addCommand(predictCommand())
-  .addCommand(modelsCommand())
-  .addCommand(infoCommand());
-for (const command of [program, ...program.commands]) {
-  const help = command === program ? 'tenon --help' : `tenon ${command.name()} --help`;
-  command.exitOverride().configureOutput({
-    outputError: (text, write) => {
-      const sentence = text
-        .replace(/^error: /, '')
-        .trim()
-        .replaceAll('\n', ' ');
-      write(`tenon: ${sentence}; see ${help}\n`);
-    },
-  });
-}
-
-/** An error of the system, such as a folder that must not be read: its message is a sentence. */
-function isSystemError(error: unknown): error is NodeJS.ErrnoException {
-  return error instanceof Error && 'syscall' in error;
-}
-
-function report(error: unknown): void {
-  if (error instanceof CommanderError) {
-    process.exitCode = error.exitCode; // commander has said what is wrong
-  } else if (error instanceof TensorError || isSystemError(error)) {
-    console.error(`tenon: ${error.message}`);
-    process.exitCode = 1;
-  } else {
-    throw error; // a defect: its stack is wanted
-  }
-}
+import { report, runCli } from './program.js';
 
 // Whoever reads the output may have had enough: `tenon models | head`.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -54,8 +10,4 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit();
 });
 
-try {
-  await program.parseAsync();
-} catch (error) {
-  report(error);
-}
+await runCli(process.argv.slice(2));

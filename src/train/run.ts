@@ -19,7 +19,7 @@ import {
   saveModel,
 } from '../models/index.js';
 import { fail } from '../tensor/error.js';
-import { manualSeed, memoryStats, versions } from '../tensor/index.js';
+import { devices, manualSeed, memoryStats, versions } from '../tensor/index.js';
 import { readTrainingState, saveTrainingState } from './checkpoint.js';
 import { describeClasses } from './classes.js';
 import { type TrainConfig, type TrainSettings, resolveConfig } from './config.js';
@@ -222,7 +222,10 @@ class Run {
     private readonly valSet: Dataset,
   ) {
     const classes = trainSet.classes;
-    const { batchSize, seed, workers, onCorrupt, clipGrad, modelEmaDecay } = config;
+    const { batchSize, seed, workers, onCorrupt, clipGrad, modelEmaDecay, device } = config;
+    if (!devices().includes(device)) {
+      fail('train', 'VALUE', `expected a device among ${devices().join(', ')}, got '${device}'`);
+    }
     const common = { batchSize, seed, onCorrupt, ...(workers !== undefined && { workers }) };
     this.trainLoader = new DataLoader(trainSet, {
       ...common,

@@ -1,0 +1,310 @@
+/**
+ * The commands as users run them, on one run of training that all of these tests look at.
+ */
+import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import test from 'ava';
+
+import { type TrainConfig } from '../../src/index.js';
+import { goldenPath, sharedTest } from '../helpers/golden.js';
+import { type CliResult, TINY_FLAGS, cli, startCli, tinyPhotos } from '../helpers/training.js';
+
+let folder: string;
+let trained: CliResult;
+
+test.before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'tenon-test-'));
+  await tinyPhotos(join(folder, 'photos'));
+  trained = await cli(folder, ['train', 'photos', '--lr', '1e-2', '--seed', '3', ...TINY_FLAGS]);
+});
+test.after.always(() => rm(folder, { recursive: true, force: true }));
+
+const json = async <T>(path: string): Promise<T> =>
+  JSON.parse(await readFile(join(folder, path), 'utf8')) as T;
+
+test.serial('train says what it does, in plain lines where there is no terminal', (t) => {
+  t.is(trained.code, 0, trained.stderr);
+  t.is(trained.stderr, '');
+  const epoch =
+    /^epoch [12]\/2 {2}loss \d\.\d{3} {2}accuracy \d+\.\d % {2}\| {2}validation loss \d\.\d{3} {2}accuracy \d+\.\d %.* {2}\| {2}\d+ images\/s {2}data wait \d+\.\d % {2}0:0\d$/;
+  const lines = trained.stdout.trimEnd().split('\n');
+  const expected = [
+    /^vit_\w+, 6\.5 k parameters; 3 classes, 18 training and 6 validation images, 0 decoding threads$/,
+    /^Writing to runs\/photos$/,
+    epoch,
+    epoch,
+    /^Done: validation accuracy \d+\.\d %, \d+ images\/s, 0:0\d, \d+ MiB of memory$/,
+    /^Report: runs\/photos\/report\.html$/,
+    /^Try it: tenon predict <images> --checkpoint runs\/photos$/,
+  ];
+  t.is(lines.length, expected.length, trained.stdout);
+  expected.forEach((pattern, i) => t.regex(lines[i], pattern));
+});
+
+test.serial("a run's folder holds its configuration, metrics, summary, report and checkpoints", async (t) => {
+  const files = await readdir(join(folder, 'runs/photos'), { recursive: true });
+  t.deepEqual(files.sort(), [
+    'checkpoints',
+    'checkpoints/best.safetensors',
+    'checkpoints/last.safetensors',
+    'config.json',
+    'metrics.jsonl',
+    'report.html',
+    'summary.json',
+  ]);
+  const stored = await json<{ config: TrainConfig; classes: string[]; trainImages: number }>(
+    'runs/photos/config.json',
+  );
+  t.like(stored, { classes: ['blue', 'green', 'red'], trainImages: 18, valImages: 6 });
+  t.like(stored.config, {
+    data: 'photos',
+    lr: 0.01,
+    seed: 3,
+    batchSize: 4,
+    epochs: 2,
+    opt: 'adamw',
+    warmupEpochs: 1,
+  });
+
+  const metrics = (await readFile(join(folder, 'runs/photos/metrics.jsonl'), 'utf8')).trimEnd().split('\n');
+  const epochs = metrics.map((line) => JSON.parse(line) as Record<string, number>);
+  t.deepEqual(
+    epochs.map(({ epoch, step }) => [epoch, step]),
+    [
+      [0, 4],
+      [1, 8],
+    ],
+  );
+  const names =
+    'epoch step trainLoss trainAccuracy valLoss valAccuracy valTop5 lr imagesPerSecond dataWaitShare seconds';
+  t.deepEqual(Object.keys(epochs[0]), names.split(' '));
+  // The last update of each epoch: 1e-6 + 3/4 (lr - 1e-6) in warm-up, lr / 2 (1 + cos(3/4 pi)) after it.
+  t.true(Math.abs(epochs[0]['lr'] - 0.00750025) < 1e-9);
+  t.true(Math.abs(epochs[1]['lr'] - 0.005 * (1 - Math.SQRT1_2)) < 1e-9);
+
+  const summary = await json<Record<string, number>>('runs/photos/summary.json');
+  t.like(summary, {
+    name: 'runs/photos',
+    parameters: 6547,
+    classes: 3,
+    trainImages: 18,
+    valImages: 6,
+    epochs: 2,
+  });
+  t.is(summary['valAccuracy'], Math.max(...epochs.map(({ valAccuracy }) => valAccuracy)));
+  t.is(epochs[summary['bestEpoch'] - 1]['valAccuracy'], summary['valAccuracy']);
+  t.true(summary['imagesPerSecond'] > 1);
+  t.true(summary['seconds'] > 0 && summary['seconds'] < 60);
+  t.true(summary['peakMemoryBytes'] > 2 ** 25 && summary['peakMemoryBytes'] < 2 ** 31);
+  t.deepEqual(summary['skippedImages'], [] as unknown as number);
+  const report = await readFile(join(folder, 'runs/photos/report.html'), 'utf8');
+  t.regex(report, /Confusion/);
+  t.regex(report, /data:image\/png;base64/);
+});
+
+test.serial('eval gives the accuracy that training found, on the same images', async (t) => {
+  const { code, stdout, stderr } = await cli(folder, [
+    'eval',
+    'photos',
+    '--checkpoint',
+    'runs/photos',
+    '--json',
+    '-j',
+    '0',
+  ]);
+  t.is(code, 0, stderr);
+  const found = JSON.parse(stdout) as Record<string, number>;
+  const summary = await json<Record<string, number>>('runs/photos/summary.json');
+  t.is(found['accuracy'], summary['valAccuracy']);
+  t.is(found['images'], 6);
+  const epochs = (await readFile(join(folder, 'runs/photos/metrics.jsonl'), 'utf8')).split('\n');
+  const best = JSON.parse(epochs[summary['bestEpoch'] - 1]) as Record<string, number>;
+  t.true(Math.abs(found['loss'] - best['valLoss']) < 1e-6); // in other batches
+
+  const line = await cli(folder, ['eval', 'photos', '--checkpoint', 'runs/photos', '-b', '5']);
+  t.regex(line.stdout, /^6 images: accuracy \d+\.\d %, top-5 100\.0 %, loss \d\.\d{4}, \d+ images\/s\n$/);
+});
+
+interface Named {
+  readonly path: string;
+  readonly top: readonly { readonly label: string; readonly probability: number }[];
+}
+
+test.serial('predict names images, the most probable classes first', async (t) => {
+  const args = ['predict', 'photos/red', 'photos/blue/3.jpg', '--checkpoint', 'runs/photos'];
+  const { code, stdout, stderr } = await cli(folder, [...args, '--json', '-b', '5']);
+  t.is(code, 0, stderr);
+  const results = JSON.parse(stdout) as Named[];
+  t.deepEqual(
+    results.map(({ path }) => path),
+    [...Array.from({ length: 8 }, (_, i) => `photos/red/${i}.jpg`), 'photos/blue/3.jpg'],
+  );
+  for (const { top } of results) {
+    t.deepEqual(top.map(({ label }) => label).sort(), ['blue', 'green', 'red']);
+    const values = top.map(({ probability }) => probability);
+    t.deepEqual(
+      values,
+      [...values].sort((a, b) => b - a),
+    );
+    t.true(Math.abs(values.reduce((sum, x) => sum + x, 0) - 1) < 1e-5);
+  }
+
+  const table = await cli(folder, [...args, '-k', '1']);
+  const rows = table.stdout.split('\n').filter((line) => line.includes('.jpg'));
+  t.deepEqual(
+    rows.map((row) =>
+      row
+        .split('│')
+        .map((cell) => cell.trim())
+        .slice(1, 4),
+    ),
+    results.map(({ path, top }) => [path, top[0].label, `${(100 * top[0].probability).toFixed(1)} %`]),
+  );
+});
+
+test.serial('predict names the images that it can read, and says which it cannot', async (t) => {
+  const file = join(folder, 'photos/red/0.jpg');
+  const whole = await readFile(file);
+  await writeFile(join(folder, 'broken.jpg'), whole.subarray(0, 100));
+  const args = ['predict', 'broken.jpg', 'photos/red/0.jpg', '--checkpoint', 'runs/photos'];
+  const { code, stdout, stderr } = await cli(folder, args);
+  t.is(code, 1);
+  t.regex(stderr, /^tenon: [^\n]*broken\.jpg[^\n]*\n$/);
+  t.true(stdout.includes('photos/red/0.jpg') && !stdout.includes('broken.jpg'));
+  const listed = JSON.parse((await cli(folder, [...args, '--json'])).stdout) as {
+    path: string;
+    error?: string;
+  }[];
+  t.deepEqual(
+    listed.map(({ path, error }) => [path, error !== undefined]),
+    [
+      ['broken.jpg', true],
+      ['photos/red/0.jpg', false],
+    ],
+  );
+});
+
+test.serial('a second run of the same name has a folder of its own', async (t) => {
+  const { code, stdout } = await cli(folder, ['train', 'photos', ...TINY_FLAGS, '--epochs', '1']);
+  t.is(code, 0);
+  t.true(stdout.includes('Writing to runs/photos-2\n'));
+});
+
+test.serial('settings come from YAML or JSON, and flags override them', async (t) => {
+  await writeFile(
+    join(folder, 'config.yaml'),
+    'epochs: 1\nlr: 0.002\noptBetas: [0.8, 0.9]\nmodelKwargs:\n  regTokens: 2\n',
+  );
+  const yaml = await cli(folder, [
+    'train',
+    'photos',
+    '--config',
+    'config.yaml',
+    '--name',
+    'y',
+    ...TINY_FLAGS,
+    '--epochs',
+    '3',
+    '--no-aug',
+  ]);
+  t.is(yaml.code, 0, yaml.stderr);
+  const { config } = await json<{ config: TrainConfig }>('runs/y/config.json');
+  t.like(config, { epochs: 3, lr: 0.002, optBetas: [0.8, 0.9], modelKwargs: { regTokens: 2 }, noAug: true });
+  t.is((await json<{ parameters: number }>('runs/y/summary.json')).parameters, 6547 + 2 * 16 + 2 * 16);
+
+  await writeFile(
+    join(folder, 'config.json'),
+    JSON.stringify({ epochs: 1, imgSize: [16, 8], workers: 0, depth: 1 }),
+  );
+  const flags =
+    '--name j --embed-dim 8 --num-heads 2 --patch-size 8 --opt-betas 0.7,0.8 --mean 0.1,0.2,0.3'.split(' ');
+  const file = await cli(folder, ['train', 'photos', '--config', 'config.json', ...flags]);
+  t.is(file.code, 0, file.stderr);
+  const second = await json<{ config: TrainConfig }>('runs/j/config.json');
+  t.like(second.config, {
+    epochs: 1,
+    imgSize: [16, 8],
+    optBetas: [0.7, 0.8],
+    mean: [0.1, 0.2, 0.3],
+    embedDim: 8,
+  });
+});
+
+test.serial('models lists the registry with parameters and GFLOPs', async (t) => {
+  const { code, stdout } = await cli(folder, ['models', 'vit_tiny']);
+  t.is(code, 0);
+  const rows = stdout.split('\n').filter((line) => line.includes('vit_'));
+  t.deepEqual(
+    rows.map((row) =>
+      row
+        .split('│')
+        .map((cell) => cell.trim())
+        .slice(1, 5),
+    ),
+    [
+      ['vit_tiny_patch16_224', '224 x 224', '5.72 M', '2.51'],
+      ['vit_tiny_patch16_384', '384 x 384', '5.79 M', '9.36'],
+    ],
+  );
+});
+
+interface Listed {
+  readonly name: string;
+  readonly parameters: number;
+  readonly gflops: number;
+  readonly imgSize: readonly number[];
+}
+
+test.serial('models takes part of a name, with * for anything', async (t) => {
+  const { stdout } = await cli(folder, ['models', 'vit_*_224', '--json']);
+  const names = (JSON.parse(stdout) as Listed[]).map(({ name }) => name);
+  t.true(names.includes('vit_base_patch16_224') && names.includes('vit_base_patch32_clip_224'));
+  t.true(names.every((name) => /^vit_.*_224$/.test(name)));
+});
+
+sharedTest("models has timm's parameter counts", goldenPath('state_dicts/timm-summary.json'), async (t) => {
+  const { stdout } = await cli('.', ['models', '--json']);
+  const summary = JSON.parse(await readFile(goldenPath('state_dicts/timm-summary.json'), 'utf8')) as Record<
+    string,
+    { params: number; input_size: number[] }
+  >;
+  const listed = (JSON.parse(stdout) as Listed[]).filter(({ name }) => Object.hasOwn(summary, name));
+  t.true(listed.length >= 8, `${listed.length}`);
+  for (const { name, parameters, imgSize } of listed) {
+    t.is(parameters, summary[name].params, name);
+    t.deepEqual(imgSize, summary[name].input_size.slice(1), name);
+  }
+});
+
+test.serial('info names devices, threads, instruction set, versions, memory and backends', async (t) => {
+  const { code, stdout } = await cli(folder, ['info', '--json']);
+  t.is(code, 0);
+  const info = JSON.parse(stdout) as {
+    versions: Record<string, string>;
+    cpu: { threads: number; instructionSet: string };
+    memory: { systemBytes: number; tensors: { current: number } };
+    devices: string[];
+    backends: Record<string, string>;
+  };
+  t.is(info.versions['node'], process.versions.node);
+  t.regex(info.versions['oneDNN'], /^\d+\.\d+/);
+  t.is(info.cpu.threads, Number(process.env['TENON_NUM_THREADS'] ?? info.cpu.threads));
+  t.regex(info.cpu.instructionSet, /\w/);
+  t.true(info.memory.systemBytes > 2 ** 28);
+  t.is(info.memory.tensors.current, 0);
+  t.deepEqual(info.devices, ['cpu']);
+  t.is(info.backends['cpu'], 'loaded');
+  t.regex(info.backends['cuda'], /^not loaded: /);
+  const lines = (await cli(folder, ['info'])).stdout.trimEnd().split('\n');
+  t.is(lines[0], `tenon         ${info.versions['tenon']}`);
+  t.true(lines.includes('cpu backend   loaded'));
+});
+
+test.serial('a reader that has had enough ends a command without a word', async (t) => {
+  const { child, done } = startCli(folder, ['models', '--json']);
+  child.stdout!.destroy();
+  const { stderr } = await done;
+  t.is(stderr, '');
+});

@@ -1,0 +1,322 @@
+/**
+ * Whatever is wrong with the input: one sentence on stderr, exit code 1, nothing left behind.
+ */
+import { copyFile, mkdir, mkdtemp, readFile, readdir, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import test from 'ava';
+
+import { readSafetensors, saveSafetensors, train } from '../../src/index.js';
+import { TINY, TINY_FLAGS, cli, cliHere, oneSentence, tinyPhotos } from '../helpers/training.js';
+
+let folder: string;
+
+test.before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'tenon-test-'));
+  await tinyPhotos(join(folder, 'photos'), 3);
+  await train(join(folder, 'photos'), { ...TINY, epochs: 1, output: join(folder, 'runs') });
+  const best = join(folder, 'runs/photos/checkpoints/best.safetensors');
+  await copyFile(best, join(folder, 'cut.safetensors'));
+  await truncate(join(folder, 'cut.safetensors'), 9000);
+  await mkdir(join(folder, 'empty'));
+  await mkdir(join(folder, 'two/a'), { recursive: true });
+  await mkdir(join(folder, 'two/b'));
+  for (const name of ['a', 'b']) {
+    for (const i of [0, 1])
+      await copyFile(join(folder, `photos/red/${i}.jpg`), join(folder, `two/${name}/${i}.jpg`));
+  }
+  await mkdir(join(folder, 'damaged/a'), { recursive: true });
+  await mkdir(join(folder, 'damaged/b'));
+  const jpeg = await readFile(join(folder, 'photos/red/0.jpg'));
+  for (const name of ['a', 'b']) {
+    for (const i of [0, 1, 2]) {
+      await writeFile(
+        join(folder, `damaged/${name}/${i}.jpg`),
+        i === 1 ? jpeg.subarray(0, jpeg.length - 200) : jpeg,
+      );
+    }
+  }
+  await writeFile(join(folder, 'broken.yaml'), 'epochs: [1, 2\nlr: {');
+  await writeFile(join(folder, 'strange.yaml'), 'epochs: 3\nlearningRate: 0.1\n');
+  await writeFile(join(folder, 'wrong.json'), '{"lr": "fast"}');
+  await writeFile(join(folder, 'list.json'), '[1, 2]');
+  const { tensors } = await readSafetensors(best);
+  await saveSafetensors(join(folder, 'unlabelled.safetensors'), tensors, { 'tenon.model': '{"name":"vit"}' });
+});
+test.after.always(() => rm(folder, { recursive: true, force: true }));
+
+const RUN = '--checkpoint runs/photos';
+
+const CASES: readonly [what: string, command: string, error: string | RegExp][] = [
+  [
+    'an unknown command',
+    'trian',
+    /^tenon: unknown command 'trian' \(Did you mean train\?\); see tenon --help\n$/,
+  ],
+  [
+    'an unknown flag',
+    'train photos --learning-rate 1',
+    "unknown option '--learning-rate'; see tenon train --help",
+  ],
+  [
+    'a mistyped flag',
+    'train photos --epoch 1',
+    "unknown option '--epoch' (Did you mean --epochs?); see tenon train --help",
+  ],
+  [
+    'a flag without its value',
+    'train photos --lr',
+    "option '--lr <rate>' argument missing; see tenon train --help",
+  ],
+  ['no data', 'train', "train: expected what to train on: a path, or 'shapes'"],
+  ['text for a number', 'train photos --lr fast', "--lr: expected number, got 'fast'"],
+  ['a number that is too small', 'train photos --epochs 0', "--epochs: expected number to be >0, got '0'"],
+  ['half an epoch', 'train photos --epochs 1.5', "--epochs: expected int, got '1.5'"],
+  ['an empty number', 'train photos --batch-size=', "--batch-size: expected number, got ''"],
+  [
+    'an unknown choice',
+    'train photos --opt lion',
+    '--opt: expected one of "adamw"|"adam"|"sgd", got \'lion\'',
+  ],
+  ['too few numbers', 'train photos --mean 0.5', "--mean: expected three numbers, got '0.5'"],
+  [
+    'an image size in words',
+    'train photos --img-size big',
+    "--img-size: expected a whole number above 0, or two, got 'big'",
+  ],
+  ['a path for a name', 'train photos --name a/b', "--name: expected the name of a folder, got 'a/b'"],
+  [
+    'a setting without a value',
+    'train photos --model-kwargs regTokens',
+    "--model-kwargs: expected key=value, got 'regTokens'",
+  ],
+  [
+    'an unknown setting of the model',
+    'train photos --model-kwargs layers=3',
+    /^tenon: VisionTransformer: expected settings among imgSize, patchSize, .*, got 'layers'\n$/,
+  ],
+  [
+    'a setting of the model that makes no sense',
+    'train photos --model-kwargs regTokens=x',
+    'VisionTransformer: expected regTokens to be a whole number of at least 0, got x',
+  ],
+  [
+    'an unknown model',
+    'train photos --model vit_tiny',
+    /^tenon: createModel: expected a registered model such as vit_tiny_\w+, \w+, \w+, got 'vit_tiny'\n$/,
+  ],
+  [
+    'a patch that does not fit',
+    'train photos --img-size 16 --patch-size 5',
+    'VisionTransformer: expected an image size that patches of 5 divide, got 16 x 16',
+  ],
+  [
+    'a warm-up beyond training',
+    'train photos --epochs 2 --warmup-epochs 3',
+    'Trainer: expected warmupEpochs within 2 epochs, got 3',
+  ],
+  ['an unknown device', 'train photos --device tpu', "train: expected a device among cpu, got 'tpu'"],
+  [
+    'an unknown key of a configuration',
+    'train photos --config strange.yaml',
+    'strange.yaml: unrecognized key: "learningRate"',
+  ],
+  [
+    'a wrong value in a configuration',
+    'train photos --config wrong.json',
+    'wrong.json: lr: expected number, got "fast"',
+  ],
+  ['a configuration that is a list', 'train photos --config list.json', 'list.json: expected object'],
+  [
+    'a configuration that is no YAML',
+    'train photos --config broken.yaml',
+    /^tenon: --config: expected YAML or JSON in broken\.yaml, got .+\n$/,
+  ],
+  [
+    'a configuration that is not there',
+    'train photos --config none.yaml',
+    /^tenon: --config: expected YAML or JSON in none\.yaml, got ENOENT.+\n$/,
+  ],
+  [
+    'data that is not there',
+    'train nowhere',
+    "findData: expected 'shapes' or a folder, got nowhere, which does not exist",
+  ],
+  [
+    'a file for data',
+    'train photos/red/0.jpg',
+    "findData: expected 'shapes' or a folder, got the file photos/red/0.jpg",
+  ],
+  ['an empty folder', 'train empty', 'openDataset: expected images in folders by class in empty, found none'],
+  [
+    'a damaged image that must not be',
+    `train damaged --on-corrupt error ${TINY_FLAGS.join(' ')}`,
+    /^tenon: .*damaged\/[ab]\/1\.jpg.*\n$/,
+  ],
+  [
+    'a run that is not there',
+    'train --resume runs/none',
+    'resume: expected the folder of a run, with a config.json, got runs/none',
+  ],
+  [
+    'settings for a run that goes on',
+    'train --resume runs/photos --lr 1',
+    'train: expected --resume alone: a run continues with its own settings, got lr',
+  ],
+  [
+    'no checkpoint',
+    'eval photos',
+    "required option '--checkpoint <path>' not specified; see tenon eval --help",
+  ],
+  [
+    'a checkpoint that is not there',
+    'eval photos --checkpoint none',
+    "--checkpoint: expected a run's folder or a model's file, got none, which does not exist",
+  ],
+  [
+    'a folder that is no run',
+    'eval photos --checkpoint empty',
+    '--checkpoint: expected a finished epoch in the run empty, got none',
+  ],
+  [
+    'a truncated checkpoint',
+    'eval photos --checkpoint cut.safetensors',
+    /^tenon: readSafetensors: expected \d+ bytes of tensors in cut\.safetensors, got \d+\n$/,
+  ],
+  [
+    'an image for a checkpoint',
+    'predict photos/red --checkpoint photos/red/0.jpg',
+    /^tenon: readSafetensors: expected .* in photos\/red\/0\.jpg, got .*\n$/,
+  ],
+  [
+    'a training state for a model',
+    'eval photos --checkpoint runs/photos/checkpoints/last.safetensors',
+    /^tenon: loadModel: expected a model that Tenon saved, got .*last\.safetensors without 'tenon\.model' in its metadata\n$/,
+  ],
+  [
+    'a model without classes',
+    'eval photos --checkpoint unlabelled.safetensors',
+    /^tenon: loadModel: expected a model's name, classes and input in unlabelled\.safetensors, got .*\n$/,
+  ],
+  [
+    'data of other classes',
+    `eval two ${RUN}`,
+    "eval: expected data of the model's 3 classes (blue, green, red), got 2 classes (a, b)",
+  ],
+  [
+    'a batch of nothing',
+    `eval photos ${RUN} -b 0`,
+    "--batch-size: expected a whole number of at least 1, got '0'",
+  ],
+  [
+    'no images',
+    'predict --checkpoint runs/photos',
+    "missing required argument 'images'; see tenon predict --help",
+  ],
+  [
+    'an image that is not there',
+    `predict none.jpg ${RUN}`,
+    'predict: expected an image or a folder, got none.jpg, which does not exist',
+  ],
+  ['a folder without images', `predict empty ${RUN}`, 'predict: expected images in empty, found none'],
+  ['a text for an image', `predict strange.yaml ${RUN}`, /^tenon: .*strange\.yaml.*\n$/],
+  [
+    'a share of a class',
+    `predict photos ${RUN} -k half`,
+    "--topk: expected a whole number of at least 1, got 'half'",
+  ],
+  ['an unknown filter', 'models resnet9000', "models: expected part of a model's name, got 'resnet9000'"],
+];
+
+for (const [what, command, expected] of CASES) {
+  test.serial(`one sentence for ${what}`, async (t) => {
+    oneSentence(t, await cliHere(folder, command.split(' ')), expected);
+  });
+}
+
+test.serial('a process that fails exits with 1 and without a stack', async (t) => {
+  oneSentence(t, await cli(folder, ['train', 'empty']), /found none/);
+  oneSentence(
+    t,
+    await cli(folder, ['eval', 'photos']),
+    "required option '--checkpoint <path>' not specified; see tenon eval --help",
+  );
+});
+
+test.serial('commands that fail leave no folder of a run', async (t) => {
+  const names = await readdir(join(folder, 'runs'));
+  t.deepEqual(names.sort(), ['damaged', 'photos']); // the damaged image was found in training
+});
+
+test.serial('a damaged image is left out, and named at the end', async (t) => {
+  const { code, stdout, stderr } = await cli(folder, [
+    'train',
+    'damaged',
+    '--name',
+    'skipping',
+    ...TINY_FLAGS,
+  ]);
+  t.is(code, 0, stderr);
+  t.regex(stdout, /\nSkipped 2 damaged images, such as [^\n]*damaged\/[ab]\/1\.jpg[^\n]*\n/);
+});
+
+test.serial('a run whose data has changed does not continue', async (t) => {
+  await copyFile(join(folder, 'photos/red/0.jpg'), join(folder, 'photos/red/99.jpg'));
+  oneSentence(
+    t,
+    await cliHere(folder, ['train', '--resume', 'runs/photos']),
+    'resume: expected the data of the run, 6 training and 3 validation images of 3 classes (blue, green, red), ' +
+      'got 7 training and 3 validation images of 3 classes (blue, green, red)',
+  );
+  await rm(join(folder, 'photos/red/99.jpg'));
+});
+
+test.serial('a run whose files are damaged does not continue, and says which', async (t) => {
+  const last = join(folder, 'runs/photos/checkpoints/last.safetensors');
+  const whole = await readFile(last);
+  await truncate(last, 5000);
+  oneSentence(t, await cliHere(folder, ['train', '--resume', 'runs/photos']), /last\.safetensors/);
+  await writeFile(last, whole);
+  const config = join(folder, 'runs/photos/config.json');
+  const text = await readFile(config, 'utf8');
+  await writeFile(config, text.slice(0, 100));
+  oneSentence(
+    t,
+    await cliHere(folder, ['train', '--resume', 'runs/photos']),
+    /^tenon: resume: expected JSON in runs\/photos\/config\.json/,
+  );
+  await writeFile(config, text.replace('"adamw"', '"adamwow"'));
+  oneSentence(
+    t,
+    await cliHere(folder, ['train', '--resume', 'runs/photos']),
+    /^tenon: runs\/photos\/config\.json: opt: expected one of/,
+  );
+  await writeFile(config, '{}');
+  oneSentence(
+    t,
+    await cliHere(folder, ['train', '--resume', 'runs/photos']),
+    'resume: expected the config and classes of a run in runs/photos/config.json, got neither',
+  );
+});
+
+test.serial('a loss that is not finite ends training with a sentence', async (t) => {
+  const flags = [
+    '--opt',
+    'sgd',
+    '--lr',
+    '1e38',
+    '--warmup-epochs',
+    '0',
+    '--clip-grad',
+    '0',
+    '--name',
+    'lost',
+  ];
+  const result = await cliHere(folder, ['train', 'photos', ...flags, ...TINY_FLAGS]);
+  oneSentence(
+    t,
+    result,
+    /^tenon: Trainer: expected (a finite loss|finite weights), got (NaN|Infinity) .*; try a lower/,
+  );
+});
