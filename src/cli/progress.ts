@@ -9,23 +9,29 @@ import { formatShare, formatTime } from './format.js';
 /** Seconds between two plain lines. */
 const LINE_EVERY = 10;
 
+/** Columns of the text beside a bar, at its longest. */
+const TEXT = 71;
+
 export class Progress {
   private readonly epochs: number;
+  private readonly valImages: number;
   private readonly bar: SingleBar | undefined;
-  private barEpoch = -1;
+  /** What the bar shows, undefined when there is none. */
+  private label: string | undefined;
   private lastLine = performance.now();
   private readonly started = performance.now();
-  private done = 0;
   private first: number | undefined;
 
-  constructor(epochs: number, stream: NodeJS.WriteStream = process.stdout) {
+  constructor(epochs: number, valImages: number, stream: NodeJS.WriteStream = process.stdout) {
     this.epochs = epochs;
+    this.valImages = valImages;
     this.bar = stream.isTTY
       ? new SingleBar({
           stream,
-          format:
-            'epoch {epoch} {bar} {value}/{total}  loss {loss}  acc {accuracy}  {speed} img/s  wait {wait}  left {left}',
-          barsize: 20,
+          format: '{label} {bar}  {facts}',
+          barCompleteChar: '█',
+          barIncompleteChar: '░',
+          barsize: Math.max(4, Math.min(30, stream.columns - TEXT)),
           hideCursor: true,
           clearOnComplete: true,
         })
@@ -36,53 +42,61 @@ export class Progress {
   private left(event: StepEvent): number {
     const at = event.epoch * event.batches + event.batch;
     this.first ??= at - 1;
-    this.done = at - this.first;
-    const perBatch = (performance.now() - this.started) / 1000 / this.done;
+    const perBatch = (performance.now() - this.started) / 1000 / (at - this.first);
     return (this.epochs * event.batches - at) * perBatch;
   }
 
+  private show(label: string, value: number, total: number, facts: string): void {
+    if (this.label !== label) {
+      this.bar?.stop();
+      this.bar?.start(total, value, { label, facts });
+      this.label = label;
+    }
+    this.bar?.update(value, { facts });
+  }
+
   step(event: StepEvent): void {
-    const shown = {
-      epoch: `${event.epoch + 1}/${this.epochs}`,
-      loss: event.meanLoss.toFixed(3),
-      accuracy: formatShare(event.accuracy),
-      speed: event.imagesPerSecond.toFixed(0),
-      wait: formatShare(event.dataWaitShare),
-      left: formatTime(this.left(event)),
-    };
+    const label = `epoch ${event.epoch + 1}/${this.epochs}`;
+    const loss = event.meanLoss.toFixed(3);
+    const accuracy = formatShare(event.accuracy);
+    const speed = event.imagesPerSecond.toFixed(0);
+    const wait = `${(100 * event.dataWaitShare).toFixed(0)} %`;
+    const left = formatTime(this.left(event));
     if (this.bar !== undefined) {
-      if (this.barEpoch !== event.epoch) this.bar.start(event.batches, event.batch, shown);
-      this.barEpoch = event.epoch;
-      this.bar.update(event.batch, shown);
+      const facts = `loss ${loss}  acc ${accuracy}  ${speed} img/s  wait ${wait}  left ${left}`;
+      this.show(label, event.batch, event.batches, facts);
       return;
     }
     const now = performance.now();
     if (now - this.lastLine < LINE_EVERY * 1000) return;
     this.lastLine = now;
     console.log(
-      `epoch ${shown.epoch}  batch ${event.batch}/${event.batches}  loss ${shown.loss}  accuracy ${shown.accuracy}  ` +
-        `${shown.speed} images/s  data wait ${shown.wait}  left ${shown.left}`,
+      `${label}  batch ${event.batch}/${event.batches}  loss ${loss}  accuracy ${accuracy}  ` +
+        `${speed} images/s  data wait ${wait}  left ${left}`,
     );
+  }
+
+  evaluated(images: number): void {
+    if (this.bar !== undefined)
+      this.show('evaluating', images, this.valImages, `${images}/${this.valImages} images`);
   }
 
   epoch(metrics: EpochMetrics, best: boolean): void {
     this.stop();
-    const { valLoss, valAccuracy, valTop5 } = metrics;
+    const { epoch, trainLoss, trainAccuracy, valLoss, valAccuracy } = metrics;
     const val =
-      valAccuracy === undefined || valLoss === undefined || valTop5 === undefined
+      valAccuracy === undefined || valLoss === undefined
         ? ''
-        : `  |  validation loss ${valLoss.toFixed(3)}  accuracy ${formatShare(valAccuracy)}  top-5 ${formatShare(valTop5)}`;
+        : `  |  validation loss ${valLoss.toFixed(3)}  accuracy ${formatShare(valAccuracy)}`;
     console.log(
-      `epoch ${metrics.epoch + 1}/${this.epochs}  loss ${metrics.trainLoss.toFixed(3)}  ` +
-        `accuracy ${formatShare(metrics.trainAccuracy)}${val}${best ? '  best' : ''}  |  ` +
-        `${metrics.imagesPerSecond.toFixed(0)} images/s  data wait ${formatShare(metrics.dataWaitShare)}  ` +
-        formatTime(metrics.seconds),
+      `epoch ${epoch + 1}/${this.epochs}  loss ${trainLoss.toFixed(3)}  accuracy ${formatShare(trainAccuracy)}` +
+        `${val}  |  ${metrics.imagesPerSecond.toFixed(0)} images/s  ${formatTime(metrics.seconds)}${best ? '  best' : ''}`,
     );
   }
 
   stop(): void {
     this.bar?.stop();
-    this.barEpoch = -1;
+    this.label = undefined;
     this.lastLine = performance.now();
   }
 }

@@ -59,14 +59,16 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
     const result = await run({
       signal: stop.signal,
       onStart: ({ folder, config, parameters, classes, trainImages, valImages, workers, epoch }) => {
+        console.log(`${config.model}, ${formatCount(parameters)} parameters`);
         console.log(
-          `${config.model}, ${formatCount(parameters)} parameters; ${classes.length} classes, ${trainImages} training and ` +
-            `${valImages} validation images, ${workers} decoding ${workers === 1 ? 'thread' : 'threads'}`,
+          `${classes.length} classes, ${trainImages} training and ${valImages} validation images, ` +
+            `${workers} decoding ${workers === 1 ? 'thread' : 'threads'}`,
         );
         console.log(epoch > 0 ? `Continuing ${folder} at epoch ${epoch + 1}` : `Writing to ${folder}`);
-        progress = new Progress(config.epochs);
+        progress = new Progress(config.epochs, valImages);
       },
       onStep: (event) => progress?.step(event),
+      onEvaluated: (images) => progress?.evaluated(images),
       onEpoch: (metrics, best) => progress?.epoch(metrics, best),
     });
     progress?.stop();
