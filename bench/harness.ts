@@ -5,7 +5,6 @@
 import type { Round } from './measure.js';
 import { type SystemCommand, SystemProcess } from './process.js';
 import { type Outcome, type Result, resultsOf } from './results.js';
-import { median } from './statistics.js';
 import type { ProfileRow, Replies } from './system.js';
 import { type Case, flops, limitOf } from './tasks.js';
 
@@ -76,7 +75,7 @@ export class Harness {
     const known = this.limits.get(name);
     const limits = known ?? (await this.measure(limitCase));
     this.limits.set(name, limits);
-    const fastest = Math.min(...limits.map(({ seconds }) => median(seconds)));
+    const fastest = Math.min(...limits.flatMap(({ seconds }) => seconds));
     const seconds = limit.kind === 'gemm' ? (fastest * flops(item.task)) / flops(limit) : fastest;
     return [
       ...(known === undefined ? resultsOf(limitCase, limits, undefined) : []),

@@ -10,7 +10,7 @@ import type { Task } from './tasks.js';
 /** A task made ready: `run` returns, or resolves, when the result has been computed. */
 export interface Prepared {
   readonly run: () => unknown;
-  /** The share of the task's work that one run does: below 1 where a system is too slow for the whole. */
+  /** How much of the task one run does: a share, where a system is too slow for the whole; or several in a row. */
   readonly portion?: number;
   readonly dispose?: () => void;
 }

@@ -32,31 +32,31 @@ import { native } from '../src/native.js';
 import { tenonVersion } from './machine.js';
 import { profileNative } from './profile.js';
 import type { Prepared, System } from './system.js';
-import type { Task, TaskOf } from './tasks.js';
+import { type Task, type TaskOf, flops } from './tasks.js';
 import type { VitConfig } from './vit.js';
 
 type F32 = Tensor<'float32'>;
 
-/** Runs `fn`, frees what it made, and waits for its kernels. */
-function prepared(fn: () => unknown): Prepared {
+/** What a kernel's task does once. */
+type Op = () => unknown;
+
+/** Runs ops, frees what they made, and waits for their kernels. */
+function prepared(op: Op, calls = 1): Prepared {
   return {
     run() {
-      scope(() => void fn());
+      for (let i = 0; i < calls; i++) scope(() => void op());
       native.synchronizeSync(0);
     },
+    portion: calls,
   };
 }
 
 /** One forward pass, or one with the gradients of its inputs. */
-function differentiable(
-  op: (...inputs: F32[]) => Tensor,
-  inputs: readonly F32[],
-  backward: boolean,
-): Prepared {
-  if (!backward) return prepared(() => op(...inputs));
+function differentiable(op: (...inputs: F32[]) => Tensor, inputs: readonly F32[], backward: boolean): Op {
+  if (!backward) return () => op(...inputs);
   for (const input of inputs) setRequiresGrad(input);
   const dy = scope(() => normal(op(...inputs).shape));
-  return prepared(() => grad(op(...inputs), inputs, { gradients: [dy] }));
+  return () => grad(op(...inputs), inputs, { gradients: [dy] });
 }
 
 function dispatch({ op, calls }: TaskOf<'dispatch'>): Prepared {
@@ -102,24 +102,24 @@ function dispatch({ op, calls }: TaskOf<'dispatch'>): Prepared {
   }
 }
 
-function linearPass({ rows, inputs, outputs, pass }: TaskOf<'linear'>): Prepared {
+function linearPass({ rows, inputs, outputs, pass }: TaskOf<'linear'>): Op {
   const x = normal([rows, inputs]);
   const weight = normal([outputs, inputs]);
   const bias = normal([outputs]);
   const dy = normal([rows, outputs]);
   switch (pass) {
     case 'forward':
-      return prepared(() => linear(x, weight, bias));
+      return () => linear(x, weight, bias);
     case 'forwardGelu':
-      return prepared(() => linear(x, weight, bias, { activation: 'gelu' }));
+      return () => linear(x, weight, bias, { activation: 'gelu' });
     case 'input':
-      return prepared(() => matmul(dy, weight));
+      return () => matmul(dy, weight);
     case 'weight':
-      return prepared(() => matmul(dy.transpose(0, 1), x));
+      return () => matmul(dy.transpose(0, 1), x);
   }
 }
 
-function rowwise({ kind, rows, features, backward }: TaskOf<'layerNorm' | 'gelu' | 'softmax'>): Prepared {
+function rowwise({ kind, rows, features, backward }: TaskOf<'layerNorm' | 'gelu' | 'softmax'>): Op {
   const x = normal([rows, features]);
   switch (kind) {
     case 'layerNorm':
@@ -135,7 +135,7 @@ function rowwise({ kind, rows, features, backward }: TaskOf<'layerNorm' | 'gelu'
   }
 }
 
-function attention({ batch, tokens, heads, headDim, backward }: TaskOf<'attention'>): Prepared {
+function attention({ batch, tokens, heads, headDim, backward }: TaskOf<'attention'>): Op {
   const qkv = normal([batch, tokens, 3 * heads * headDim]);
   return differentiable((qkv) => attentionPacked(qkv, { numHeads: heads }), [qkv], backward);
 }
@@ -147,10 +147,10 @@ function labelsFor(rows: number, classes: number): Tensor<'int64'> {
   );
 }
 
-function loss({ rows, classes }: TaskOf<'crossEntropy'>): Prepared {
+function loss({ rows, classes }: TaskOf<'crossEntropy'>): Op {
   const logits = setRequiresGrad(normal([rows, classes]));
   const labels = labelsFor(rows, classes);
-  return prepared(() => grad(crossEntropy(logits, labels), [logits]));
+  return () => grad(crossEntropy(logits, labels), [logits]);
 }
 
 function createVit(vit: VitConfig): VisionTransformer {
@@ -166,11 +166,11 @@ function createVit(vit: VitConfig): VisionTransformer {
 
 const ADAMW = { lr: 1e-3, weightDecay: 0.05 };
 
-function adamw({ vit }: TaskOf<'adamw'>): Prepared {
+function adamw({ vit }: TaskOf<'adamw'>): Op {
   const parameters = createVit(vit).parameters();
   for (const parameter of parameters) parameter.grad = keep<FloatTensor>(normal(parameter.shape));
   const optimizer = new AdamW(parameters, ADAMW);
-  return prepared(() => optimizer.step());
+  return () => optimizer.step();
 }
 
 function model({ vit, batch, train }: TaskOf<'vit'>): Prepared {
@@ -194,19 +194,17 @@ function model({ vit, batch, train }: TaskOf<'vit'>): Prepared {
   };
 }
 
-function prepare(task: Task): Prepared {
+function kernel(task: Exclude<Task, TaskOf<'dispatch' | 'vit'>>): Op {
   switch (task.kind) {
-    case 'dispatch':
-      return dispatch(task);
     case 'gemm': {
       const a = normal([task.size, task.size]);
       const b = normal([task.size, task.size]);
-      return prepared(() => matmul(a, b));
+      return () => matmul(a, b);
     }
     case 'copy': {
       const source = ones([task.elements]);
       const target = zeros([task.elements]);
-      return prepared(() => copyInto(target, source));
+      return () => copyInto(target, source);
     }
     case 'linear':
       return linearPass(task);
@@ -220,9 +218,14 @@ function prepare(task: Task): Prepared {
       return loss(task);
     case 'adamw':
       return adamw(task);
-    case 'vit':
-      return model(task);
   }
+}
+
+function prepare(task: Task): Prepared {
+  if (task.kind === 'dispatch') return dispatch(task);
+  if (task.kind === 'vit') return model(task);
+  // As in a model, a kernel is enqueued while others run: waiting for each would add what it takes to wake threads.
+  return prepared(kernel(task), flops(task) > 1e9 ? 1 : 8);
 }
 
 export function loadTenon(): System {
