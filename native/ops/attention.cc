@@ -6,22 +6,27 @@ namespace {
 
 constexpr int64_t kMaxHeadDim = 256;
 
-void check_qkv(const char* op, const Tensor& q, const Tensor& k, const Tensor& v) {
+void check_qk(const char* op, const Tensor& q, const Tensor& k) {
   check_floating(op, "q", q);
   check_ndim(op, "q [B, H, N, d]", q, 4);
   check_same_dtype(op, "q", q, "k", k);
-  check_same_dtype(op, "q", q, "v", v);
   check_same_device(op, q, k);
-  check_same_device(op, q, v);
   const bool fits =
       k.ndim() == 4 && k.size(0) == q.size(0) && k.size(1) == q.size(1) && k.size(3) == q.size(3);
-  if (!fits || !(v.shape() == k.shape())) {
-    fail(op, code::kShape, "expected k and v [", q.size(0), ", ", q.size(1), ", N, ", q.size(3), "] for q ",
-         q, ", got k ", k, " and v ", v);
+  if (!fits) {
+    fail(op, code::kShape, "expected k [", q.size(0), ", ", q.size(1), ", N, ", q.size(3), "] for q ", q,
+         ", got ", k);
   }
   if (q.size(3) < 1 || q.size(3) > kMaxHeadDim) {
     fail(op, code::kShape, "expected a head dimension from 1 to ", kMaxHeadDim, ", got ", q.size(3));
   }
+}
+
+void check_qkv(const char* op, const Tensor& q, const Tensor& k, const Tensor& v) {
+  check_qk(op, q, k);
+  check_same_dtype(op, "q", q, "v", v);
+  check_same_device(op, q, v);
+  check_shape(op, "v", v, k.shape());
 }
 
 struct Extras {
@@ -62,6 +67,7 @@ Tensor head_window(const Tensor& qkv, int64_t heads, int64_t which) {
 }
 
 void check_packed(const char* op, const Tensor& qkv, int64_t heads) {
+  check_floating(op, "qkv", qkv);
   check_ndim(op, "qkv [B, N, 3 * heads * d]", qkv, 3);
   if (heads < 1 || qkv.size(2) == 0 || qkv.size(2) % (3 * heads) != 0) {
     fail(op, code::kShape, "expected qkv [B, N, 3 * ", heads, " * d], got ", qkv);
@@ -100,20 +106,26 @@ Tensor to_bias_shape(const Tensor& dbias, const OptionalTensor& bias) {
   return dbias ? sum_to(dbias, Dims(bias->shape().begin(), bias->shape().end())) : dbias;
 }
 
+std::tuple<Tensor, Tensor> run_forward(const char* op, const Tensor& q, const Tensor& k, const Tensor& v,
+                                       const OptionalTensor& bias, const OptionalTensor& mask,
+                                       const Settings& s) {
+  check_qkv(op, q, k, v);
+  const Extras extras = check_extras(op, q, k, bias, mask, s.dropout);
+  const Tensor qr = with_rows(q), kr = with_rows(k), vr = with_rows(v);
+  Tensor out = empty_heads(q);
+  Tensor lse = empty(q.device(), Shape{q.size(0), q.size(1), q.size(2)}, lse_dtype(q));
+  launch(q.device(), op, &Kernels::attention,
+         AttentionArgs{qr.view(), kr.view(), vr.view(), extras.bias, extras.mask, out.view(), lse.view(),
+                       s.scale, s.dropout, s.seed, s.offset});
+  return {out, lse};
+}
+
 }  // namespace
 
 std::tuple<Tensor, Tensor> attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                      const OptionalTensor& bias, const OptionalTensor& mask, double scale,
                                      double dropout, uint64_t seed, uint64_t offset) {
-  check_qkv("attention", q, k, v);
-  const Extras extras = check_extras("attention", q, k, bias, mask, dropout);
-  const Tensor qr = with_rows(q), kr = with_rows(k), vr = with_rows(v);
-  Tensor out = empty_heads(q);
-  Tensor lse = empty(q.device(), Shape{q.size(0), q.size(1), q.size(2)}, lse_dtype(q));
-  launch(q.device(), "attention", &Kernels::attention,
-         AttentionArgs{qr.view(), kr.view(), vr.view(), extras.bias, extras.mask, out.view(), lse.view(),
-                       scale, dropout, seed, offset});
-  return {out, lse};
+  return run_forward("attention", q, k, v, bias, mask, {scale, dropout, seed, offset});
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> attention_backward(
@@ -135,10 +147,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attention_backward(
 std::tuple<Tensor, Tensor> attention_packed(const Tensor& qkv, int64_t heads, const OptionalTensor& bias,
                                             const OptionalTensor& mask, double scale, double dropout,
                                             uint64_t seed, uint64_t offset) {
-  check_packed("attention", qkv, heads);
+  check_packed("attentionPacked", qkv, heads);
   const Tensor packed = with_rows(qkv);
-  const auto [out, lse] = attention(head_window(packed, heads, 0), head_window(packed, heads, 1),
-                                    head_window(packed, heads, 2), bias, mask, scale, dropout, seed, offset);
+  const auto [out, lse] =
+      run_forward("attentionPacked", head_window(packed, heads, 0), head_window(packed, heads, 1),
+                  head_window(packed, heads, 2), bias, mask, {scale, dropout, seed, offset});
   const Shape shape{qkv.size(0), qkv.size(1), qkv.size(2) / 3};
   return {out.with(shape, contiguous_strides(shape), 0), lse};
 }
@@ -148,8 +161,8 @@ std::tuple<Tensor, Tensor> attention_packed_backward(const Tensor& dout, const T
                                                      const Tensor& out, const Tensor& lse, double scale,
                                                      double dropout, uint64_t seed, uint64_t offset,
                                                      bool needs_dbias) {
-  check_packed("attentionBackward", qkv, heads);
-  check_shape("attentionBackward", "dout", dout, out.shape());
+  check_packed("attentionPackedBackward", qkv, heads);
+  check_shape("attentionPackedBackward", "dout", dout, out.shape());
   const Tensor packed = with_rows(qkv);
   const Tensor q = head_window(packed, heads, 0), k = head_window(packed, heads, 1),
                v = head_window(packed, heads, 2);
@@ -170,7 +183,7 @@ std::tuple<Tensor, Tensor> attention_packed_backward(const Tensor& dout, const T
 
 Tensor attention_rows(const Tensor& q, const Tensor& k, const OptionalTensor& bias,
                       const OptionalTensor& mask, const Tensor& rows, double scale) {
-  check_qkv("attentionRows", q, k, k);
+  check_qk("attentionRows", q, k);
   check_ndim("attentionRows", "rows", rows, 1);
   if (rows.dtype() != DType::Int64)
     fail("attentionRows", code::kDType, "expected int64 rows, got ", rows.dtype());

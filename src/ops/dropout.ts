@@ -1,6 +1,6 @@
 import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
-import { dtypeCode, type FloatDType } from '../tensor/dtype.js';
+import { dtypeCode, isFloating, type FloatDType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import { type RandomState, takeRandom } from '../tensor/random.js';
 import { type Tensor, deviceIndex, wrap } from '../tensor/tensor.js';
@@ -66,6 +66,9 @@ const dropPathOp = defineOp({
  * const y = add(x, dropPath(block, 0.1));
  */
 export function dropPath<D extends FloatDType>(x: Tensor<D>, p: number): Tensor<D> {
+  if (!isFloating(x.dtype)) {
+    fail('dropPath', 'DTYPE', `expected a floating-point x, got ${String((x as Tensor).dtype)}`);
+  }
   if (!(p >= 0 && p < 1)) fail('dropPath', 'VALUE', `expected a probability in [0, 1), got ${p}`);
   if (x.ndim === 0) fail('dropPath', 'SHAPE', 'expected at least one dimension, got a scalar');
   if (p === 0) return x;
