@@ -217,15 +217,12 @@ class Runner {
               );
               const args = mapArrays(sample.args, (other) => (other === nd ? moved : other)) as unknown[];
               const placed = this.place({ args }, 'float64', 'contiguous');
-              return dot(
-                tensorsIn(this.op(...placed.args)).filter((y) => isFloating(y.dtype)),
-                weights,
-              );
+              return dot(tensorsIn(this.op(...placed.args)), weights);
             });
           const slope = (along(step) - along(-step)) / (2 * step);
           const given = gradients[i].data.reduce((total, g, k) => total + g * direction[k], 0);
           const size = gradients[i].data.reduce((total, g) => total + Math.abs(g), 0);
-          const bound = 1e-7 * (1 + size + weights.reduce((n, w) => n + w.size, 0));
+          const bound = 1e-7 * (1 + size + weights.reduce((n, w) => n + (w?.size ?? 0), 0));
           const about = `${describe(sample)}: derivative by input ${i}: expected ${slope}, got ${given}`;
           t.true(Math.abs(given - slope) <= bound, about);
         });
@@ -259,25 +256,29 @@ class Runner {
     sample: Sample,
     dtype: FloatDType,
     layout: Layout,
-  ): { inputs: Nd[]; gradients: Nd[]; weights: Nd[] } {
+  ): { inputs: Nd[]; gradients: Nd[]; weights: (Nd | undefined)[] } {
     const { args, exact } = this.place(sample, dtype, layout);
     const arrays = tensorsOf(exact);
     const leaves = tensorsIn(args)
       .map((x, i) => ({ x, nd: arraysIn(sample.args)[i], held: arrays[i] }))
       .filter(({ nd, x }) => nd.dtype === undefined && isFloating(x.dtype));
     for (const { x } of leaves) (x as AnyTensor<FloatDType>).setRequiresGrad();
-    const outputs = tensorsIn(this.op(...args)).filter((y) => y.requiresGrad);
+    const results = tensorsIn(this.op(...args));
+    const outputs = results.filter((y) => y.requiresGrad);
     const next = generator(3);
-    const weights = outputs.map((y) => {
+    const weights = results.map((y) => {
+      if (!y.requiresGrad) return undefined;
       const data = Float64Array.from({ length: sizeOf(y.shape) }, () => Math.round(16 * next() - 8) / 8);
       return new Nd(y.shape, data);
     });
-    const gradients = outputs.map((y, i) => upload(weights[i], y.dtype, layout, this.device));
+    const gradients = weights
+      .filter((w) => w !== undefined)
+      .map((w, i) => upload(w, outputs[i].dtype, layout, this.device));
     const inputs = leaves.map(({ x }) => x);
-    const results = grad(outputs, inputs, { gradients });
+    const found = grad(outputs, inputs, { gradients });
     return {
       inputs: leaves.map(({ nd }) => nd),
-      gradients: results.map((g, i) =>
+      gradients: found.map((g, i) =>
         g === undefined
           ? new Nd(leaves[i].x.shape, new Float64Array(sizeOf(leaves[i].x.shape)))
           : new Nd(g.shape, read(g)),
@@ -297,9 +298,13 @@ class Runner {
   }
 }
 
-/** The sum of the products of the elements. */
-function dot(tensors: readonly AnyTensor[], weights: readonly Nd[]): number {
-  return tensors.reduce((total, y, i) => read(y).reduce((s, v, k) => s + v * weights[i].data[k], total), 0);
+/** The sum of the products of the elements; tensors without weights do not count. */
+function dot(tensors: readonly AnyTensor[], weights: readonly (Nd | undefined)[]): number {
+  return weights.reduce(
+    (total, w, i) =>
+      w === undefined ? total : read(tensors[i]).reduce((s, v, k) => s + v * w.data[k], total),
+    0,
+  );
 }
 
 /** The numbers of a tensor, waited for. */

@@ -1,130 +1,180 @@
 /**
  * einsum against loops over all indices, in plain JavaScript.
  */
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 
-import { einsum } from '../../src/ops/einsum.js';
-import { tensor, zeros } from '../../src/ops/index.js';
-import { type ErrorCode, type Tensor, TensorError, leakCheck } from '../../src/tensor/index.js';
+import { leakCheck, tensor, zeros } from '../../src/index.js';
+import * as ops from '../../src/ops/einsum.js';
 import { planEinsum } from '../../src/tensor/einsum.js';
+import { opCases } from '../helpers/op-case.js';
+import { type Nd, random, table } from '../helpers/nd.js';
 
-interface Values {
-  readonly shape: readonly number[];
-  readonly data: readonly number[];
-}
+const { einsum } = ops;
 
-/** Small whole numbers, so that products and sums are exact. */
-function values(shape: readonly number[], seed: number): Values {
-  const size = shape.reduce((a, b) => a * b, 1);
-  return { shape, data: Array.from({ length: size }, (_, i) => ((i * 7 + seed * 3) % 11) - 5) };
-}
+/** Equations with an ellipsis or without an arrow, in letters alone. */
+const SPELLED: Readonly<Record<string, string>> = {
+  'ij,jk': 'ij,jk->ik',
+  ba: 'ba->ab',
+  aB: 'aB->Ba',
+  'i,i': 'i,i->',
+  ' i j , j k -> i k ': 'ij,jk->ik',
+  '...ij,...jk': 'xyij,xyjk->xyik',
+  '...,...->...': 'xy,xy->xy',
+  '...i->i...': 'i->i',
+  '...,...': 'xy,xy->xy',
+  '...i,ij->...j': 'xyi,ij->xyj',
+};
 
-const upload = ({ shape, data }: Values): Tensor<'float64'> =>
-  tensor(Float64Array.from(data), { shape, dtype: 'float64' });
-
-/** The definition: for each value of all indices, add the product of the operands to the output. Letters only. */
-function reference(equation: string, operands: readonly Values[]): Values {
-  const [left, output] = equation.split('->');
+/** The definition: for each value of all indices, add the product of the operands to the output. */
+function reference(equation: string, ...operands: readonly Nd[]): Nd {
+  const [left, output] = (SPELLED[equation] ?? equation).split('->');
   const terms = left.split(',');
   const sizes = new Map<string, number>();
-  terms.forEach((term, i) => [...term].forEach((index, dim) => sizes.set(index, operands[i].shape[dim])));
-  const indices = [...sizes.keys()];
-  const sizeOf = (index: string): number => sizes.get(index) ?? 1;
-  const offset = (term: string, at: ReadonlyMap<string, number>): number =>
-    [...term].reduce((total, index) => total * sizeOf(index) + (at.get(index) ?? 0), 0);
-  const shape = [...output].map(sizeOf);
-  const data = new Array<number>(shape.reduce((a, b) => a * b, 1)).fill(0);
-  const visit = (depth: number, at: Map<string, number>): void => {
-    if (depth === indices.length) {
-      data[offset(output, at)] += operands.reduce((p, { data }, i) => p * data[offset(terms[i], at)], 1);
-      return;
-    }
-    for (let i = 0; i < sizeOf(indices[depth]); i++) visit(depth + 1, at.set(indices[depth], i));
-  };
-  visit(0, new Map());
-  return { shape, data };
-}
-
-async function agrees(
-  t: ExecutionContext,
-  equation: string,
-  shapes: readonly (readonly number[])[],
-  spelled = equation,
-): Promise<void> {
-  const operands = shapes.map((shape, i) => values(shape, i));
-  const expected = reference(spelled, operands);
-  const result = einsum(equation, ...operands.map(upload));
-  t.deepEqual(result.shape, expected.shape, equation);
-  t.deepEqual(
-    Array.from(await result.data(), (v) => v + 0),
-    expected.data.map((v) => v + 0),
-    equation,
+  // A size of 1 under an ellipsis gives way to the other operand's.
+  terms.forEach((term, i) =>
+    [...term].forEach((index, dim) => {
+      const n = operands[i].shape[dim];
+      if (n !== 1 || !sizes.has(index)) sizes.set(index, n);
+    }),
   );
+  const indices = [...sizes.keys()];
+  const out = table(
+    [...output].map((index) => sizes.get(index) ?? 1),
+    () => 0,
+  );
+  table([...sizes.values()], (...at) => {
+    const value = (index: string): number => at[indices.indexOf(index)];
+    const place = [...output].reduce((total, index) => total * (sizes.get(index) ?? 1) + value(index), 0);
+    const factors = operands.map((x, i) =>
+      x.at([...terms[i]].map((index, dim) => (x.shape[dim] === 1 ? 0 : value(index)))),
+    );
+    return (out.data[place] += factors.reduce((a, b) => a * b, 1));
+  });
+  return out;
 }
 
-const [b, h, i, j, k, d] = [2, 3, 4, 5, 6, 7];
+const sizes: Readonly<Record<string, number>> = {
+  a: 3,
+  b: 2,
+  B: 4,
+  h: 3,
+  i: 4,
+  j: 5,
+  k: 6,
+  d: 7,
+  x: 2,
+  y: 3,
+};
 
-test('one operand: order, sums, and the whole', async (t) => {
-  await agrees(t, 'ij->ji', [[i, j]]);
-  await agrees(t, 'ij->ij', [[i, j]]);
-  await agrees(t, 'ijk->ki', [[i, j, k]]);
-  await agrees(t, 'ijk->j', [[i, j, k]]);
-  await agrees(t, 'ij->', [[i, j]]);
-  await agrees(t, '->', [[]]);
-});
+/** An equation and operands whose sizes follow from its letters. */
+const sample = (equation: string): unknown[] => {
+  const terms = (SPELLED[equation] ?? equation).split('->')[0].split(',');
+  return [
+    equation,
+    ...terms.map((term) =>
+      random(
+        [...term].map((index) => sizes[index]),
+        -1,
+        1,
+      ),
+    ),
+  ];
+};
 
-test('two operands: batch, contracted, free and summed indices', async (t) => {
-  await agrees(t, 'ij,jk->ik', [[i, j], [j, k]]); // prettier-ignore
-  await agrees(t, 'ji,kj->ki', [[j, i], [k, j]]); // prettier-ignore
-  await agrees(t, 'bhid,bhjd->bhij', [[b, h, i, d], [b, h, j, d]]); // prettier-ignore
-  await agrees(t, 'bhij,bhjd->bihd', [[b, h, i, j], [b, h, j, d]]); // prettier-ignore
-  await agrees(t, 'bihd,bjhd->hbji', [[b, i, h, d], [b, j, h, d]]); // prettier-ignore
-  await agrees(t, 'hbi,bjh->ji', [[h, b, i], [b, j, h]]); // prettier-ignore
-  await agrees(t, 'i,i->', [[i], [i]]);
-  await agrees(t, 'bi,bi->b', [[b, i], [b, i]]); // prettier-ignore
-  await agrees(t, 'ij,ji->', [[i, j], [j, i]]); // prettier-ignore
-  await agrees(t, 'i,j->ji', [[i], [j]]);
-  await agrees(t, 'bi,bj->bij', [[b, i], [b, j]]); // prettier-ignore
-  await agrees(t, 'ij,ji->ij', [[i, j], [j, i]]); // prettier-ignore
-  await agrees(t, 'ijd,jk->k', [[i, j, d], [j, k]]); // prettier-ignore
-  await agrees(t, 'i,j->', [[i], [j]]);
-  await agrees(t, ',ij->ji', [[], [i, j]]);
-  await agrees(t, 'ij,jk->ik', [[i, 0], [0, k]]); // prettier-ignore
-  await agrees(t, 'ij,jk->ik', [[i, 1], [1, k]]); // prettier-ignore
-});
+const m = zeros([2, 3]);
 
-test('three and four operands are contracted from left to right', async (t) => {
-  await agrees(t, 'ij,jk,kd->id', [[i, j], [j, k], [k, d]]); // prettier-ignore
-  await agrees(t, 'bi,bj,bk->bijk', [[b, i], [b, j], [b, k]]); // prettier-ignore
-  await agrees(t, 'i,ij,j->', [[i], [i, j], [j]]); // prettier-ignore
-  await agrees(t, 'ij,ik,jk,i->kj', [[i, j], [i, k], [j, k], [i]]); // prettier-ignore
-});
-
-test('without an arrow, the indices that occur once, capitals first', async (t) => {
-  await agrees(t, 'ij,jk', [[i, j], [j, k]], 'ij,jk->ik'); // prettier-ignore
-  await agrees(t, 'ba', [[b, i]], 'ba->ab');
-  await agrees(t, 'aB', [[b, i]], 'aB->Ba');
-  await agrees(t, 'i,i', [[i], [i]], 'i,i->');
-  await agrees(t, ' i j , j k -> i k ', [[i, j], [j, k]], 'ij,jk->ik'); // prettier-ignore
-  await agrees(t, '...ij,...jk', [[b, h, i, j], [b, h, j, k]], 'xyij,xyjk->xyik'); // prettier-ignore
-});
-
-test('the ellipsis stands for any dimensions, and broadcasts', async (t) => {
-  await agrees(t, '...ij,jk->...ik', [[b, h, i, j], [j, k]], 'xyij,jk->xyik'); // prettier-ignore
-  await agrees(t, '...ij,...jk->...ik', [[b, h, i, j], [h, j, k]], 'xyij,yjk->xyik'); // prettier-ignore
-  await agrees(t, 'i...,...j->j...i', [[i, b, h], [h, j]], 'ixy,yj->jxyi'); // prettier-ignore
-  await agrees(t, '...c->...', [[b, h, d]], 'xyc->xy');
-  await agrees(t, '...i->i', [[b, h, i]], 'xyi->i');
-  await agrees(t, '...,...->...', [[b, h], [b, h]], 'xy,xy->xy'); // prettier-ignore
-  await agrees(t, '...i->i...', [[i]], 'i->i');
-
-  const [wide, tall] = [values([b, 1, i, j], 1), values([h, j, k], 2)];
-  const result = einsum('...ij,...jk->...ik', upload(wide), upload(tall));
-  const expected = reference('xij,yjk->xyik', [{ shape: [b, i, j], data: wide.data }, tall]);
-  t.deepEqual(result.shape, [b, h, i, k]);
-  t.deepEqual(Array.from(await result.data()), expected.data);
-  const product = einsum('...,...', upload(values([b, 1], 1)), upload(values([1, h], 2)));
-  t.deepEqual(product.shape, [b, h]);
+opCases(ops, {
+  einsum: {
+    reference,
+    samples: [
+      // one operand: order, sums, and the whole
+      ...['ij->ji', 'ij->ij', 'ijk->ki', 'ijk->j', 'ij->', '->'].map(sample),
+      // two: batch, contracted, free and summed indices
+      ...[
+        'ij,jk->ik',
+        'ji,kj->ki',
+        'bhid,bhjd->bhij',
+        'bhij,bhjd->bihd',
+        'bihd,bjhd->hbji',
+        'hbi,bjh->ji',
+      ].map(sample),
+      ...[
+        'i,i->',
+        'bi,bi->b',
+        'ij,ji->',
+        'i,j->ji',
+        'bi,bj->bij',
+        'ij,ji->ij',
+        'ijd,jk->k',
+        'i,j->',
+        ',ij->ji',
+      ].map(sample),
+      // three and four, from left to right
+      ...['ij,jk,kd->id', 'bi,bj,bk->bijk', 'i,ij,j->', 'ij,ik,jk,i->kj'].map(sample),
+      // without an arrow, the indices that occur once, capitals first; the ellipsis broadcasts
+      ...Object.keys(SPELLED).map(sample),
+      ['...ij,...jk', random([2, 1, 4, 5]), random([1, 3, 5, 6])],
+      ['...,...', random([2, 1]), random([1, 3])],
+      ['ij,jk->ik', random([4, 0]), random([0, 6])],
+      ['ij,jk->ik', random([4, 1]), random([1, 6])],
+      ['ij,jk->ik', random([0, 4]), random([4, 6])],
+    ],
+    roundings: 8,
+    errors: [
+      [
+        () => ops.einsum('ij,jk->ik', m, m),
+        'SHAPE',
+        "einsum: expected one size for index 'j' in 'ij,jk->ik', got shapes [2, 3], [2, 3]",
+      ],
+      [
+        () => ops.einsum('ij,jk->ik', m, zeros([1, 3])),
+        'SHAPE',
+        "einsum: expected one size for index 'j' in 'ij,jk->ik', got shapes [2, 3], [1, 3]",
+      ],
+      [
+        () => ops.einsum('...,...', m, zeros([3, 3])),
+        'SHAPE',
+        "einsum: expected dimensions of '...' that broadcast in '...,...', got shapes [2, 3], [3, 3]",
+      ],
+      [() => ops.einsum('ij,jk->ik', m), 'VALUE', "einsum: expected 2 operands for 'ij,jk->ik', got 1"],
+      [
+        () => ops.einsum('ijk->k', m),
+        'SHAPE',
+        "einsum: expected 3 dimensions for 'ijk' in 'ijk->k', got shape [2, 3]",
+      ],
+      [
+        () => ops.einsum('...ijk->k', m),
+        'SHAPE',
+        "einsum: expected at least 3 dimensions for '...ijk' in '...ijk->k', got shape [2, 3]",
+      ],
+      [
+        () => ops.einsum('ii->i', zeros([3, 3])),
+        'VALUE',
+        "einsum: expected each index once in a term (diagonals are not supported), got 'ii' in 'ii->i'",
+      ],
+      [
+        () => ops.einsum('ij->iij', m),
+        'VALUE',
+        "einsum: expected each index once in a term (diagonals are not supported), got 'iij' in 'ij->iij'",
+      ],
+      [
+        () => ops.einsum('ij->ik', m),
+        'VALUE',
+        "einsum: expected output indices that an operand has, got 'k' in 'ij->ik'",
+      ],
+      [
+        () => ops.einsum('ij->...i', m),
+        'VALUE',
+        "einsum: expected output indices that an operand has, got '...' in 'ij->...i'",
+      ],
+      [
+        () => ops.einsum('i*j', m),
+        'VALUE',
+        "einsum: expected letters, commas, '...' and '->', got '*' in 'i*j'",
+      ],
+      [() => ops.einsum('ij->i->j', m), 'VALUE', "einsum: expected one '->' at most, got 'ij->i->j'"],
+    ],
+  },
 });
 
 test('a pair is one batched matmul of views', (t) => {
@@ -140,15 +190,6 @@ test('a pair is one batched matmul of views', (t) => {
   t.deepEqual(last, { summed: undefined, order: undefined, shape: undefined });
 });
 
-test('gradients are the einsums with the output in place of an operand', async (t) => {
-  const [x, y, dy] = [values([b, i, d], 1), values([b, j, d], 2), values([j, b, i], 3)];
-  const [a, c] = [upload(x).setRequiresGrad(), upload(y).setRequiresGrad()];
-  einsum('bid,bjd->jbi', a, c).backward({ gradient: upload(dy) });
-  t.deepEqual(Array.from(await (a.grad ?? a).data()), reference('jbi,bjd->bid', [dy, y]).data);
-  t.deepEqual(Array.from(await (c.grad ?? c).data()), reference('jbi,bid->bjd', [dy, x]).data);
-});
-
-// leakCheck sees the tensors of every test that runs meanwhile, so this one runs alone.
 test.serial('the result is a tensor of its own, and nothing else is left', async (t) => {
   const x = tensor([[1, 2], [3, 4]]); // prettier-ignore
   einsum('ij->ij', x).dispose();
@@ -156,65 +197,4 @@ test.serial('the result is a tensor of its own, and nothing else is left', async
   const y = await leakCheck(() => einsum('ij,jk,k->i', x, x, v));
   t.deepEqual(Array.from(await y.data()), [27, 59]);
   t.deepEqual(Array.from(await x.data()), [1, 2, 3, 4]);
-});
-
-test('errors show the equation and the shapes', (t) => {
-  const throws = (run: () => unknown, code: ErrorCode, message: string): void => {
-    const error = t.throws(run, { instanceOf: TensorError });
-    t.is(error.message, message);
-    t.is(error.code, code);
-  };
-  const m = zeros([2, 3]);
-  throws(
-    () => einsum('ij,jk->ik', m, m),
-    'SHAPE',
-    "einsum: expected one size for index 'j' in 'ij,jk->ik', got shapes [2, 3], [2, 3]",
-  );
-  throws(
-    () => einsum('ij,jk->ik', m, zeros([1, 3])),
-    'SHAPE',
-    "einsum: expected one size for index 'j' in 'ij,jk->ik', got shapes [2, 3], [1, 3]",
-  );
-  throws(
-    () => einsum('...,...', m, zeros([3, 3])),
-    'SHAPE',
-    "einsum: expected dimensions of '...' that broadcast in '...,...', got shapes [2, 3], [3, 3]",
-  );
-  throws(() => einsum('ij,jk->ik', m), 'VALUE', "einsum: expected 2 operands for 'ij,jk->ik', got 1");
-  throws(
-    () => einsum('ijk->k', m),
-    'SHAPE',
-    "einsum: expected 3 dimensions for 'ijk' in 'ijk->k', got shape [2, 3]",
-  );
-  throws(
-    () => einsum('...ijk->k', m),
-    'SHAPE',
-    "einsum: expected at least 3 dimensions for '...ijk' in '...ijk->k', got shape [2, 3]",
-  );
-  throws(
-    () => einsum('ii->i', zeros([3, 3])),
-    'VALUE',
-    "einsum: expected each index once in a term (diagonals are not supported), got 'ii' in 'ii->i'",
-  );
-  throws(
-    () => einsum('ij->iij', m),
-    'VALUE',
-    "einsum: expected each index once in a term (diagonals are not supported), got 'iij' in 'ij->iij'",
-  );
-  throws(
-    () => einsum('ij->ik', m),
-    'VALUE',
-    "einsum: expected output indices that an operand has, got 'k' in 'ij->ik'",
-  );
-  throws(
-    () => einsum('ij->...i', m),
-    'VALUE',
-    "einsum: expected output indices that an operand has, got '...' in 'ij->...i'",
-  );
-  throws(
-    () => einsum('i*j', m),
-    'VALUE',
-    "einsum: expected letters, commas, '...' and '->', got '*' in 'i*j'",
-  );
-  throws(() => einsum('ij->i->j', m), 'VALUE', "einsum: expected one '->' at most, got 'ij->i->j'");
 });
