@@ -40,11 +40,11 @@ Extras check_extras(const char* op, const Tensor& q, const Tensor& k, const Opti
   Extras extras;
   if (bias) {
     check_same_dtype(op, "q", q, "bias", *bias);
-    extras.bias = broadcast_to(op, *bias, scores).view();
+    extras.bias = broadcast_to(op, *bias, scores, "a bias").view();
   }
   if (mask) {
     if (mask->dtype() != DType::Bool) fail(op, code::kDType, "expected a bool mask, got ", mask->dtype());
-    extras.mask = broadcast_to(op, *mask, scores).view();
+    extras.mask = broadcast_to(op, *mask, scores, "a mask").view();
   }
   if (!(dropout >= 0 && dropout < 1)) fail(op, code::kValue, "expected a dropout in [0, 1), got ", dropout);
   return extras;

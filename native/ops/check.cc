@@ -33,18 +33,18 @@ Shape broadcast_shapes(const char* op, const Shape& a, const Shape& b) {
   return out;
 }
 
-Tensor broadcast_to(const char* op, const Tensor& x, const Shape& shape) {
+Tensor broadcast_to(const char* op, const Tensor& x, const Shape& shape, const char* name) {
   const int lead = shape.ndim() - x.ndim();
   Shape strides;
   for (int i = 0; i < shape.ndim(); ++i) {
     const int ix = i - lead;
     const int64_t size = ix >= 0 ? x.size(ix) : 1;
     if (lead < 0 || (size != shape[i] && size != 1)) {
-      fail(op, code::kShape, "expected a shape that broadcasts to ", shape, ", got ", x);
+      fail(op, code::kShape, "expected ", name, " that broadcasts to ", shape, ", got ", x);
     }
     strides.push_back(size == 1 && shape[i] != 1 ? 0 : (ix >= 0 ? x.stride(ix) : 0));
   }
-  if (lead < 0) fail(op, code::kShape, "expected a shape that broadcasts to ", shape, ", got ", x);
+  if (lead < 0) fail(op, code::kShape, "expected ", name, " that broadcasts to ", shape, ", got ", x);
   return x.with(shape, strides, x.offset());
 }
 

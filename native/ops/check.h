@@ -118,6 +118,6 @@ Tensor with_rows(const Tensor& x);
 Shape broadcast_shapes(const char* op, const Shape& a, const Shape& b);
 
 // x seen with a broadcast shape: stride 0 where a dimension is repeated.
-Tensor broadcast_to(const char* op, const Tensor& x, const Shape& shape);
+Tensor broadcast_to(const char* op, const Tensor& x, const Shape& shape, const char* name = "a shape");
 
 }  // namespace tenon::ops

@@ -23,6 +23,8 @@ Tensor random(Device& device, const Dims& sizes, const std::string& kind_name, d
   } else if (kind_name == "randint") {
     kind = RandomKind::RandInt;
     if (!(a < b)) fail("randint", code::kValue, "expected low < high, got ", a, " and ", b);
+    check_number("randint", dtype, a);
+    check_number("randint", dtype, b - 1);
   } else {
     fail("random", code::kValue, "expected a known distribution, got '", kind_name, "'");
   }

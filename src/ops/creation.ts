@@ -101,7 +101,7 @@ export interface ArangeOptions<D extends DType = DType> extends CreateOptions<D>
  * Evenly spaced numbers: `start, start + step, ...` up to and without `stop`; `arange(stop)` starts at 0. The default
  * dtype is int64.
  *
- * @throws TensorError VALUE for a step of 0, or for a fraction in an integer dtype
+ * @throws TensorError VALUE for a step of 0, or for numbers that the dtype cannot hold
  * @example
  * arange(4) // [0, 1, 2, 3]
  * arange(0, 1, { step: 0.25, dtype: 'float32' }) // [0, 0.25, 0.5, 0.75]

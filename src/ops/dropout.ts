@@ -61,7 +61,7 @@ const dropPathOp = defineOp({
  *
  * Source: Huang et al., "Deep networks with stochastic depth", 2016.
  *
- * @throws TensorError VALUE unless p is in [0, 1); SHAPE for a scalar
+ * @throws TensorError VALUE unless p is in [0, 1); SHAPE for a scalar; DTYPE unless x is floating-point
  * @example
  * const y = add(x, dropPath(block, 0.1));
  */

@@ -43,7 +43,7 @@ const catOp = defineOp({
 /**
  * Joins tensors along an existing dimension; their other sizes are equal.
  *
- * @throws TensorError SHAPE when other sizes differ or the list is empty; DTYPE when dtypes differ
+ * @throws TensorError SHAPE when other sizes differ; VALUE for an empty list; DTYPE when dtypes differ
  * @example
  * cat([classToken, patches], 1)
  */
@@ -54,7 +54,7 @@ export function cat<D extends DType>(tensors: readonly Tensor<D>[], dim = 0): Te
 /**
  * Joins tensors of one shape along a new dimension.
  *
- * @throws TensorError SHAPE when shapes differ or the list is empty; DTYPE when dtypes differ
+ * @throws TensorError SHAPE when shapes differ; VALUE for an empty list; DTYPE when dtypes differ
  * @example
  * stack([red, green, blue]) // [H, W] each -> [3, H, W]
  */

@@ -64,7 +64,7 @@ const layerNormResidualOp = defineOp({
  * Shapes: x and y `[..., C]`, gamma and beta `[C]` (either may be left out). Statistics are computed in float32 for
  * 16-bit inputs. Source: Ba, Kiros, Hinton, "Layer Normalization", 2016.
  *
- * @throws TensorError SHAPE or DTYPE when gamma or beta do not fit x
+ * @throws TensorError SHAPE or DTYPE when gamma or beta do not fit x; VALUE for a negative eps
  * @example
  * const y = layerNorm(x, gamma, beta, { eps: 1e-5 });
  */

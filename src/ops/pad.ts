@@ -34,7 +34,8 @@ const padOp = defineOp({
 /**
  * Adds a border of one value: `padding` gives `[before, after]` for the last dimensions, the last one last.
  *
- * @throws TensorError SHAPE for more pairs than dimensions or negative widths
+ * @throws TensorError SHAPE for more pairs than dimensions; VALUE for negative widths, or a value that the dtype cannot
+ *   hold
  * @example
  * pad(images, [[4, 4], [4, 4]]) // [B, C, H, W] -> [B, C, H + 8, W + 8]
  */

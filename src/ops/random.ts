@@ -58,7 +58,7 @@ export function normal<D extends FloatDType = 'float32'>(
  * Normal numbers cut off outside `[low, high]` (default -2 and 2, absolute values and not standard deviations, as in
  * timm's `trunc_normal_`).
  *
- * @throws TensorError SHAPE for a negative size; VALUE unless std > 0 and low < high; DTYPE unless floating-point
+ * @throws TensorError SHAPE for a negative size; VALUE unless std >= 0 and low < high; DTYPE unless floating-point
  * @example
  * truncatedNormal([1, 197, 192], { std: 0.02 })
  */
@@ -93,7 +93,7 @@ export function bernoulli<D extends DType = 'float32'>(
 /**
  * Whole numbers in `[low, high)`, int64 unless `dtype` says otherwise.
  *
- * @throws TensorError SHAPE for a negative size; VALUE unless low < high
+ * @throws TensorError SHAPE for a negative size; VALUE unless low < high, both in the dtype's range
  * @example
  * randint([8], 0, 10)
  */

@@ -281,7 +281,7 @@ const clampOp = defineOp({
  *
  * @param min lower end; -Infinity for none
  * @param max upper end; default Infinity
- * @throws TensorError VALUE unless min <= max; DTYPE for a bool tensor
+ * @throws TensorError VALUE unless min <= max, or for an end that an integer dtype cannot hold; DTYPE for a bool tensor
  * @example
  * clamp(tensor([-1, 0.5, 2]), 0, 1) // [0, 0.5, 1]
  */

@@ -31,7 +31,8 @@ const whereOp = defineOp({
  * a where the condition holds, b elsewhere: `y = condition ? a : b`. All three broadcast against each other, and a
  * number takes the dtype of the tensor beside it.
  *
- * @throws TensorError SHAPE when the shapes do not broadcast; DTYPE unless the condition is bool and a and b share a dtype
+ * @throws TensorError SHAPE when the shapes do not broadcast; DTYPE unless the condition is bool and a and b share a
+ *   dtype; VALUE for a number that the dtype cannot hold
  * @example
  * where(greater(x, 0), x, mul(x, 0.01)) // leaky ReLU
  */
@@ -48,7 +49,8 @@ export function where(condition: Tensor<'bool'>, a: Operand, b: Operand): Tensor
 /**
  * Puts a value wherever the mask is true: `y = mask ? value : x`. The mask broadcasts to x.
  *
- * @throws TensorError SHAPE when the mask does not broadcast to x's shape; DTYPE unless the mask is bool
+ * @throws TensorError SHAPE when the mask does not broadcast to x's shape; DTYPE unless the mask is bool; VALUE for
+ *   a value that the dtype cannot hold
  * @example
  * maskedFill(scores, mask, -Infinity)
  */

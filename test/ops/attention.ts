@@ -170,7 +170,7 @@ const errorsOf = (op: unknown): NonNullable<OpCase['errors']> => [
   [
     forbidden(op, q, q, q, { bias: zeros([2, 3]) }),
     'SHAPE',
-    'attention: expected a shape that broadcasts to [1, 2, 3, 3], got [2, 3]',
+    'attention: expected a bias that broadcasts to [1, 2, 3, 3], got [2, 3]',
   ],
   [
     forbidden(op, q, q, q, { bias: zeros([3, 3], { dtype: 'float64' }) }),
@@ -181,7 +181,7 @@ const errorsOf = (op: unknown): NonNullable<OpCase['errors']> => [
   [
     forbidden(op, q, q, q, { mask: zeros([1, 1, 1, 1, 3], { dtype: 'bool' }) }),
     'SHAPE',
-    'attention: expected a shape that broadcasts to [1, 2, 3, 3], got [1, 1, 1, 1, 3]',
+    'attention: expected a mask that broadcasts to [1, 2, 3, 3], got [1, 1, 1, 1, 3]',
   ],
   [forbidden(op, q, q, q, { dropout: 1 }), 'VALUE', 'attention: expected a dropout in [0, 1), got 1'],
 ];
@@ -310,7 +310,7 @@ opCases(ops, {
       [
         () => ops.attentionRows(q, q, tensor([0n]), { bias: zeros([2]) }),
         'SHAPE',
-        'attentionRows: expected a shape that broadcasts to [1, 2, 3, 3], got [2]',
+        'attentionRows: expected a bias that broadcasts to [1, 2, 3, 3], got [2]',
       ],
     ],
   },

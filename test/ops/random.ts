@@ -78,6 +78,12 @@ opCases(ops, {
   ]),
   randint: withErrors(shaped(ops.randint, 'randint', [0, 10], ['int32', 'uint8', 'float32'], 'int64'), [
     [() => ops.randint([2], 3, 3), 'VALUE', 'randint: expected low < high, got 3 and 3'],
+    [
+      () => ops.randint([2], 0, 257, { dtype: 'uint8' }),
+      'VALUE',
+      'randint: expected a number that uint8 holds, got 256',
+    ],
+    [() => ops.randint([2], 0.5, 3), 'VALUE', 'randint: expected a number that int64 holds, got 0.5'],
   ]),
   permutation: {
     op: (n: number) => ops.permutation(n).mul(0),

@@ -95,6 +95,7 @@ const position = (name: 'argmax' | 'argmin', better: (a: number, b: number) => b
     ]),
     [values([1, 3, 3, 1, 1, 3], [2, 3]), { dim: 1 }],
     [values([2, 2, 2, 2]), {}],
+    [values([1, nan, 3, nan, inf, -inf], [2, 3], 'float32'), { dim: 1 }],
   ],
   dtypes: NUMERIC,
   gradient: false,
