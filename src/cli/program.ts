@@ -44,6 +44,7 @@ export async function runCli(args: readonly string[]): Promise<void> {
   for (const command of [program, ...program.commands]) {
     const help = command === program ? 'tenon --help' : `tenon ${command.name()} --help`;
     command.exitOverride().configureOutput({
+      writeOut: (text) => console.log(text.trimEnd()),
       outputError: (text) => {
         const sentence = text
           .replace(/^error: /, '')

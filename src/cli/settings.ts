@@ -7,11 +7,17 @@ import { Option, type Command } from 'commander';
 import { parse as parseYaml } from 'yaml';
 
 import { fail } from '../tensor/error.js';
-import { SETTINGS, type TrainSettings, describeIssue, parseSettings } from '../train/index.js';
+import { DEFAULTS, SETTINGS, type TrainSettings, describeIssue, parseSettings } from '../train/index.js';
 
 /** Adds a flag for every setting. */
 export function addSettings(command: Command): void {
-  for (const { flag, help } of Object.values(SETTINGS)) command.addOption(new Option(flag, help));
+  const defaults: Readonly<Record<string, unknown>> = DEFAULTS;
+  for (const [key, { flag, help }] of Object.entries(SETTINGS)) {
+    const value = defaults[key];
+    const text = Array.isArray(value) ? value.map((x) => +Number(x).toPrecision(3)).join(',') : String(value);
+    const shown = ['undefined', 'false', '[object Object]'].includes(text) ? '' : ` (default: ${text})`;
+    command.addOption(new Option(flag, help + shown));
+  }
 }
 
 /** What a flag's text may stand for; the setting's schema decides. */

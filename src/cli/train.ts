@@ -64,7 +64,13 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
           `${classes.length} classes, ${trainImages} training and ${valImages} validation images, ` +
             `${workers} decoding ${workers === 1 ? 'thread' : 'threads'}`,
         );
-        console.log(epoch > 0 ? `Continuing ${folder} at epoch ${epoch + 1}` : `Writing to ${folder}`);
+        console.log(
+          epoch === 0
+            ? `Writing to ${folder}`
+            : epoch < config.epochs
+              ? `Continuing ${folder} at epoch ${epoch + 1}`
+              : `${folder} is complete; writing its report again`,
+        );
         progress = new Progress(config.epochs, valImages);
       },
       onStep: (event) => progress?.step(event),

@@ -135,7 +135,8 @@ type Settings = typeof SETTINGS;
 /** Any settings, as a configuration file or the command line gives them. */
 export type TrainSettings = { readonly [K in keyof Settings]?: z.infer<Settings[K]['schema']> | undefined };
 
-const FIXED = {
+/** What settings are unless they are given, where it does not depend on the data. */
+export const DEFAULTS = {
   opt: 'adamw',
   batchSize: 128,
   gradAccumSteps: 1,
@@ -253,5 +254,5 @@ export function resolveConfig(data: string, settings: TrainSettings, facts: Data
     ...(facts.kind === 'shapes' && SHAPES),
   };
   const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
-  return { data, ...FIXED, ...derived, ...given } as unknown as TrainConfig;
+  return { data, ...DEFAULTS, ...derived, ...given } as unknown as TrainConfig;
 }

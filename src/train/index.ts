@@ -1,7 +1,7 @@
 export { readTrainingState, saveTrainingState } from './checkpoint.js';
 export type { TrainingState } from './checkpoint.js';
 export { describeClasses } from './classes.js';
-export { SETTINGS, describeIssue, parseSettings, resolveConfig } from './config.js';
+export { DEFAULTS, SETTINGS, describeIssue, parseSettings, resolveConfig } from './config.js';
 export type { TrainConfig, TrainSettings } from './config.js';
 export { evaluate } from './evaluate.js';
 export type { EvaluateOptions, Evaluation, ImageModel, Prediction } from './evaluate.js';

@@ -9,7 +9,7 @@ import test from 'ava';
 
 import { type TrainConfig } from '../../src/index.js';
 import { goldenPath, sharedTest } from '../helpers/golden.js';
-import { type CliResult, TINY_FLAGS, cli, startCli, tinyPhotos } from '../helpers/training.js';
+import { type CliResult, TINY_FLAGS, cli, cliHere, startCli, tinyPhotos } from '../helpers/training.js';
 
 let folder: string;
 let trained: CliResult;
@@ -193,6 +193,14 @@ test.serial('a second run of the same name has a folder of its own', async (t) =
   t.true(stdout.includes('Writing to runs/photos-2\n'));
 });
 
+test.serial('a run that is complete has nothing to continue', async (t) => {
+  const before = await readFile(join(folder, 'runs/photos/checkpoints/last.safetensors'));
+  const { code, stdout } = await cliHere(folder, ['train', '--resume', 'runs/photos']);
+  t.is(code, 0);
+  t.true(stdout.includes('runs/photos is complete; writing its report again\n'), stdout);
+  t.true((await readFile(join(folder, 'runs/photos/checkpoints/last.safetensors'))).equals(before));
+});
+
 test.serial('settings come from YAML or JSON, and flags override them', async (t) => {
   await writeFile(
     join(folder, 'config.yaml'),
@@ -231,6 +239,23 @@ test.serial('settings come from YAML or JSON, and flags override them', async (t
     mean: [0.1, 0.2, 0.3],
     embedDim: 8,
   });
+});
+
+test.serial("train's help names the flags as timm does, with their defaults", async (t) => {
+  const { code, stdout } = await cliHere(folder, ['train', '--help']);
+  t.is(code, 0);
+  const help = stdout.replace(/\s+/g, ' ');
+  t.regex(help, /-b, --batch-size <n> images per batch \(default: 128\)/);
+  t.regex(help, /--opt-betas <b1,b2> betas of adam \(default: 0\.9,0\.999\)/);
+  const timm =
+    'model img-size gp drop drop-path epochs batch-size opt lr min-lr warmup-lr warmup-epochs weight-decay';
+  const more =
+    'momentum opt-betas clip-grad smoothing model-ema-decay seed scale ratio hflip vflip no-aug workers';
+  for (const flag of `${timm} ${more} interpolation crop-pct mean std recovery-interval output device`.split(
+    ' ',
+  )) {
+    t.true(help.includes(` --${flag} `), flag);
+  }
 });
 
 test.serial('models lists the registry with parameters and GFLOPs', async (t) => {
