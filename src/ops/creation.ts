@@ -39,7 +39,7 @@ export function full<D extends DType = 'float32'>(
   shape: readonly number[],
   value: number,
   options: CreateOptions<D> = {},
-): Tensor<D> {
+): Tensor<NoInfer<D>> {
   const [device, dtype] = target(options);
   return withGrad(wrap<D>(native.full(device, shape, value, dtype)), options);
 }
@@ -54,7 +54,7 @@ export function full<D extends DType = 'float32'>(
 export function zeros<D extends DType = 'float32'>(
   shape: readonly number[],
   options: CreateOptions<D> = {},
-): Tensor<D> {
+): Tensor<NoInfer<D>> {
   return full(shape, 0, options);
 }
 
@@ -68,7 +68,7 @@ export function zeros<D extends DType = 'float32'>(
 export function ones<D extends DType = 'float32'>(
   shape: readonly number[],
   options: CreateOptions<D> = {},
-): Tensor<D> {
+): Tensor<NoInfer<D>> {
   return full(shape, 1, options);
 }
 
@@ -106,17 +106,20 @@ export interface ArangeOptions<D extends DType = DType> extends CreateOptions<D>
  * arange(4) // [0, 1, 2, 3]
  * arange(0, 1, { step: 0.25, dtype: 'float32' }) // [0, 0.25, 0.5, 0.75]
  */
-export function arange<D extends DType = 'int64'>(stop: number, options?: ArangeOptions<D>): Tensor<D>;
+export function arange<D extends DType = 'int64'>(
+  stop: number,
+  options?: ArangeOptions<D>,
+): Tensor<NoInfer<D>>;
 export function arange<D extends DType = 'int64'>(
   start: number,
   stop: number,
   options?: ArangeOptions<D>,
-): Tensor<D>;
+): Tensor<NoInfer<D>>;
 export function arange<D extends DType = 'int64'>(
   first: number,
   second: number | ArangeOptions<D> = {},
   third: ArangeOptions<D> = {},
-): Tensor<D> {
+): Tensor<NoInfer<D>> {
   const [start, stop, options] = typeof second === 'number' ? [first, second, third] : [0, first, second];
   const { step = 1, dtype = 'int64' as D } = options;
   const count = Math.max(0, Math.ceil((stop - start) / step));
@@ -142,7 +145,10 @@ export function arange<D extends DType = 'int64'>(
  * @example
  * eye(2) // [[1, 0], [0, 1]]
  */
-export function eye<D extends DType = 'float32'>(n: number, options: CreateOptions<D> = {}): Tensor<D> {
+export function eye<D extends DType = 'float32'>(
+  n: number,
+  options: CreateOptions<D> = {},
+): Tensor<NoInfer<D>> {
   const [device, dtype] = target(options);
   return withGrad(wrap<D>(native.eye(device, n, dtype)), options);
 }

@@ -140,6 +140,6 @@ export function oneHot<D extends DType = 'float32'>(
   index: Index,
   classes: number,
   options: { readonly dtype?: D } = {},
-): Tensor<D> {
+): Tensor<NoInfer<D>> {
   return wrap<D>(native.oneHot(index.id, classes, dtypeCode(options.dtype ?? 'float32')));
 }

@@ -36,7 +36,7 @@ function draw<D extends DType>(
 export function uniform<D extends FloatDType = 'float32'>(
   shape: readonly number[],
   options: CreateOptions<D> & { readonly low?: number; readonly high?: number } = {},
-): Tensor<D> {
+): Tensor<NoInfer<D>> {
   return draw('uniform', shape, [options.low ?? 0, options.high ?? 1, 0, 0], options);
 }
 
@@ -50,7 +50,7 @@ export function uniform<D extends FloatDType = 'float32'>(
 export function normal<D extends FloatDType = 'float32'>(
   shape: readonly number[],
   options: CreateOptions<D> & { readonly mean?: number; readonly std?: number } = {},
-): Tensor<D> {
+): Tensor<NoInfer<D>> {
   return draw('normal', shape, [options.mean ?? 0, options.std ?? 1, 0, 0], options);
 }
 
@@ -70,7 +70,7 @@ export function truncatedNormal<D extends FloatDType = 'float32'>(
     readonly low?: number;
     readonly high?: number;
   } = {},
-): Tensor<D> {
+): Tensor<NoInfer<D>> {
   const { mean = 0, std = 1, low = -2, high = 2 } = options;
   return draw('truncatedNormal', shape, [mean, std, low, high], options);
 }
@@ -86,7 +86,7 @@ export function bernoulli<D extends DType = 'float32'>(
   shape: readonly number[],
   p: number,
   options: CreateOptions<D> = {},
-): Tensor<D> {
+): Tensor<NoInfer<D>> {
   return draw('bernoulli', shape, [p, 0, 0, 0], options);
 }
 
@@ -102,7 +102,7 @@ export function randint<D extends DType = 'int64'>(
   low: number,
   high: number,
   options: CreateOptions<D> = {},
-): Tensor<D> {
+): Tensor<NoInfer<D>> {
   return draw('randint', shape, [low, high, 0, 0], options, 'int64');
 }
 
