@@ -30,6 +30,7 @@ class AdamBase extends Optimizer {
     super(name, params, { lr: options.lr ?? 1e-3, weightDecay: options.weightDecay ?? weightDecay });
     this.betas = options.betas ?? [0.9, 0.999];
     this.eps = options.eps ?? 1e-8;
+    if (!(this.eps >= 0)) fail(name, 'VALUE', `expected an eps of 0 or more, got ${this.eps}`);
     for (const beta of this.betas) {
       if (!(beta >= 0 && beta < 1))
         fail(name, 'VALUE', `expected betas in [0, 1), got ${this.betas.join(', ')}`);

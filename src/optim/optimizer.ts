@@ -185,7 +185,10 @@ export abstract class Optimizer {
     this.groups.forEach((group, i) => Object.assign(group, groups[i]));
     this.slots.forEach((slot, i) => {
       slot.steps = steps[i];
-      if (slot.steps === 0) return;
+      if (slot.steps === 0) {
+        for (const state of slot.state.splice(0)) state.dispose();
+        return;
+      }
       if (slot.state.length === 0) slot.state = this.makeState(slot.param);
       this.stateNames.forEach((name, k) => {
         const source = state.tensors[`${name}.${i}`];
@@ -237,13 +240,14 @@ export function clipGradNorm(params: Iterable<Tensor<FloatDType>>, maxNorm: numb
   const owners = [...params].filter((param) => param.grad !== undefined);
   if (owners.length === 0) fail('clipGradNorm', 'VALUE', 'expected at least one gradient, got none');
   const grads = owners.map((param) => {
-    // A gradient may be a view (of a transposed product, say); clipping needs it in one piece.
+    // A gradient may be a view, or share its memory with another's (both operands of a sum get one): clipping in place
+    // needs it in one piece, and its own.
     const grad = param.grad as Tensor;
-    const packed = wrap(native.contiguous(grad.id));
-    packed.kept = true;
+    const own = wrap(native.clone(grad.id));
+    own.kept = true;
     grad.dispose();
-    param.grad = packed as Tensor<FloatDType>;
-    return packed;
+    param.grad = own as Tensor<FloatDType>;
+    return own;
   });
   const norm = globalNorm(grads);
   native.clip(
