@@ -257,6 +257,16 @@ test.serial('as many batches as prefetch are made ahead, and no more', async (t)
   await epoch.return(undefined);
 });
 
+test('small images are decoded once, and the cache changes no batch', async (t) => {
+  const dataset = await counted(12, 0);
+  const expected = await take(loaderOf(t, await numbered(12), { transform: augmented, cache: false }), 1);
+  const loader = loaderOf(t, dataset, { transform: augmented });
+  await take(loader, 0);
+  t.is(dataset.reads, 13, 'each, and the first to learn its size');
+  t.deepEqual(await take(loader, 1), expected);
+  t.is(dataset.reads, 13);
+});
+
 test.serial('the time spent waiting for data is measured', async (t) => {
   const dataset = await counted(8, 15);
   const loader = loaderOf(t, dataset, { prefetch: 1, cache: false });
