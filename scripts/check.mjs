@@ -1,4 +1,4 @@
-// `npm run check`: formatting, lint rules, types and layers; every step runs, and any failure fails the command.
+// `npm run check`: formatting, lint rules, types, docs and layers; every step runs, and any failure fails the command.
 // clang-tidy looks at the changed native sources, and at all of them where CI is set.
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -77,6 +77,7 @@ const steps = {
   prettier: () => run([bin('prettier'), '--check', '--log-level', 'warn', '.']),
   eslint: () => run([bin('eslint'), '.']),
   tsc: () => run([bin('tsc'), '--noEmit', '-p', 'tsconfig.json', '--incremental', 'false']),
+  docs: () => run([bin('typedoc'), '--emit', 'none']),
   'native types': nativeTypes,
   'native layers': () => run(['node', 'scripts/check-native-layers.mjs']),
   'clang-format': clangTool('clang-format', clangFormat),

@@ -31,6 +31,7 @@ export interface MemoryStats {
   readonly tensors: number;
 }
 
+/** What the CPU backend runs with. */
 export interface CpuInfo {
   readonly threads: number;
   readonly instructionSet: string;

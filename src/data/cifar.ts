@@ -11,6 +11,7 @@ import type { Dataset } from './dataset.js';
 import type { Image } from './image.js';
 import { checkIndex, checkLabels, sharedInt32 } from './labels.js';
 
+/** CIFAR's binary files as a data set, read whole. */
 export interface CifarSpec {
   readonly kind: 'cifar';
   readonly path: string;

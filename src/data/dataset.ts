@@ -27,6 +27,7 @@ export interface Dataset {
   where(index: number): string;
   /** @throws TensorError IO when the image is damaged */
   read(index: number): Promise<Image>;
+  /** Lets go of open files. */
   close(): Promise<void>;
 }
 

@@ -12,6 +12,7 @@ import { listMnist, mnistFiles } from './mnist.js';
 import { shapesData } from './shapes-dataset.js';
 import { listTar } from './tar.js';
 
+/** How to part data that comes in one piece. */
 export interface FindDataOptions {
   /** Share of a folder's images to keep for validation, where it has no folder of them. Default 0.2. */
   readonly valFraction?: number;

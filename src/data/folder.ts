@@ -12,6 +12,7 @@ import { SampleRandom } from './sample-random.js';
 
 const EXTENSIONS = new Set(['.jpg', '.jpeg', '.png', '.webp', '.gif', '.tif', '.tiff', '.avif']);
 
+/** A folder of images as a data set: its files and their classes. */
 export interface FolderSpec {
   readonly kind: 'folder';
   readonly path: string;

@@ -14,6 +14,7 @@ export interface Image {
   readonly width: number;
 }
 
+/** How to decode an image. */
 export interface DecodeOptions {
   /** Turn the image upright as its EXIF orientation says. Default true. */
   readonly orient?: boolean;

@@ -16,6 +16,7 @@ import { SampleRandom } from './sample-random.js';
 import type { Transform } from './transforms.js';
 import type { Answer, Job, WorkerStart } from './worker.js';
 
+/** What a batch is, and how batches are made. */
 export interface LoaderOptions {
   readonly batchSize: number;
   readonly transform: Transform;

@@ -6,6 +6,7 @@ import type { Dataset } from './dataset.js';
 import type { Image } from './image.js';
 import { checkIndex, checkLabels, sharedInt32 } from './labels.js';
 
+/** Images in memory as a data set; see `memoryData`. */
 export interface MemorySpec {
   readonly kind: 'memory';
   readonly name: string;
@@ -18,6 +19,7 @@ export interface MemorySpec {
   readonly labels: Int32Array;
 }
 
+/** Images in memory and their classes, all of one size. */
 export interface MemoryData {
   /** For messages. Default 'memory'. */
   readonly name?: string;

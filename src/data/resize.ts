@@ -7,8 +7,10 @@
 import { fail } from '../tensor/error.js';
 import type { Image } from './image.js';
 
+/** A filter, by Pillow's name. */
 export type ResizeMode = 'nearest' | 'bilinear' | 'bicubic' | 'lanczos';
 
+/** The filter, and the part of the image. */
 export interface ResizeOptions {
   /** The filter. Default 'bicubic'. */
   readonly mode?: ResizeMode;

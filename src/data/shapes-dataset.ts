@@ -5,6 +5,7 @@ import type { Dataset } from './dataset.js';
 import { checkIndex } from './labels.js';
 import { SHAPE_CLASSES, drawShape } from './shapes.js';
 
+/** Pictures of `shapes` as a data set: which ones, and how large. */
 export interface ShapesSpec {
   readonly kind: 'shapes';
   /** The first picture; parts that must not share pictures begin at different ones. */

@@ -14,6 +14,7 @@ import { isImageFile } from './folder.js';
 import { type Image, decodeImage } from './image.js';
 import { checkIndex, checkLabels, sharedFloat64, sharedInt32 } from './labels.js';
 
+/** Tar shards as a data set: where in them each image is. */
 export interface TarSpec {
   readonly kind: 'tar';
   readonly shards: readonly string[];

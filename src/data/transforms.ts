@@ -12,6 +12,7 @@ import type { SampleRandom } from './sample-random.js';
 /** One number for a square, or height and width. */
 export type Size = number | readonly [height: number, width: number];
 
+/** A step from an image to another; sizes are in pixels, probabilities in [0, 1]. */
 export type TransformStep =
   /** To a size; one number is the shorter side, the other follows. */
   | { readonly kind: 'resize'; readonly size: Size; readonly mode?: ResizeMode }
@@ -39,7 +40,9 @@ export interface Transform {
   readonly std: readonly number[];
 }
 
+/** Mean of red, green and blue over ImageNet's training images, in [0, 1]. */
 export const IMAGENET_MEAN: readonly number[] = [0.485, 0.456, 0.406];
+/** Standard deviation of red, green and blue over ImageNet's training images, in [0, 1]. */
 export const IMAGENET_STD: readonly number[] = [0.229, 0.224, 0.225];
 
 const pair = (size: Size): readonly [number, number] => (typeof size === 'number' ? [size, size] : size);

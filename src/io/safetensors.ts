@@ -49,11 +49,13 @@ export interface SafetensorsHeader {
   readonly dataStart: number;
 }
 
+/** The tensors of a file by name, and its metadata. */
 export interface SafetensorsFile {
   readonly tensors: Record<string, Tensor>;
   readonly metadata: Readonly<Record<string, string>>;
 }
 
+/** What to read of a safetensors file, and to which device. */
 export interface ReadSafetensorsOptions {
   /** Read these alone. Default: all. */
   readonly names?: readonly string[];

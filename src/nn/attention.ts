@@ -5,6 +5,7 @@ import { LayerNorm } from './layer-norm.js';
 import { Linear } from './linear.js';
 import { type FloatTensor, Module } from './module.js';
 
+/** Heads, biases, norms and dropouts of an attention layer. */
 export interface AttentionLayerOptions {
   readonly numHeads: number;
   /** A bias in the joint projection to q, k and v. Default true. */

@@ -12,6 +12,7 @@ export class ModuleList<M extends AnyModule> extends Module implements Iterable<
     this.items = items;
   }
 
+  /** How many modules there are. */
   get length(): number {
     return this.items.length;
   }
@@ -21,6 +22,7 @@ export class ModuleList<M extends AnyModule> extends Module implements Iterable<
     return this.items.at(index);
   }
 
+  /** The modules, in order. */
   [Symbol.iterator](): Iterator<M> {
     return this.items[Symbol.iterator]();
   }

@@ -20,5 +20,5 @@ export { Mlp } from './mlp.js';
 export type { MlpOptions } from './mlp.js';
 export { Module, buffer, describe, parameter, snapshot } from './module.js';
 export type { AnyModule, FloatTensor, ForwardHook, LoadReport, TensorModule } from './module.js';
-export { PatchEmbed } from './patch-embed.js';
+export { PatchEmbed, PatchProjection } from './patch-embed.js';
 export type { PatchEmbedOptions } from './patch-embed.js';

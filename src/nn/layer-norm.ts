@@ -2,6 +2,7 @@ import { layerNorm } from '../ops/layer-norm.js';
 import { ones, zeros } from '../ops/creation.js';
 import { type FloatTensor, Module, parameter } from './module.js';
 
+/** What a layer norm learns. */
 export interface LayerNormLayerOptions {
   /** Added to the variance. Default 1e-6, as in ViT (PyTorch's is 1e-5). */
   readonly eps?: number;

@@ -2,6 +2,7 @@ import { linear, type Activation } from '../ops/linear.js';
 import { uniform } from '../ops/random.js';
 import { type FloatTensor, Module, parameter } from './module.js';
 
+/** What a linear layer learns, and applies after it. */
 export interface LinearLayerOptions {
   /** Default true. */
   readonly bias?: boolean;

@@ -3,6 +3,7 @@ import { Dropout } from './dropout.js';
 import { Linear } from './linear.js';
 import { type FloatTensor, Module } from './module.js';
 
+/** What is between and in the two layers. */
 export interface MlpOptions {
   /** Default 'gelu'. */
   readonly activation?: Activation;

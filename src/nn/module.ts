@@ -244,6 +244,7 @@ export abstract class Module<Args extends readonly unknown[] = never, Result = u
     }
   }
 
+  /** `dispose()` at the end of a `using` block. */
   [Symbol.dispose](): void {
     this.dispose();
   }

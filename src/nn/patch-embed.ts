@@ -4,7 +4,7 @@ import { fail } from '../tensor/error.js';
 import { type FloatTensor, Module, parameter } from './module.js';
 
 /** A convolution whose stride is its kernel: a linear layer on patches. */
-class PatchProjection extends Module<[patches: FloatTensor], FloatTensor> {
+export class PatchProjection extends Module<[patches: FloatTensor], FloatTensor> {
   /** `[D, C, P, P]` */
   readonly weight: FloatTensor;
   /** `[D]` */
@@ -22,6 +22,7 @@ class PatchProjection extends Module<[patches: FloatTensor], FloatTensor> {
   }
 }
 
+/** Sizes of the patches and of their embedding. */
 export interface PatchEmbedOptions {
   readonly patchSize: number;
   readonly inChans: number;

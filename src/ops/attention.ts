@@ -11,6 +11,7 @@ import { fail } from '../tensor/error.js';
 import { type RandomState, takeRandom } from '../tensor/random.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
+/** How scores become weights. */
 export interface AttentionOptions<D extends FloatDType = FloatDType> {
   /** Added to the scaled scores; broadcasts to `[B, H, Nq, Nk]`; has a gradient. */
   readonly bias?: Tensor<D> | undefined;
@@ -22,6 +23,7 @@ export interface AttentionOptions<D extends FloatDType = FloatDType> {
   readonly dropout?: number;
 }
 
+/** The number of heads in packed projections, and how scores become weights. */
 export interface PackedAttentionOptions<D extends FloatDType = FloatDType> extends AttentionOptions<D> {
   readonly numHeads: number;
 }

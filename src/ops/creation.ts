@@ -8,6 +8,7 @@ import { fail } from '../tensor/error.js';
 import { setRequiresGrad } from '../tensor/tape.js';
 import { type Device, type Tensor, deviceIndex, share, wrap } from '../tensor/tensor.js';
 
+/** What kind of tensor to make, and where. */
 export interface CreateOptions<D extends DType = DType> {
   /** Element type. Default 'float32', unless the function says otherwise. */
   readonly dtype?: D;
@@ -92,6 +93,7 @@ export function onesLike<D extends DType>(x: Tensor<D>): Tensor<D> {
   return ones(x.shape, { dtype: x.dtype, device: x.device });
 }
 
+/** The distance of the numbers, and what kind of tensor to make. */
 export interface ArangeOptions<D extends DType = DType> extends CreateOptions<D> {
   /** Distance between neighbours; negative to count down. Default 1. */
   readonly step?: number;

@@ -4,6 +4,7 @@ import type { FloatDType, IndexDType } from '../tensor/dtype.js';
 import { isFloating } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
+/** How targets are smoothed, and losses of rows put together. */
 export interface CrossEntropyOptions {
   /** Share of the target spread evenly over all classes, in [0, 1). Default 0. */
   readonly labelSmoothing?: number;

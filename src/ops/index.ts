@@ -40,8 +40,17 @@ export { narrow, select, slice } from './slice.js';
 export type { SliceRange } from './slice.js';
 export { logSoftmax, logsumexp, softmax } from './softmax.js';
 export type { LogsumexpOptions, SoftmaxOptions } from './softmax.js';
+export type { IndexTensor, Operand } from './operand.js';
 export { tensor, toArray } from './tensor.js';
-export type { DTypeOfData, NestedArray, NestedValues, TensorData, TensorOptions } from './tensor.js';
+export type {
+  DTypeOfData,
+  NestedArray,
+  NestedValues,
+  Scalar,
+  TensorData,
+  TensorOptions,
+  TypedData,
+} from './tensor.js';
 export {
   abs,
   clamp,

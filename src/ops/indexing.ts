@@ -7,8 +7,7 @@ import { defineOp } from '../tensor/define-op.js';
 import { type DType, type IndexDType, type NumericDType, dtypeCode } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import { type Tensor, deviceIndex, wrap } from '../tensor/tensor.js';
-
-type Index = Tensor<'int32'> | Tensor<'int64'> | Tensor<IndexDType>;
+import type { IndexTensor } from './operand.js';
 
 const indexSelectOp = defineOp({
   name: 'indexSelect',
@@ -31,7 +30,7 @@ const indexSelectOp = defineOp({
  * @example
  * indexSelect(table, 0, tensor([2, 0], { dtype: 'int64' }))
  */
-export function indexSelect<D extends DType>(x: Tensor<D>, dim: number, index: Index): Tensor<D> {
+export function indexSelect<D extends DType>(x: Tensor<D>, dim: number, index: IndexTensor): Tensor<D> {
   return indexSelectOp(x, dim, index) as Tensor<D>;
 }
 
@@ -42,7 +41,7 @@ export function indexSelect<D extends DType>(x: Tensor<D>, dim: number, index: I
  * @example
  * embedding(tokens, weight)
  */
-export function embedding<D extends DType>(index: Index, weight: Tensor<D>): Tensor<D> {
+export function embedding<D extends DType>(index: IndexTensor, weight: Tensor<D>): Tensor<D> {
   if (!isIndex(index.dtype)) {
     fail('embedding', 'DTYPE', `expected index to be int32 or int64, got ${String(index.dtype)}`);
   }
@@ -93,7 +92,7 @@ const gatherOp = defineOp({
  * @example
  * gather(logits, 1, unsqueeze(labels, 1))
  */
-export function gather<D extends DType>(x: Tensor<D>, dim: number, index: Index): Tensor<D> {
+export function gather<D extends DType>(x: Tensor<D>, dim: number, index: IndexTensor): Tensor<D> {
   return gatherOp(x, dim, index) as Tensor<D>;
 }
 
@@ -123,7 +122,7 @@ const scatterAddOp = defineOp({
 export function scatterAdd<D extends NumericDType>(
   x: Tensor<D>,
   dim: number,
-  index: Index,
+  index: IndexTensor,
   src: Tensor<NoInfer<D>>,
 ): Tensor<D> {
   return scatterAddOp(x, dim, index, src) as Tensor<D>;
@@ -137,7 +136,7 @@ export function scatterAdd<D extends NumericDType>(
  * oneHot(tensor([2, 0], { dtype: 'int64' }), 3) // [[0, 0, 1], [1, 0, 0]]
  */
 export function oneHot<D extends DType = 'float32'>(
-  index: Index,
+  index: IndexTensor,
   classes: number,
   options: { readonly dtype?: D } = {},
 ): Tensor<NoInfer<D>> {

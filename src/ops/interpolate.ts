@@ -3,6 +3,7 @@ import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
+/** How pixels between pixels are found. */
 export interface InterpolateOptions {
   /** Default 'bilinear'. */
   readonly mode?: 'nearest' | 'bilinear' | 'bicubic';

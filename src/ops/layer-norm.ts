@@ -3,6 +3,7 @@ import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
+/** What keeps the division of layer norm finite. */
 export interface LayerNormOptions {
   /** Added to the variance. Default 1e-6 (ViT; PyTorch's own default is 1e-5). */
   readonly eps?: number;

@@ -6,6 +6,7 @@ import { type Tensor, wrap } from '../tensor/tensor.js';
 /** What may follow the product inside the same kernel. */
 export type Activation = 'none' | 'gelu' | 'geluTanh' | 'relu' | 'silu';
 
+/** What else the kernel of a linear layer does on the way. */
 export interface LinearOptions<D extends FloatDType = FloatDType> {
   /** Applied to the product plus bias. Default 'none'. */
   readonly activation?: Activation;

@@ -3,11 +3,14 @@
  * for forward and backward functions.
  */
 import { native, type TensorId } from '../native.js';
-import type { DType } from '../tensor/dtype.js';
+import type { DType, IndexDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
 /** A tensor, or a number that takes the dtype of the tensor beside it. */
 export type Operand<D extends DType = DType> = Tensor<D> | number;
+
+/** Whole numbers that are places in another tensor. */
+export type IndexTensor = Tensor<'int32'> | Tensor<'int64'> | Tensor<IndexDType>;
 
 type BinaryKernel = (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
 

@@ -8,6 +8,7 @@ import { fail } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 import { applyBinary, minus, over, times } from './operand.js';
 
+/** What to reduce. */
 export interface ReduceOptions {
   /** The dimension or dimensions to reduce, counted from the end when negative. Default: all. */
   readonly dim?: number | readonly number[] | undefined;
@@ -15,6 +16,7 @@ export interface ReduceOptions {
   readonly keepdim?: boolean | undefined;
 }
 
+/** What to reduce, and by which divisor. */
 export interface VarianceOptions extends ReduceOptions {
   /** Subtracted from the count in the divisor: 1 (default) for the unbiased estimate, 0 for the population's variance. */
   readonly correction?: number;
@@ -202,6 +204,7 @@ export function all(x: Tensor<'bool'>, options: ReduceOptions = {}): Tensor<'boo
   return wrap<'bool'>(native.all(x.id, dimsOf('all', options), options.keepdim === true));
 }
 
+/** Where to search for a position. */
 export interface ArgOptions {
   /** The dimension to search, counted from the end when negative. Default: the flattened tensor. */
   readonly dim?: number | undefined;

@@ -26,6 +26,7 @@ export function cumsum<D extends NumericDType>(x: Tensor<D>, dim: number): Tenso
   return cumsumOp(x, dim) as Tensor<D>;
 }
 
+/** Where to search, and for which end. */
 export interface TopkOptions {
   /** The dimension to search. Default the last. */
   readonly dim?: number;

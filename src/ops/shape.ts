@@ -8,8 +8,6 @@ import type { DType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
-type Shape = readonly number[];
-
 /** Undone by giving the gradient the old shape. */
 const reshapeOp = defineOp({
   name: 'reshape',
@@ -17,7 +15,8 @@ const reshapeOp = defineOp({
     if (ctx.recording) ctx.state = x.shape;
     return wrap(make(x.id));
   },
-  backward: ({ state }, dy) => (dy === undefined ? [] : [wrap(native.reshape(dy.id, state as Shape))]),
+  backward: ({ state }, dy) =>
+    dy === undefined ? [] : [wrap(native.reshape(dy.id, state as readonly number[]))],
 });
 
 /**
@@ -27,7 +26,7 @@ const reshapeOp = defineOp({
  * @example
  * reshape(x, [8, -1])
  */
-export function reshape<D extends DType>(x: Tensor<D>, shape: Shape): Tensor<D> {
+export function reshape<D extends DType>(x: Tensor<D>, shape: readonly number[]): Tensor<D> {
   return reshapeOp(x, (id) => native.reshape(id, shape)) as Tensor<D>;
 }
 
@@ -130,11 +129,12 @@ export function transpose<D extends DType>(x: Tensor<D>, dim0 = -2, dim1 = -1): 
 
 const expandOp = defineOp({
   name: 'expand',
-  forward(ctx, x: Tensor, shape: Shape): Tensor {
+  forward(ctx, x: Tensor, shape: readonly number[]): Tensor {
     if (ctx.recording) ctx.state = x.shape;
     return wrap(native.expand(x.id, shape));
   },
-  backward: ({ state }, dy) => (dy === undefined ? [] : [wrap(native.sumTo(dy.id, state as Shape))]),
+  backward: ({ state }, dy) =>
+    dy === undefined ? [] : [wrap(native.sumTo(dy.id, state as readonly number[]))],
 });
 
 /**
@@ -144,6 +144,6 @@ const expandOp = defineOp({
  * @example
  * expand(classToken, [batch, -1, -1])
  */
-export function expand<D extends DType>(x: Tensor<D>, shape: Shape): Tensor<D> {
+export function expand<D extends DType>(x: Tensor<D>, shape: readonly number[]): Tensor<D> {
   return expandOp(x, shape) as Tensor<D>;
 }

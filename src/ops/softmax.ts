@@ -7,11 +7,13 @@ import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 import { times } from './operand.js';
 
+/** The dimension that sums to one. */
 export interface SoftmaxOptions {
   /** The dimension whose elements compete. Default the last. */
   readonly dim?: number;
 }
 
+/** The dimension to reduce. */
 export interface LogsumexpOptions extends SoftmaxOptions {
   /** Keep the dimension with size 1. Default false. */
   readonly keepdim?: boolean;

@@ -8,9 +8,11 @@ import { type Tensor, deviceIndex, wrap } from '../tensor/tensor.js';
 import { type CreateOptions, withGrad } from './creation.js';
 
 /** Typed arrays and the dtypes they upload as. */
-type TypedData = Float32Array | Float64Array | Int32Array | BigInt64Array | Uint8Array | Uint8ClampedArray;
+export type TypedData =
+  Float32Array | Float64Array | Int32Array | BigInt64Array | Uint8Array | Uint8ClampedArray;
 
-type Scalar = number | boolean | bigint;
+/** A number, as JavaScript has it for a dtype. */
+export type Scalar = number | boolean | bigint;
 
 /** Scalars in arrays in arrays. */
 export type NestedArray<T> = readonly (T | NestedArray<T>)[];
@@ -36,6 +38,7 @@ export type DTypeOfData<T> = T extends Float32Array
               ? 'int64'
               : 'float32';
 
+/** The shape of the values, and what kind of tensor to make. */
 export interface TensorOptions<D extends DType = DType> extends CreateOptions<D> {
   /** Default: the nesting of the data, or one dimension for a typed array. */
   readonly shape?: readonly number[];

@@ -213,6 +213,7 @@ export function erf<D extends FloatDType>(x: Tensor<D>): Tensor<D> {
   return erfOp(x) as Tensor<D>;
 }
 
+/** Which form of GELU. */
 export interface GeluOptions {
   /** `'tanh'` for the approximation `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`. Default `'none'`. */
   readonly approximate?: 'none' | 'tanh';

@@ -4,6 +4,7 @@ import { fail } from '../tensor/error.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { Optimizer, type ParamGroup, type Update } from './optimizer.js';
 
+/** Settings of Adam and AdamW. */
 export interface AdamOptions {
   /** Default 1e-3. */
   readonly lr?: number;
@@ -37,6 +38,7 @@ class AdamBase extends Optimizer {
     }
   }
 
+  /** @internal */
   protected override update(u: Update): void {
     native.adam(
       u.params.map((t) => t.id),

@@ -2,6 +2,7 @@ import { native } from '../native.js';
 import { fail } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
+/** How slowly the average follows. */
 export interface EmaOptions {
   /** Share of the average that stays at each update. Default 0.9999. */
   readonly decay?: number;

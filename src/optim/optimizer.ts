@@ -20,6 +20,7 @@ export interface ParamGroup {
   readonly lrScale?: number;
 }
 
+/** Clipping of an update. */
 export interface StepOptions {
   /** Clip the global gradient norm to this, as part of the update. */
   readonly maxNorm?: number;
@@ -31,7 +32,8 @@ export interface OptimizerState {
   readonly values: { readonly steps: readonly number[]; readonly groups: readonly GroupSettings[] };
 }
 
-interface GroupSettings {
+/** What a checkpoint stores of a group. */
+export interface GroupSettings {
   readonly lr: number;
   readonly weightDecay: number;
 }
@@ -45,7 +47,8 @@ interface Slot {
   steps: number;
 }
 
-interface ResolvedGroup {
+/** A group of parameters with the settings it is trained with; `lr` and `weightDecay` may be set between steps. */
+export interface ResolvedGroup {
   readonly params: readonly Tensor<FloatDType>[];
   readonly lrScale: number;
   lr: number;
@@ -66,6 +69,7 @@ export interface Update {
   readonly maxNorm: number;
 }
 
+/** What AdamW, Adam and SGD have in common: groups of parameters, a step over all of them, and a state to store. */
 export abstract class Optimizer {
   readonly groups: readonly ResolvedGroup[];
   private readonly slots: Slot[];
@@ -134,6 +138,7 @@ export abstract class Optimizer {
     return norm;
   }
 
+  /** @internal One native call for parameters of the same age. */
   protected abstract update(update: Update): void;
 
   private makeState(param: Tensor): Tensor[] {

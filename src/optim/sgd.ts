@@ -4,6 +4,7 @@ import { fail } from '../tensor/error.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { Optimizer, type ParamGroup, type Update } from './optimizer.js';
 
+/** Settings of SGD. */
 export interface SgdOptions {
   readonly lr: number;
   /** Default 0. */
@@ -38,6 +39,7 @@ export class SGD extends Optimizer {
     this.stateNames = this.momentum > 0 ? ['momentum'] : [];
   }
 
+  /** @internal */
   protected override update(u: Update): void {
     native.sgd(
       u.params.map((t) => t.id),

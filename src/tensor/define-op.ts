@@ -23,6 +23,7 @@ export interface OpContext {
 /** The gradient for one argument: a tensor, one for each element of an array, or undefined for none. */
 export type Gradient = Tensor | undefined | readonly (Tensor | undefined)[];
 
+/** An op of your own: what it computes, and its derivative. */
 export interface OpDefinition<Args extends readonly unknown[], Result extends Tensor | readonly Tensor[]> {
   /** Its name in messages. */
   readonly name: string;
@@ -45,7 +46,7 @@ export interface OpDefinition<Args extends readonly unknown[], Result extends Te
  * const square = defineOp({
  *   name: 'square',
  *   forward: (ctx, x: Tensor<'float32'>) => { ctx.save(x); return mul(x, x) },
- *   backward: ({ saved: [x] }, dy) => [mul(mul(x, 2), dy)],
+ *   backward: ({ saved: [x] }, dy) => [mul(mul(x as Tensor<'float32'>, 2), dy as Tensor<'float32'>)],
  * });
  */
 export function defineOp<Args extends readonly unknown[], Result extends Tensor | readonly Tensor[]>(

@@ -12,6 +12,7 @@ export const DTYPES = [
   'bool',
 ] as const;
 
+/** The type of a tensor's elements, by its name. */
 export type DType = (typeof DTYPES)[number];
 
 /** The dtypes that have gradients. */
@@ -34,6 +35,7 @@ export function dtypeCode(dtype: DType): number {
   return code;
 }
 
+/** Whether a dtype has fractions, and so can have gradients. */
 export function isFloating(dtype: DType): dtype is FloatDType {
   return dtype === 'float32' || dtype === 'float64' || dtype === 'bfloat16' || dtype === 'float16';
 }

@@ -1,5 +1,13 @@
 export { DTYPES, isFloating } from './dtype.js';
 export type { DType, DataOf, FloatDType, IndexDType, ItemOf, NumericDType } from './dtype.js';
+export type {
+  AxisSizes,
+  AxisSizesArgument,
+  EinopsVerb,
+  RearrangePattern,
+  ReducePattern,
+  RepeatPattern,
+} from './einops-types.js';
 export { TensorError } from './error.js';
 export type { ErrorCode } from './error.js';
 export { Tensor } from './tensor.js';

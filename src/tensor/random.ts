@@ -4,6 +4,7 @@
  */
 import { fail } from './error.js';
 
+/** Where the stream of random numbers stands. Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011. */
 export interface RandomState {
   readonly seed: number;
   /** Words of Philox used so far. */

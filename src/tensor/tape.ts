@@ -116,6 +116,7 @@ export function registerHook(tensor: Tensor, hook: GradientHook): () => void {
   };
 }
 
+/** Where a backward pass begins, and what it leaves. */
 export interface BackwardOptions {
   /** Gradient of the output; may be left out for a scalar, where it is 1. */
   readonly gradient?: Tensor;
@@ -132,6 +133,7 @@ export function backward(output: Tensor, options: BackwardOptions = {}): void {
   run('backward', [output], [options.gradient], options.retainGraph === true, undefined);
 }
 
+/** Where the gradients begin, and what they leave. */
 export interface GradOptions {
   /** Gradients of the outputs; may be left out for scalars. */
   readonly gradients?: readonly (Tensor | undefined)[];

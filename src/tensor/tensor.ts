@@ -50,6 +50,17 @@ interface Description {
 
 const deviceNames = native.deviceNames();
 
+/**
+ * An array of numbers with a shape, a dtype and a device, whose memory is native. Values arrive when the device has
+ * computed them: `data()` and `item()` wait without blocking the event loop. Memory is freed by the scope that the tensor
+ * was made in, by `dispose()` or `using`, or at last by the garbage collector.
+ *
+ * Every op whose first argument is a tensor is also a method: `x.add(y)` is `add(x, y)`.
+ *
+ * @example
+ * const x = tensor([[1, 2], [3, 4]]);
+ * console.log(x.shape, await x.matmul(x).toArray()); // [2, 2] [[7, 10], [15, 22]]
+ */
 export class Tensor<D extends DType = DType> {
   /** @internal */
   readonly handle: Handle;
@@ -110,14 +121,17 @@ export class Tensor<D extends DType = DType> {
     return this.about.strides;
   }
 
+  /** The type of its elements. */
   get dtype(): D {
     return this.about.dtype as D;
   }
 
+  /** Where its memory is. */
   get device(): Device {
     return this.about.device;
   }
 
+  /** The number of dimensions. */
   get ndim(): number {
     return this.about.shape.length;
   }
@@ -132,6 +146,7 @@ export class Tensor<D extends DType = DType> {
     return this.edge !== undefined;
   }
 
+  /** Whether its memory has been given up; any other use is then an error. */
   get isDisposed(): boolean {
     return this.disposed;
   }
@@ -147,6 +162,7 @@ export class Tensor<D extends DType = DType> {
     setEdge(this, undefined);
   }
 
+  /** `dispose()` at the end of a `using` block. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -19,6 +19,7 @@ export interface Prediction {
   readonly top: readonly { readonly label: number; readonly probability: number }[];
 }
 
+/** How well a model does on a data set. */
 export interface Evaluation {
   /** Mean cross-entropy, in nats. */
   readonly loss: number;
@@ -32,6 +33,7 @@ export interface Evaluation {
   readonly imagesPerSecond: number;
 }
 
+/** The number of classes, and who watches. */
 export interface EvaluateOptions {
   readonly classes: number;
   /** Ends the evaluation early: it then rejects with the signal's reason. */

@@ -16,6 +16,7 @@ export type FilePrediction =
     }
   | { readonly path: string; readonly error: string };
 
+/** How many classes to name, and how many images at a time. */
 export interface PredictOptions {
   /** Classes to name. Default 5. */
   readonly topk?: number;

@@ -43,10 +43,13 @@ export interface RunStart {
 
 /** Sees a run. */
 export interface RunEvents {
+  /** Before the first step. */
   readonly onStart?: (start: RunStart) => void;
+  /** After each batch. */
   readonly onStep?: (event: StepEvent) => void;
   /** Images of the validation set done. */
   readonly onEvaluated?: (images: number) => void;
+  /** After each epoch and its evaluation; `best` when it is the best so far. */
   readonly onEpoch?: (metrics: EpochMetrics, best: boolean) => void;
 }
 

@@ -1,5 +1,6 @@
 import { fail } from '../tensor/error.js';
 
+/** The learning rates and lengths of a cosine schedule. */
 export interface CosineOptions {
   /** The highest learning rate, reached after warm-up. */
   readonly lr: number;

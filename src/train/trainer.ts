@@ -95,7 +95,9 @@ export interface EpochMetrics {
 
 /** Hooks of a run. Asynchronous ones are waited for. */
 export interface TrainerEvents {
+  /** After each batch, with its loss. */
   readonly onStep?: (event: StepEvent) => void;
+  /** Sees the number of validation images done. */
   readonly onEvaluated?: (images: number) => void;
   /** After the evaluation of an epoch; `best` when it is the best so far. The trainer is idle then: save here. */
   readonly onEpoch?: (metrics: EpochMetrics, best: boolean) => void | Promise<void>;
