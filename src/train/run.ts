@@ -24,7 +24,7 @@ import { readTrainingState, saveTrainingState } from './checkpoint.js';
 import { describeClasses } from './classes.js';
 import { type TrainConfig, type TrainSettings, resolveConfig } from './config.js';
 import { type Prediction, evaluate } from './evaluate.js';
-import { type ReportData, thumbnail, writeReport } from './report.js';
+import type { ReportData } from './report.js';
 import { RunFolder, type Summary } from './run-folder.js';
 import { type EpochMetrics, type StepEvent, Trainer } from './trainer.js';
 
@@ -344,6 +344,7 @@ class Run {
       versions: versions(),
     };
     await folder.writeSummary(summary);
+    const { writeReport } = await import('./report.js'); // its charts take half a second to load
     await writeReport(folder.report, {
       name: folder.path,
       config: { ...config },
@@ -371,6 +372,7 @@ class Run {
     const right = predictions.filter(({ label, top }) => top[0].label === label);
     const mistakes = spread(wrong, SAMPLES / 2);
     const shown = [...mistakes, ...spread(right, SAMPLES - mistakes.length)];
+    const { thumbnail } = await import('./report.js');
     const samples = await Promise.all(
       shown.map(async ({ index, label, top }) => ({
         png: await thumbnail(await this.valSet.read(index)),
