@@ -17,6 +17,7 @@ export type {
   SafetensorsHeader,
 } from './io/index.js';
 export {
+  SETTINGS,
   Trainer,
   cosineSchedule,
   evaluate,

@@ -130,10 +130,10 @@ export const SETTINGS = {
   },
 } as const satisfies Record<string, Setting>;
 
-type Settings = typeof SETTINGS;
-
 /** Any settings, as a configuration file or the command line gives them. */
-export type TrainSettings = { readonly [K in keyof Settings]?: z.infer<Settings[K]['schema']> | undefined };
+export type TrainSettings = {
+  readonly [K in keyof typeof SETTINGS]?: z.infer<(typeof SETTINGS)[K]['schema']> | undefined;
+};
 
 /** What settings are unless they are given, where it does not depend on the data. */
 export const DEFAULTS = {
@@ -189,10 +189,10 @@ const SMALL = 64;
 
 /** A run's settings with nothing left open; what `config.json` holds. */
 export type TrainConfig = { readonly data: string } & {
-  readonly [K in keyof Settings]: K extends
+  readonly [K in keyof TrainSettings]-?: K extends
     'patchSize' | 'embedDim' | 'depth' | 'numHeads' | 'globalPool' | 'workers'
-    ? z.infer<Settings[K]['schema']> | undefined
-    : z.infer<Settings[K]['schema']>;
+    ? TrainSettings[K]
+    : Exclude<TrainSettings[K], undefined>;
 };
 
 const schema = z.strictObject(
