@@ -137,9 +137,13 @@ export abstract class Module<Args extends readonly unknown[] = never, Result = u
     );
   }
 
-  /** Parameters of this module and all below, by name. */
+  /** Parameters of this module and all below, by name; one that modules share by the first of its names. */
   namedParameters(): [name: string, parameter: FloatTensor][] {
-    return this.named(parameters) as [string, FloatTensor][];
+    const seen = new Set<Tensor>();
+    return this.named(parameters).filter(([, tensor]) => !seen.has(tensor) && seen.add(tensor)) as [
+      string,
+      FloatTensor,
+    ][];
   }
 
   /** Parameters of this module and all below. */
@@ -152,9 +156,9 @@ export abstract class Module<Args extends readonly unknown[] = never, Result = u
     return this.named(buffers);
   }
 
-  /** References (not copies) to every parameter and buffer, by name. */
+  /** References (not copies) to every parameter and buffer, by name; a shared one under all its names. */
   stateDict(): Record<string, Tensor> {
-    return Object.fromEntries([...this.namedParameters(), ...this.namedBuffers()]);
+    return Object.fromEntries([...this.named(parameters), ...this.namedBuffers()]);
   }
 
   /**
@@ -198,9 +202,10 @@ export abstract class Module<Args extends readonly unknown[] = never, Result = u
 
   /**
    * Converts the floating-point parameters and buffers to a dtype. Make the optimizer afterwards: the tensors are new
-   * ones. Returns the module.
+   * ones, and gradients are gone. Returns the module.
    */
   to(dtype: FloatDType): this {
+    const converted = new Map<Tensor, Tensor>();
     for (const [, module] of this.namedModules()) {
       for (const [set, make] of [
         [parameters, parameter],
@@ -208,13 +213,16 @@ export abstract class Module<Args extends readonly unknown[] = never, Result = u
       ] as const) {
         for (const [key, tensor] of module.own(set)) {
           if (!isFloating(tensor.dtype) || tensor.dtype === dtype) continue;
-          const wanted = tensor.requiresGrad;
-          const made = make(noGrad(() => to(tensor, dtype)));
-          if (set === parameters && !wanted) setRequiresGrad(made as FloatTensor, false);
+          const made = converted.get(tensor) ?? make(noGrad(() => to(tensor, dtype)));
+          if (set === parameters && !tensor.requiresGrad) setRequiresGrad(made as FloatTensor, false);
           (module as unknown as Record<string, Tensor>)[key] = made;
-          tensor.dispose();
+          converted.set(tensor, made);
         }
       }
+    }
+    for (const tensor of converted.keys()) {
+      tensor.grad?.dispose();
+      tensor.dispose();
     }
     return this;
   }
