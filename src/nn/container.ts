@@ -51,7 +51,7 @@ export class Sequential extends Module<[x: FloatTensor], FloatTensor> {
   }
 
   override children(): [name: string, module: AnyModule][] {
-    return this.items.map((item, i): [string, AnyModule] => [`${i}`, item as unknown as AnyModule]);
+    return this.items.map((item, i): [string, AnyModule] => [`${i}`, item]);
   }
 
   override forward(x: FloatTensor): FloatTensor {

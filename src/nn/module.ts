@@ -262,8 +262,8 @@ export abstract class Module<Args extends readonly unknown[] = never, Result = u
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- any is how TypeScript spells "some argument list"
 export type AnyModule = Module<any, any>;
 
-/** A module from one tensor to one tensor. */
-export type TensorModule = Module<[x: FloatTensor], FloatTensor>;
+/** A module that can be called with one tensor and gives one: a `Linear` too, whose second argument is optional. */
+export type TensorModule = { call(x: FloatTensor): FloatTensor } & AnyModule;
 
 /** The report in words, the first few of each kind. */
 export function describe(report: LoadReport): string {

@@ -56,7 +56,7 @@ test('a state dict moves to another module and dtype, copying', async (t) => {
   t.deepEqual(into.loadStateDict(from.stateDict()), { missing: [], unexpected: [], mismatched: [] });
   t.is(into.scale.dtype, 'float64');
   t.is(into.runningCount.dtype, 'int64');
-  await close(t, into.fcOne.weight, (await from.fcOne.weight.data()));
+  await close(t, into.fcOne.weight, await from.fcOne.weight.data());
   from.dispose();
   t.is((await into.fcOne.weight.data()).length, 6);
 });

@@ -1,0 +1,182 @@
+/**
+ * Each layer against its formula, written with simple ops, and the distributions that parameters start from.
+ */
+import test from 'ava';
+
+import {
+  Attention,
+  DropPath,
+  Dropout,
+  GELU,
+  LayerNorm,
+  LayerScale,
+  Linear,
+  Mlp,
+  PatchEmbed,
+  PostNorm,
+  PreNorm,
+  Residual,
+  Sequential,
+  TensorError,
+  gelu,
+  initConstant,
+  initLecunNormal,
+  initNormal,
+  initTruncatedNormal,
+  initUniform,
+  initXavierUniform,
+  manualSeed,
+  matmul,
+  normal,
+  ones,
+  rearrange,
+  softmax,
+  variance,
+  zeros,
+  type FloatTensor,
+} from '../../src/index.js';
+import { close } from '../helpers/numbers.js';
+
+const data = async (x: FloatTensor): Promise<Float32Array> => (await x.data()) as Float32Array;
+const same = async (
+  t: Parameters<typeof close>[0],
+  actual: FloatTensor,
+  expected: FloatTensor,
+): Promise<void> => {
+  t.deepEqual([...actual.shape], [...expected.shape]);
+  await close(t, actual, await data(expected), 2e-5);
+};
+
+/** `x W^T + b` */
+const affine = (x: FloatTensor, { weight, bias }: Linear): FloatTensor => {
+  const product = matmul(x, weight.transpose());
+  return bias === undefined ? product : product.add(bias);
+};
+
+test('Linear is x W^T + b, with an activation and a residual', async (t) => {
+  const x = normal([2, 5, 4]);
+  const residual = normal([2, 5, 3]);
+  const plain = new Linear(4, 3);
+  await same(t, plain.call(x, residual), affine(x, plain).add(residual));
+  const active = new Linear(4, 3, { bias: false, activation: 'gelu' });
+  await same(t, active.call(x), gelu(affine(x, active)));
+  t.is(active.bias, undefined);
+});
+
+test('GELU, LayerNorm, LayerScale and Mlp are their formulas', async (t) => {
+  const x: FloatTensor = normal([3, 8]);
+  await same(t, new GELU().call(x), gelu(x));
+  await same(t, new GELU('tanh').call(x), gelu(x, { approximate: 'tanh' }));
+  const norm = new LayerNorm(8, { eps: 0.1 });
+  initNormal(norm.weight as FloatTensor, 1);
+  initNormal(norm.bias as FloatTensor, 1);
+  const centred = x.sub(x.mean({ dim: -1, keepdim: true }));
+  const deviation = variance(x, { dim: -1, keepdim: true, correction: 0 }).add(0.1).sqrt();
+  const unit = centred.div(deviation);
+  await same(t, norm.call(x), unit.mul(norm.weight as FloatTensor).add(norm.bias as FloatTensor));
+  await same(t, new LayerNorm(8, { eps: 0.1, affine: false }).call(x), unit);
+  await same(t, new LayerScale(8, 0.25).call(x), x.mul(0.25));
+  const mlp = new Mlp(8, 16);
+  await same(t, mlp.call(x, x), affine(gelu(affine(x, mlp.fc1)), mlp.fc2).add(x));
+});
+
+test('Attention is softmax(q k^T / sqrt(d)) v by head, with norms of q and k where asked for', async (t) => {
+  const x: FloatTensor = normal([2, 5, 8]);
+  for (const qkNorm of [false, true]) {
+    const layer = new Attention(8, { numHeads: 2, qkNorm });
+    const qkv = rearrange(affine(x, layer.qkv), 'b n (k h d) -> k b h n d', { k: 3, h: 2 });
+    let [q, k] = [qkv.select(0, 0), qkv.select(0, 1)];
+    if (layer.qNorm !== undefined && layer.kNorm !== undefined)
+      [q, k] = [layer.qNorm.call(q), layer.kNorm.call(k)];
+    const weights = softmax(matmul(q, k.transpose()).div(2));
+    const mixed = rearrange(matmul(weights, qkv.select(0, 2)), 'b h n d -> b n (h d)');
+    await same(t, layer.call(x, { residual: x }), affine(mixed, layer.proj).add(x));
+  }
+});
+
+test('PatchEmbed is a linear layer on patches, ordered channel, row, column', async (t) => {
+  const images = normal([2, 3, 4, 6]);
+  const layer = new PatchEmbed({ patchSize: 2, inChans: 3, embedDim: 5 });
+  const patches = rearrange(images, 'b c (h p) (w q) -> b (h w) (c p q)', { p: 2, q: 2 });
+  const weight = layer.proj.weight.reshape([5, 12]);
+  await same(t, layer.call(images), matmul(patches, weight.transpose()).add(layer.proj.bias as FloatTensor));
+});
+
+test('Sequential, Residual, PreNorm and PostNorm compose', async (t) => {
+  const x: FloatTensor = normal([2, 4]);
+  const [norm, fn] = [new LayerNorm(4), new Linear(4, 4)];
+  await same(t, new Sequential([norm, fn]).call(x), fn.call(norm.call(x)));
+  await same(t, new Residual(new PreNorm(norm, fn)).call(x), x.add(fn.call(norm.call(x))));
+  await same(t, new Residual(new PostNorm(norm, fn)).call(x), x.add(norm.call(fn.call(x))));
+  t.deepEqual(Object.keys(new Residual(new PreNorm(norm, fn)).stateDict()).slice(0, 2), [
+    'fn.norm.weight',
+    'fn.norm.bias',
+  ]);
+});
+
+test.serial(
+  'Dropout drops elements and DropPath whole samples, in training alone, and keep the mean',
+  async (t) => {
+    manualSeed(4);
+    const x = ones([1000, 10]);
+    for (const layer of [new Dropout(0.25), new DropPath(0.25)]) {
+      const values = await data(layer.call(x));
+      t.true(values.every((v) => v === 0 || Math.abs(v - 1 / 0.75) < 1e-6));
+      const mean = values.reduce((a, b) => a + b) / values.length;
+      t.true(Math.abs(mean - 1) < 0.08, `${mean}`);
+      const whole = Array.from(
+        { length: 1000 },
+        (_, i) => new Set(values.subarray(10 * i, 10 * i + 10)).size,
+      );
+      t.is(
+        whole.every((n) => n === 1),
+        layer instanceof DropPath,
+      );
+      layer.eval();
+      t.is(layer.call(x), x);
+    }
+  },
+);
+
+test('wrong shapes and settings are errors that name the layer', (t) => {
+  const cases: [() => unknown, RegExp][] = [
+    [() => new Dropout(1), /^Dropout: expected a probability in \[0, 1\), got 1$/],
+    [() => new DropPath(-0.1), /^DropPath: expected a probability in \[0, 1\), got -0.1$/],
+    [() => new Attention(8, { numHeads: 3 }), /^Attention: expected heads that divide 8 channels, got 3$/],
+    [() => new Linear(4, 2).call(zeros([2, 3])), /^linear: .*\[2, 3\]/],
+    [
+      () => new PatchEmbed({ patchSize: 4, inChans: 3, embedDim: 2 }).call(zeros([1, 3, 6, 8])),
+      /^PatchEmbed: expected images \[B, 3, H, W\] with H and W multiples of 4, got \[1, 3, 6, 8\]$/,
+    ],
+  ];
+  for (const [run, message] of cases) t.throws(run, { instanceOf: TensorError, message });
+});
+
+test.serial('parameters start from the distributions that their names say', async (t) => {
+  manualSeed(8);
+  const moments = async (
+    fill: (x: FloatTensor) => void,
+  ): Promise<{ std: number; mean: number; most: number }> => {
+    const x = zeros([100, 200]);
+    fill(x);
+    const values = await data(x);
+    const mean = values.reduce((a, b) => a + b) / values.length;
+    const std = Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / values.length);
+    return { std, mean, most: values.reduce((a, b) => Math.max(a, Math.abs(b)), 0) };
+  };
+  const cases: [name: string, fill: (x: FloatTensor) => void, std: number, most: number][] = [
+    ['normal', (x) => initNormal(x, 0.5), 0.5, 0.5 * 6],
+    ['truncated normal', (x) => initTruncatedNormal(x, 0.02), 0.02, 0.02 * 6],
+    ['wide truncated normal', (x) => initTruncatedNormal(x, 100), 2 / Math.sqrt(3), 2],
+    ['uniform', (x) => initUniform(x, 3), 3 / Math.sqrt(3), 3],
+    ['Xavier', (x) => initXavierUniform(x), Math.sqrt(2 / 300), Math.sqrt(6 / 300)],
+    ['LeCun', (x) => initLecunNormal(x), Math.sqrt(1 / 200), (2 * Math.sqrt(1 / 200)) / 0.8796],
+  ];
+  for (const [name, fill, std, most] of cases) {
+    const got = await moments(fill);
+    t.true(Math.abs(got.std / std - 1) < 0.03, `${name}: standard deviation ${got.std}, expected ${std}`);
+    t.true(Math.abs(got.mean) < 0.03 * std, `${name}: mean ${got.mean}`);
+    t.true(got.most <= most * 1.0001 && got.most > 0, `${name}: up to ${got.most}, expected at most ${most}`);
+  }
+  t.deepEqual(await moments((x) => initConstant(x, 0.5)), { std: 0, mean: 0.5, most: 0.5 });
+});
