@@ -24,7 +24,6 @@ export interface NativeOps {
   readonly eye: (device: DeviceIndex, n: number, dtype: DTypeCode) => TensorId;
   readonly to: (x: TensorId, dtype: DTypeCode) => TensorId;
   readonly clone: (x: TensorId) => TensorId;
-  readonly contiguous: (x: TensorId) => TensorId;
   readonly copyInto: (target: TensorId, source: TensorId) => void;
   readonly alias: (x: TensorId) => TensorId;
   readonly reshape: (x: TensorId, shape: readonly number[]) => TensorId;

@@ -18,7 +18,6 @@ void define_ops(Module& m) {
   m.def<&ops::eye>("eye", {"device", "n", "dtype"});
   m.def<&ops::to>("to", {"x", "dtype"});
   m.def<&ops::clone>("clone", {"x"});
-  m.def<&ops::contiguous>("contiguous", {"x"});
   m.def<&ops::copy_into>("copyInto", {"target", "source"});
 
   m.def<&ops::alias>("alias", {"x"});
