@@ -5,14 +5,16 @@ import { fileURLToPath } from 'node:url';
 
 const native = join(dirname(dirname(fileURLToPath(import.meta.url))), 'native');
 
-// A device's folder, backend/cpu, is no concern of the ops: they see the headers in backend/ itself.
+// A device's folder, backend/cpu or backend/cuda, is no concern of the ops: they see the headers in backend/ itself.
 const mayInclude = {
   core: ['core'],
   backend: ['backend', 'core'],
   'backend/cpu': ['backend/cpu', 'backend', 'core'],
+  'backend/cuda': ['backend/cuda', 'backend', 'core'],
   ops: ['ops', 'backend', 'core'],
   binding: ['binding', 'ops', 'backend', 'backend/cpu', 'core'],
   test: ['test', 'ops', 'backend', 'backend/cpu', 'core'],
+  'test/cuda_emulator': ['test/cuda_emulator', 'test', 'backend', 'backend/cuda', 'core'],
 };
 const nodeHeader = /^(napi|node_api|js_native_api|node|v8|uv)\b.*\.h$/;
 

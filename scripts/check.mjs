@@ -25,7 +25,7 @@ function git(...args) {
 
 const untracked = ['--others', '--exclude-standard'];
 const nativeFiles = git('ls-files', '--cached', ...untracked, 'native').filter((file) =>
-  /\.(h|cc)$/.test(file),
+  /\.(h|cc|cu)$/.test(file),
 );
 const changed = new Set([...git('diff', '--name-only', 'HEAD'), ...git('ls-files', ...untracked)]);
 // Highway compiles the files of backend/cpu once per instruction set, which clang-tidy's analysis takes minutes for.

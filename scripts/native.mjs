@@ -2,8 +2,10 @@
 //
 //   node scripts/native.mjs build                         build/Release/tenon.node (CMake works in build/cmake)
 //   node scripts/native.mjs configure                     CMake's configuration alone, with compile_commands.json
-//   node scripts/native.mjs test [--sanitize LIST] [...]  the GoogleTest harness; LIST as in TENON_SANITIZE, e.g.
-//                                                         address,undefined, built apart; more goes to the harness
+//   node scripts/native.mjs test [--sanitize LIST] [...]  the GoogleTest harnesses; LIST as in TENON_SANITIZE, e.g.
+//                                                         address,undefined, built apart; more goes to the harnesses
+//   node scripts/native.mjs cuda [--all]                  CUDA's kernels with nvcc, for sm_80 and sm_90 or for all
+//                                                         architectures; fails where one spills registers
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -56,18 +58,31 @@ export function buildAddon() {
   cmake('build', 'build/cmake', '--target', 'tenon');
 }
 
-/** Builds and runs the GoogleTest harness and counts its tests; a crash counts as one failure. */
+/**
+ * Builds and runs the GoogleTest harnesses, the CPU's and that of CUDA's kernels on the emulator, and counts their tests;
+ * a crash counts as one failure. The thread sanitizer gets the emulator's alone: it knows nothing of OpenMP's barriers.
+ */
 export function testNative({ sanitize, args = [] } = {}) {
   // Without sanitizers the harness shares the addon's objects.
   const folder = sanitize === undefined ? 'build/cmake' : `build/${sanitize.replaceAll(',', '-')}`;
   const options =
     sanitize === undefined ? addonOptions : { TENON_SANITIZE: sanitize, TENON_BUILD_ADDON: 'OFF' };
+  const harnesses = sanitize === 'thread' ? ['tenon_cuda_tests'] : ['tenon_tests', 'tenon_cuda_tests'];
   configure(folder, { ...options, TENON_BUILD_TESTS: 'ON' });
-  cmake('build', folder, '--target', 'tenon_tests');
+  const total = { passed: 0, failed: 0 };
+  for (const harness of harnesses) {
+    cmake('build', folder, '--target', harness);
+    const { passed, failed } = runHarness(join(root, folder, harness), args);
+    total.passed += passed;
+    total.failed += failed;
+  }
+  return total;
+}
 
-  const report = join(root, folder, 'tests.json');
+function runHarness(path, args) {
+  const report = `${path}.json`;
   rmSync(report, { force: true });
-  const status = spawn(join(root, folder, 'tenon_tests'), [`--gtest_output=json:${report}`, ...args], {
+  const status = spawn(path, [`--gtest_output=json:${report}`, ...args], {
     UBSAN_OPTIONS: 'print_stacktrace=1',
   });
   if (!existsSync(report)) return { passed: 0, failed: 1 };
@@ -77,9 +92,43 @@ export function testNative({ sanitize, args = [] } = {}) {
   return { passed: tests - failed - disabled, failed: failed === 0 && status !== 0 ? 1 : failed };
 }
 
+/** Compiles CUDA's kernels and holds them to registers: a spill or a stack frame costs more than any tuning gains. */
+function buildCuda(architectures) {
+  const folder = `build/cuda-${architectures.length}`;
+  configure(folder, {
+    TENON_BUILD_ADDON: 'OFF',
+    TENON_BUILD_CUDA: 'ON',
+    CMAKE_CUDA_ARCHITECTURES: architectures.join(';'),
+  });
+  // From the beginning, because the assembler tells of registers only when it runs.
+  const build = ['--build', folder, '--target', 'tenon_cuda_kernels', '--clean-first'];
+  const { status, stdout, stderr } = spawnSync('cmake', build, { cwd: root, encoding: 'utf8' });
+  if (status !== 0) throw new Error(`native: nvcc failed\n${stdout}${stderr}`);
+  let kernels = 0;
+  const report =
+    /Function properties for (\S+)\s+(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads/g;
+  for (const [, name, ...bytes] of `${stdout}${stderr}`.matchAll(report)) {
+    kernels += 1;
+    if (bytes.some((count) => count !== '0')) {
+      throw new Error(
+        `native: ${name} does not stay in registers: ${bytes.join(' + ')} bytes of stack and spills`,
+      );
+    }
+  }
+  if (kernels === 0) throw new Error(`native: found no CUDA kernel in ${folder}`);
+  console.log(`${kernels} CUDA kernels for ${architectures.join(', ')}, none spills`);
+}
+
+// The code of the architectures that users have; the last one also as PTX, for those to come.
+const CUDA_ALL = ['75-real', '80-real', '86-real', '89-real', '90-real', '100-real', '120'];
+const CUDA_QUICK = ['80-real', '90-real'];
+
 function main([command, ...rest]) {
   if (command === 'build' && rest.length === 0) return buildAddon();
   if (command === 'configure' && rest.length === 0) return configure('build/cmake', addonOptions);
+  if (command === 'cuda' && (rest.length === 0 || rest.join() === '--all')) {
+    return buildCuda(rest.length === 0 ? CUDA_QUICK : CUDA_ALL);
+  }
   if (command === 'test') {
     const sanitize = rest[0] === '--sanitize' ? rest.splice(0, 2)[1] : undefined;
     const { passed, failed } = testNative({ sanitize, args: rest });
@@ -88,7 +137,7 @@ function main([command, ...rest]) {
     return;
   }
   console.error(
-    'usage: node scripts/native.mjs build | configure | test [--sanitize LIST] [harness options]',
+    'usage: node scripts/native.mjs build | configure | cuda [--all] | test [--sanitize LIST] [options]',
   );
   process.exitCode = 2;
 }

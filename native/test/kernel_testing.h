@@ -1,4 +1,4 @@
-// Helpers of the CPU kernels' tests: tensors between guard zones, random data, errors against a float64 reference.
+// Helpers of the kernels' tests: tensors between guard zones, random data, errors against a float64 reference.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -10,9 +10,21 @@
 #include <string>
 #include <vector>
 
-#include "core/view.h"
+#include "backend/backend.h"
 
 namespace tenon::testing {
+
+// The backend that this harness is linked with: the CPU (cpu_backend.cc), or CUDA's kernels on the emulator
+// (cuda_emulator/backend.cc), where work is some thousand times slower.
+const Kernels& kernels();
+void* stream();
+bool emulated();
+
+// run(&Kernels::softmax, args)
+template <typename Args>
+void run(void (*Kernels::*kernel)(const Args&, void*), const Args& args) {
+  (kernels().*kernel)(args, stream());
+}
 
 inline double load(DType dtype, const void* data, int64_t i) {
   switch (dtype) {

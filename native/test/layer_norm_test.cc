@@ -1,7 +1,4 @@
-// layer_norm and layer_norm_backward on the CPU against float64 sums.
-#include <omp.h>
-
-#include "backend/cpu/kernels.h"
+// layer_norm and layer_norm_backward against float64 sums, on the harness's backend.
 #include "test/kernel_testing.h"
 
 namespace tenon {
@@ -18,7 +15,7 @@ double allowed(DType dtype) { return dtype == DType::Float64 ? 1e-13 : testing::
 struct Case {
   int64_t rows, C;
 };
-const Case kCases[] = {{1, 1}, {3, 7}, {50, 16}, {65, 96}, {197, 192}, {130, 385}, {9, 1000}};
+const Case kCases[] = {{1, 1}, {3, 7}, {50, 16}, {65, 96}, {37, 192}, {33, 385}, {9, 1000}, {7, 1160}};
 
 struct Operands {
   Operands(DType dtype, int64_t rows, int64_t C)
@@ -68,10 +65,11 @@ Normalised reference(const std::vector<double>& s, const Buffer* gamma, const Bu
   return out;
 }
 
-TEST(CpuLayerNorm, Normalises) {
+TEST(LayerNorm, Normalises) {
   for (const DType dtype : testing::float_dtypes()) {
     for (const Case& c : kCases) {
       for (int options = 0; options < 8; ++options) {
+        if (testing::emulated() && dtype != DType::Float32 && options % 7 != 0) continue;
         Operands o(dtype, c.rows, c.C);
         const bool with_residual = (options & 1) != 0, with_gamma = (options & 2) != 0,
                    with_beta = (options & 4) != 0;
@@ -87,7 +85,7 @@ TEST(CpuLayerNorm, Normalises) {
         }
         if (with_gamma) args.gamma = o.gamma.view();
         if (with_beta) args.beta = o.beta.view();
-        cpu::layer_norm(args);
+        testing::run(&Kernels::layer_norm, args);
         const std::string what = describe(dtype, c, options);
 
         std::vector<double> s = o.x.values();
@@ -108,7 +106,7 @@ TEST(CpuLayerNorm, Normalises) {
   }
 }
 
-TEST(CpuLayerNorm, StaysAccurateFarFromZero) {
+TEST(LayerNorm, StaysAccurateFarFromZero) {
   const int64_t rows = 4, C = 768;
   Operands o(DType::Float32, rows, C);
   std::vector<double> x = o.x.values();
@@ -119,15 +117,16 @@ TEST(CpuLayerNorm, StaysAccurateFarFromZero) {
   args.y = o.y.view();
   args.mean = o.mean.view();
   args.rstd = o.rstd.view();
-  cpu::layer_norm(args);
+  testing::run(&Kernels::layer_norm, args);
   // The mean itself is known to 1 ulp, 1e-3 of a standard deviation of 2; E[x^2] - E[x]^2 would lose everything.
   EXPECT_LE(relative_error(o.y.values(), reference(x, nullptr, nullptr, rows, C, args.eps).y), 1e-3);
 }
 
-TEST(CpuLayerNorm, GivesGradients) {
+TEST(LayerNorm, GivesGradients) {
   for (const DType dtype : testing::float_dtypes()) {
     for (const Case& c : kCases) {
       for (int options = 0; options < 8; ++options) {
+        if (testing::emulated() && dtype != DType::Float32 && options % 7 != 0) continue;
         Operands o(dtype, c.rows, c.C);
         const bool with_gamma = (options & 1) != 0, with_dsum = (options & 2) != 0,
                    with_sums = (options & 4) != 0;
@@ -151,7 +150,7 @@ TEST(CpuLayerNorm, GivesGradients) {
           args.dgamma = dgamma.view();
           args.dbeta = dbeta.view();
         }
-        cpu::layer_norm_backward(args);
+        testing::run(&Kernels::layer_norm_backward, args);
 
         const auto width = static_cast<size_t>(c.C);
         const std::vector<double> gamma = with_gamma ? o.gamma.values() : std::vector<double>(width, 1.0);
@@ -188,8 +187,8 @@ TEST(CpuLayerNorm, GivesGradients) {
   }
 }
 
-TEST(CpuLayerNorm, SumsManyRowsAccuratelyAndRepeatably) {
-  const int64_t rows = 20000, C = 33;
+TEST(LayerNorm, SumsManyRowsAccuratelyAndRepeatably) {
+  const int64_t rows = testing::emulated() ? 2000 : 20000, C = 33;
   Operands o(DType::Float32, rows, C);
   Buffer dy(DType::Float32, {rows, C}), dx(DType::Float32, {rows, C});
   Buffer dgamma(DType::Float32, {C}), dbeta(DType::Float32, {C});
@@ -206,26 +205,26 @@ TEST(CpuLayerNorm, SumsManyRowsAccuratelyAndRepeatably) {
   args.dx = dx.view();
   args.dgamma = dgamma.view();
   args.dbeta = dbeta.view();
-  cpu::layer_norm_backward(args);
+  testing::run(&Kernels::layer_norm_backward, args);
   std::vector<double> betas(static_cast<size_t>(C));
   for (size_t i = 0; i < grad.size(); ++i) betas[i % static_cast<size_t>(C)] += grad[i];
   EXPECT_LE(relative_error(dbeta.values(), betas), 1e-6);
   const std::vector<double> first = dgamma.values();
   for (int i = 0; i < 5; ++i) {
     dgamma.fill(NAN);
-    cpu::layer_norm_backward(args);
+    testing::run(&Kernels::layer_norm_backward, args);
     EXPECT_EQ(dgamma.values(), first);
   }
 }
 
-TEST(CpuLayerNorm, TakesNoRows) {
+TEST(LayerNorm, TakesNoRows) {
   Operands o(DType::Float32, 0, 5);
   LayerNormArgs args;
   args.x = o.x.view();
   args.y = o.y.view();
   args.mean = o.mean.view();
   args.rstd = o.rstd.view();
-  cpu::layer_norm(args);
+  testing::run(&Kernels::layer_norm, args);
   Buffer dx(DType::Float32, {0, 5}), dgamma(DType::Float32, {5}), dbeta(DType::Float32, {5});
   LayerNormBackwardArgs backward;
   backward.dy = o.y.view();
@@ -235,12 +234,12 @@ TEST(CpuLayerNorm, TakesNoRows) {
   backward.dx = dx.view();
   backward.dgamma = dgamma.view();
   backward.dbeta = dbeta.view();
-  cpu::layer_norm_backward(backward);
+  testing::run(&Kernels::layer_norm_backward, backward);
   EXPECT_EQ(dgamma.values(), std::vector<double>(5, 0.0));
   EXPECT_EQ(dbeta.values(), std::vector<double>(5, 0.0));
 }
 
-TEST(CpuLayerNorm, KeepsNaNInItsRow) {
+TEST(LayerNorm, KeepsNaNInItsRow) {
   Operands o(DType::Float32, 2, 20);
   std::vector<double> x = o.x.values();
   x[3] = NAN;
@@ -250,7 +249,7 @@ TEST(CpuLayerNorm, KeepsNaNInItsRow) {
   args.y = o.y.view();
   args.mean = o.mean.view();
   args.rstd = o.rstd.view();
-  cpu::layer_norm(args);
+  testing::run(&Kernels::layer_norm, args);
   const std::vector<double> y = o.y.values();
   for (size_t i = 0; i < 20; ++i) {
     EXPECT_TRUE(std::isnan(y[i]));

@@ -1,0 +1,11 @@
+// CUDA's kernels, one per entry of backend.h that has been written; each lives in the file that bears its name.
+#pragma once
+
+#include "backend/backend.h"
+
+namespace tenon::cuda {
+
+void layer_norm(const LayerNormArgs& args, void* stream);
+void layer_norm_backward(const LayerNormBackwardArgs& args, void* stream);
+
+}  // namespace tenon::cuda

@@ -1,0 +1,69 @@
+// How a kernel's host side starts it, and the few things that kernels take from CUDA beyond the language. The same
+// sources are compiled by nvcc for a GPU and by a C++ compiler for the emulator of native/test/cuda_emulator.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "core/error.h"
+
+namespace tenon::cuda {
+
+// What the host side of a kernel needs of its device; the `stream` of the kernel table (backend.h) points to one.
+class Queue {
+ public:
+  virtual ~Queue() = default;
+  virtual cudaStream_t stream() = 0;
+  virtual int multiprocessors() const = 0;
+  // Device memory that the next launches may use until the kernel table's function returns: later work on the stream
+  // may overwrite it. At least 256-byte aligned.
+  virtual void* scratch(size_t bytes) = 0;
+};
+
+inline Queue& queue_of(void* stream) { return *static_cast<Queue*>(stream); }
+
+constexpr unsigned kFullWarp = 0xffffffffu;
+constexpr int kWarpSize = 32;
+
+// A block's shared memory, of the size that the launch gave. Kernels declare none of their own: the emulator fills it
+// with NaN and guards its end.
+template <typename T>
+__device__ __forceinline__ T* shared_memory() {
+#ifdef __CUDACC__
+  extern __shared__ __align__(128) unsigned char tenon_shared_memory[];
+  return reinterpret_cast<T*>(tenon_shared_memory);
+#else
+  return static_cast<T*>(emulator::shared_memory());
+#endif
+}
+
+#ifdef __CUDACC__
+inline void check(cudaError_t status, const char* op) {
+  if (status == cudaSuccess) return;
+  throw TensorError(op, code::kDevice, std::string("CUDA error ") + cudaGetErrorString(status));
+}
+#endif
+
+// launch(queue, "layerNorm", kernel<float>, grid, block, shared_bytes, args...)
+template <typename... Parameters, typename... Args>
+void launch(Queue& queue, const char* op, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+            size_t shared_bytes, const Args&... args) {
+#ifdef __CUDACC__
+  constexpr size_t kWithoutAsking = size_t{48} << 10;
+  if (shared_bytes > kWithoutAsking) {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared_bytes)),
+          op);
+  }
+  kernel<<<grid, block, shared_bytes, queue.stream()>>>(args...);
+  check(cudaGetLastError(), op);
+#else
+  static_cast<void>(queue);
+  emulator::launch(op, grid, block, shared_bytes, [&] { kernel(args...); });
+#endif
+}
+
+}  // namespace tenon::cuda

@@ -1,0 +1,114 @@
+// Element types on the device: conversions, 16-byte packs, sums over a warp and a block.
+#pragma once
+
+#include <type_traits>
+
+#include "backend/cuda/launch.h"
+#include "core/dtype.h"
+
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
+
+namespace tenon::cuda {
+
+// What arithmetic on elements of S is done in.
+template <typename S>
+using Compute = std::conditional_t<std::is_same_v<S, double>, double, float>;
+
+__device__ __forceinline__ float widen(float x) { return x; }
+__device__ __forceinline__ double widen(double x) { return x; }
+
+__device__ __forceinline__ float widen(bfloat16 x) {
+#ifdef __CUDA_ARCH__
+  return __uint_as_float(static_cast<unsigned>(x.bits) << 16);
+#else
+  return static_cast<float>(x);
+#endif
+}
+
+__device__ __forceinline__ float widen(float16 x) {
+#ifdef __CUDA_ARCH__
+  return __half2float(__ushort_as_half(x.bits));
+#else
+  return static_cast<float>(x);
+#endif
+}
+
+// Rounds to nearest even.
+template <typename S>
+__device__ __forceinline__ S narrow(Compute<S> x) {
+  if constexpr (std::is_same_v<S, Compute<S>>) {
+    return x;
+  } else {
+#ifdef __CUDA_ARCH__
+    S result;
+    if constexpr (std::is_same_v<S, bfloat16>) {
+      result.bits = __bfloat16_as_ushort(__float2bfloat16_rn(x));
+    } else {
+      result.bits = __half_as_ushort(__float2half_rn(x));
+    }
+    return result;
+#else
+    return S(x);
+#endif
+  }
+}
+
+// Calls f with a value of the C++ type of a floating dtype.
+template <typename F>
+void with_float_type(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::Float32:
+      return f(float{});
+    case DType::Float64:
+      return f(double{});
+    case DType::BFloat16:
+      return f(bfloat16{});
+    case DType::Float16:
+      return f(float16{});
+    default:
+      throw TensorError("cuda", code::kDType, "expected a floating-point dtype");
+  }
+}
+
+// kWidth elements that move in one access.
+template <typename S, int kWidth>
+struct alignas(sizeof(S) * kWidth) Pack {
+  S elements[kWidth];
+};
+
+// The elements that 16 bytes hold.
+template <typename S>
+constexpr int kFullWidth = 16 / static_cast<int>(sizeof(S));
+
+// Whether rows of `columns` elements from `data` on can be read in 16-byte packs. An absent operand can.
+template <typename S>
+bool takes_packs(const void* data, int64_t columns) {
+  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && (columns * static_cast<int64_t>(sizeof(S))) % 16 == 0;
+}
+
+// The same sum in every lane, added in a fixed order.
+template <typename T>
+__device__ __forceinline__ T sum_over_warp(T x) {
+  for (int lanes = kWarpSize / 2; lanes > 0; lanes /= 2) x += __shfl_xor_sync(kFullWarp, x, lanes);
+  return x;
+}
+
+// The same sum in every thread of a block of whole warps, added in a fixed order. `warps` is shared memory for one T
+// per warp; it is free again once every thread has returned.
+template <typename T>
+__device__ __forceinline__ T sum_over_block(T x, T* warps) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize,
+            warp = static_cast<int>(threadIdx.x) / kWarpSize;
+  const int count = static_cast<int>(blockDim.x) / kWarpSize;
+  x = sum_over_warp(x);
+  if (lane == 0) warps[warp] = x;
+  __syncthreads();
+  const T total = sum_over_warp(lane < count ? warps[lane] : T{0});
+  __syncthreads();
+  return total;
+}
+
+}  // namespace tenon::cuda

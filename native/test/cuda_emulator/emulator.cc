@@ -1,0 +1,408 @@
+#include "test/cuda_emulator/emulator.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "test/cuda_emulator/fiber_switch.h"
+
+// The sanitizers must know which stack runs (address), and which fiber is a thread of its own (thread).
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#endif
+// This file itself is compiled without the thread sanitizer (see CMakeLists.txt): all fibers touch the scheduler's
+// state, one at a time.
+#if defined(TENON_THREAD_SANITIZER)
+#include <sanitizer/tsan_interface.h>
+#define TENON_RELEASE(object) __tsan_release(object)
+#define TENON_ACQUIRE(object) __tsan_acquire(object)
+#else
+#define TENON_RELEASE(object) static_cast<void>(object)
+#define TENON_ACQUIRE(object) static_cast<void>(object)
+#endif
+
+namespace tenon::emulator {
+
+namespace {
+
+constexpr size_t kStackBytes = size_t{128} << 10;
+
+enum class State : uint8_t { Ready, AtBlockBarrier, AtWarpBarrier, Done };
+
+struct Warp {
+  unsigned live = 0;     // lanes that have not returned
+  unsigned arrived = 0;  // lanes at the current rendezvous
+  unsigned mask = 0;     // that it is for
+  unsigned phase = 0;    // which half of `slots` it writes
+  Where where;
+  alignas(16) unsigned char slots[2][kWarpSize][kMaxExchange];
+};
+
+struct Fiber {
+  Position position;  // written by the fiber itself, whose kernel reads it
+  Dim3 index;
+  Warp* warp = nullptr;
+  unsigned lane = 0;
+  State state = State::Done;
+  Where where;
+  void* context = nullptr;  // its stack pointer while it does not run
+  std::unique_ptr<unsigned char[]> stack = std::make_unique<unsigned char[]>(kStackBytes);
+  bool started = false;
+  void* tsan = nullptr;
+};
+
+struct Scheduler {
+  std::vector<std::unique_ptr<Fiber>> fibers;  // kept from launch to launch
+  std::vector<Warp> warps;
+  Fiber* current = nullptr;
+  void* host = nullptr;  // the host's stack pointer while a fiber runs
+  const std::function<void()>* body = nullptr;
+  const char* kernel = "";
+  unsigned char* shared = nullptr;
+  Dim3 block, block_size, grid_size;
+  size_t waiting_at_block = 0;
+  size_t live = 0;
+  std::exception_ptr error;
+  Order order = Order::Forward;
+  std::mt19937 random{1};
+  char launch_edge = 0, block_edge = 0;  // what the thread sanitizer takes for synchronisation objects
+#if defined(__SANITIZE_ADDRESS__)
+  const void* host_stack = nullptr;
+  size_t host_stack_bytes = 0;
+#endif
+#if defined(TENON_THREAD_SANITIZER)
+  void* host_fiber = nullptr;
+#endif
+};
+
+thread_local Scheduler scheduler;
+
+std::string describe(Where where) {
+  const char* name = std::strrchr(where.file_name(), '/');
+  return std::string(name == nullptr ? where.file_name() : name + 1) + ":" + std::to_string(where.line());
+}
+
+std::string describe(const Dim3& d) {
+  std::ostringstream text;
+  text << '(' << d.x << ", " << d.y << ", " << d.z << ')';
+  return text.str();
+}
+
+[[noreturn]] void refuse(const char* kernel, const std::string& what) {
+  throw std::runtime_error(std::string("emulator: ") + kernel + ": " + what);
+}
+
+void switch_to_fiber(Fiber& fiber) {
+  scheduler.current = &fiber;
+#if defined(TENON_THREAD_SANITIZER)
+  __tsan_switch_to_fiber(fiber.tsan, __tsan_switch_to_fiber_no_sync);
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+  void* fake_stack = nullptr;
+  __sanitizer_start_switch_fiber(&fake_stack, fiber.stack.get(), kStackBytes);
+#endif
+  tenon_emulator_switch(&scheduler.host, fiber.context);
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
+#endif
+}
+
+void switch_to_host() {
+  Fiber& fiber = *scheduler.current;
+#if defined(TENON_THREAD_SANITIZER)
+  __tsan_switch_to_fiber(scheduler.host_fiber, __tsan_switch_to_fiber_no_sync);
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+  void* fake_stack = nullptr;
+  __sanitizer_start_switch_fiber(&fake_stack, scheduler.host_stack, scheduler.host_stack_bytes);
+#endif
+  tenon_emulator_switch(&fiber.context, scheduler.host);
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(fake_stack, &scheduler.host_stack, &scheduler.host_stack_bytes);
+#endif
+}
+
+// The threads that wait go on when the last that lives has arrived, or has returned.
+void open_block_barrier() {
+  if (scheduler.live == 0 || scheduler.waiting_at_block < scheduler.live) return;
+  const Fiber* first = nullptr;
+  for (const auto& fiber : scheduler.fibers) {
+    if (fiber->state != State::AtBlockBarrier) continue;
+    if (first == nullptr) first = fiber.get();
+    if (fiber->where.line() != first->where.line()) {
+      refuse(scheduler.kernel, "thread " + describe(first->index) + " waits at the barrier of " +
+                                   describe(first->where) + ", thread " + describe(fiber->index) +
+                                   " at that of " + describe(fiber->where));
+    }
+  }
+  for (const auto& fiber : scheduler.fibers) {
+    if (fiber->state == State::AtBlockBarrier) fiber->state = State::Ready;
+  }
+  scheduler.waiting_at_block = 0;
+}
+
+void run_thread(Fiber& fiber) {
+  try {
+    TENON_ACQUIRE(&scheduler.launch_edge);
+    fiber.position = {fiber.index, scheduler.block, scheduler.block_size, scheduler.grid_size};
+    (*scheduler.body)();
+  } catch (...) {
+    if (!scheduler.error) scheduler.error = std::current_exception();
+  }
+  TENON_RELEASE(&scheduler.launch_edge);
+  fiber.state = State::Done;
+  fiber.warp->live &= ~(1u << fiber.lane);
+  --scheduler.live;
+  try {
+    open_block_barrier();
+  } catch (...) {
+    if (!scheduler.error) scheduler.error = std::current_exception();
+  }
+}
+
+// A fiber runs one thread of one block after another.
+void fiber_main() {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(nullptr, &scheduler.host_stack, &scheduler.host_stack_bytes);
+#endif
+  for (;;) {
+    run_thread(*scheduler.current);
+    switch_to_host();
+  }
+}
+
+void prepare_fibers(size_t threads) {
+  while (scheduler.fibers.size() < threads) scheduler.fibers.push_back(std::make_unique<Fiber>());
+  for (size_t i = 0; i < threads; ++i) {
+    Fiber& fiber = *scheduler.fibers[i];
+    if (fiber.started) continue;
+    fiber.context = fresh_stack(fiber.stack.get(), kStackBytes, &fiber_main);
+#if defined(TENON_THREAD_SANITIZER)
+    fiber.tsan = __tsan_create_fiber(0);
+#endif
+    fiber.started = true;
+  }
+}
+
+[[noreturn]] void report_deadlock(size_t threads) {
+  const Fiber* waiting = nullptr;
+  const Fiber* other = nullptr;
+  for (size_t i = 0; i < threads; ++i) {
+    const Fiber& fiber = *scheduler.fibers[i];
+    if (fiber.state == State::AtWarpBarrier && waiting == nullptr) waiting = &fiber;
+    if (fiber.state == State::AtBlockBarrier && other == nullptr) other = &fiber;
+  }
+  std::string text = "deadlock in block " + describe(scheduler.block);
+  if (waiting != nullptr) {
+    std::ostringstream mask;
+    mask << std::hex << waiting->warp->mask << ", where only " << waiting->warp->arrived << " arrived";
+    text += ": thread " + describe(waiting->index) + " waits at " + describe(waiting->where) +
+            " for the lanes 0x" + mask.str();
+  }
+  if (other != nullptr) {
+    text += (waiting != nullptr ? ", thread " : ": thread ") + describe(other->index) +
+            " at the barrier of " + describe(other->where);
+  }
+  refuse(scheduler.kernel, text);
+}
+
+void run_block(const std::vector<unsigned>& turns) {
+  size_t left = turns.size();
+  while (left > 0) {
+    bool moved = false;
+    left = 0;
+    for (const unsigned turn : turns) {
+      Fiber& fiber = *scheduler.fibers[turn];
+      if (fiber.state == State::Ready) {
+        switch_to_fiber(fiber);
+        moved = true;
+      }
+      if (fiber.state != State::Done) ++left;
+    }
+    if (scheduler.error) std::rethrow_exception(scheduler.error);
+    if (!moved && left > 0) report_deadlock(turns.size());
+  }
+}
+
+std::vector<unsigned> order_of(size_t count) {
+  std::vector<unsigned> turns(count);
+  std::iota(turns.begin(), turns.end(), 0u);
+  if (scheduler.order == Order::Reverse) std::reverse(turns.begin(), turns.end());
+  if (scheduler.order == Order::Shuffled) std::shuffle(turns.begin(), turns.end(), scheduler.random);
+  return turns;
+}
+
+// What is left after an error: fibers in the middle of a thread, whose stacks are given up.
+void abandon() {
+#if defined(TENON_THREAD_SANITIZER)
+  for (const auto& fiber : scheduler.fibers) {
+    if (fiber->tsan != nullptr) __tsan_destroy_fiber(fiber->tsan);
+  }
+#endif
+  scheduler.fibers.clear();
+  scheduler.current = nullptr;
+}
+
+void check_launch(const char* name, Dim3 grid, Dim3 block, size_t shared_bytes) {
+  const uint64_t threads = uint64_t{block.x} * block.y * block.z;
+  if (threads == 0 || threads > 1024 || block.z > 64) {
+    refuse(name, "expected blocks of 1 to 1024 threads, got " + describe(block));
+  }
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535) {
+    refuse(name, "expected a grid of 1 to 2^31 - 1, 65535, 65535 blocks, got " + describe(grid));
+  }
+  constexpr size_t kMaxShared = size_t{227} << 10;  // of sm_90
+  if (shared_bytes > kMaxShared) {
+    refuse(name, "expected at most 227 KiB of shared memory, got " + std::to_string(shared_bytes) + " bytes");
+  }
+  if (scheduler.current != nullptr) refuse(name, "launched from a kernel");
+}
+
+[[noreturn]] void fail(const std::string& what, Where where) {
+  refuse(scheduler.kernel, what + " at " + describe(where));
+}
+
+// Every lane of `mask` gives `bytes` bytes; when all have, lane l's are at the result + l * kMaxExchange, until the
+// caller's next exchange but one.
+const unsigned char* exchange(unsigned mask, const void* value, size_t bytes, Where where) {
+  Fiber& fiber = *scheduler.current;
+  Warp& warp = *fiber.warp;
+  const unsigned own = 1u << fiber.lane;
+  if ((mask & own) == 0) fail("a lane is not in the mask that it gives", where);
+  if (warp.arrived == 0) {
+    warp.mask = mask;
+    warp.where = where;
+  } else if (warp.mask != mask || warp.where.line() != where.line()) {
+    fail("the lanes of a warp meet with other masks or at another place, " + describe(warp.where) + ",",
+         where);
+  }
+  unsigned char* slot = warp.slots[warp.phase][fiber.lane];
+  for (size_t i = 0; i < bytes; ++i) slot[i] = static_cast<const unsigned char*>(value)[i];
+  const unsigned char* values = warp.slots[warp.phase][0];
+  TENON_RELEASE(&warp);
+  warp.arrived |= own;
+  if ((warp.arrived & mask) == (mask & (warp.live | warp.arrived))) {
+    if ((mask & ~warp.live) != 0) fail("the mask names lanes that have returned or do not exist", where);
+    warp.arrived = 0;
+    warp.phase ^= 1u;
+    const size_t first = static_cast<size_t>(&warp - scheduler.warps.data()) * kWarpSize;
+    for (size_t i = first; i < std::min(first + kWarpSize, scheduler.fibers.size()); ++i) {
+      Fiber& other = *scheduler.fibers[i];
+      if (other.warp == &warp && other.state == State::AtWarpBarrier) other.state = State::Ready;
+    }
+  } else {
+    fiber.state = State::AtWarpBarrier;
+    fiber.where = where;
+    switch_to_host();
+  }
+  TENON_ACQUIRE(&warp);
+  return values;
+}
+
+}  // namespace
+
+void set_order(Order order) { scheduler.order = order; }
+
+void launch(const char* name, Dim3 grid, Dim3 block, size_t shared_bytes,
+            const std::function<void()>& thread) {
+  check_launch(name, grid, block, shared_bytes);
+  const size_t threads = size_t{block.x} * block.y * block.z;
+  const size_t blocks = size_t{grid.x} * grid.y * grid.z;
+  prepare_fibers(threads);
+  scheduler.body = &thread;
+  scheduler.kernel = name;
+  scheduler.block_size = block;
+  scheduler.grid_size = grid;
+  scheduler.error = nullptr;
+#if defined(TENON_THREAD_SANITIZER)
+  scheduler.host_fiber = __tsan_get_current_fiber();
+#endif
+  // Every block has shared memory of its own, so that the thread sanitizer sees no race of one with the next. The exact
+  // size puts the address sanitizer's guard behind its last byte.
+  std::vector<std::unique_ptr<unsigned char[]>> shared(blocks);
+  const auto fresh = [&](size_t at) {
+    shared[at] = std::make_unique<unsigned char[]>(shared_bytes);
+    std::memset(shared[at].get(), 0xff, shared_bytes);
+  };
+#if defined(TENON_THREAD_SANITIZER)
+  for (size_t i = 0; i < blocks; ++i) fresh(i);
+#endif
+  TENON_RELEASE(&scheduler.launch_edge);
+  try {
+    for (const unsigned at : order_of(blocks)) {
+#if !defined(TENON_THREAD_SANITIZER)
+      fresh(at);
+#endif
+      scheduler.shared = shared[at].get();
+      scheduler.warps.assign((threads + kWarpSize - 1) / kWarpSize, Warp{});
+      scheduler.waiting_at_block = 0;
+      scheduler.live = threads;
+      scheduler.block = Dim3(at % grid.x, at / grid.x % grid.y, at / grid.x / grid.y);
+      for (unsigned i = 0; i < threads; ++i) {
+        Fiber& fiber = *scheduler.fibers[i];
+        fiber.index = Dim3(i % block.x, i / block.x % block.y, i / block.x / block.y);
+        fiber.warp = &scheduler.warps[i / kWarpSize];
+        fiber.lane = i % kWarpSize;
+        fiber.warp->live |= 1u << fiber.lane;
+        fiber.state = State::Ready;
+      }
+      run_block(order_of(threads));
+#if !defined(TENON_THREAD_SANITIZER)
+      shared[at].reset();
+#endif
+    }
+  } catch (...) {
+    abandon();
+    throw;
+  }
+  scheduler.current = nullptr;
+  TENON_ACQUIRE(&scheduler.launch_edge);
+}
+
+const Position& position() { return scheduler.current->position; }
+
+void* shared_memory() { return scheduler.shared; }
+
+void sync_block(Where where) {
+  Fiber& fiber = *scheduler.current;
+  TENON_RELEASE(&scheduler.block_edge);
+  fiber.state = State::AtBlockBarrier;
+  fiber.where = where;
+  ++scheduler.waiting_at_block;
+  open_block_barrier();
+  switch_to_host();
+  TENON_ACQUIRE(&scheduler.block_edge);
+}
+
+void sync_warp(unsigned mask, Where where) { exchange(mask, nullptr, 0, where); }
+
+void shuffle(unsigned mask, const void* value, size_t bytes, unsigned source, void* result, Where where) {
+  if (bytes > kMaxExchange) fail("a shuffle of more than 64 bytes", where);
+  const unsigned char* values = exchange(mask, value, bytes, where);
+  if (source >= kWarpSize) source = lane();
+  if ((mask >> source & 1u) == 0) fail("a shuffle reads a lane that is not in its mask", where);
+  for (size_t i = 0; i < bytes; ++i) {
+    static_cast<unsigned char*>(result)[i] = values[source * kMaxExchange + i];
+  }
+}
+
+unsigned ballot(unsigned mask, bool predicate, Where where) {
+  const unsigned char* votes = exchange(mask, &predicate, 1, where);
+  unsigned result = 0;
+  for (unsigned l = 0; l < kWarpSize; ++l) {
+    if ((mask >> l & 1u) != 0 && votes[l * kMaxExchange] != 0) result |= 1u << l;
+  }
+  return result;
+}
+
+unsigned lane() { return scheduler.current->lane; }
+
+}  // namespace tenon::emulator
