@@ -40,6 +40,7 @@ export type {
   PredictOptions,
   Prediction,
   Progress,
+  ResolvedTrainerOptions,
   RunEvents,
   RunOptions,
   RunResult,

@@ -220,10 +220,7 @@ export abstract class Module<Args extends readonly unknown[] = never, Result = u
         }
       }
     }
-    for (const tensor of converted.keys()) {
-      tensor.grad?.dispose();
-      tensor.dispose();
-    }
+    for (const tensor of converted.keys()) tensor.dispose();
     return this;
   }
 
@@ -246,10 +243,7 @@ export abstract class Module<Args extends readonly unknown[] = never, Result = u
 
   /** Frees the parameters, their gradients and the buffers. */
   dispose(): void {
-    for (const [, tensor] of [...this.namedParameters(), ...this.namedBuffers()]) {
-      tensor.grad?.dispose();
-      tensor.dispose();
-    }
+    for (const [, tensor] of [...this.namedParameters(), ...this.namedBuffers()]) tensor.dispose();
   }
 
   /** `dispose()` at the end of a `using` block. */

@@ -152,13 +152,15 @@ export class Tensor<D extends DType = DType> {
   }
 
   /**
-   * Frees the native memory, unless an alias or the tape still needs it, and the part of the tape that led to this
-   * tensor alone. A second call does nothing.
+   * Frees the native memory, unless an alias or the tape still needs it, its gradient, and the part of the tape that led
+   * to this tensor alone. A second call does nothing.
    */
   dispose(): void {
     if (this.disposed) return;
     this.disposed = true;
     this.handle.release();
+    this.grad?.dispose();
+    this.grad = undefined;
     setEdge(this, undefined);
   }
 
@@ -209,10 +211,13 @@ export class Tensor<D extends DType = DType> {
   }
 
   /** As `item()`, but blocks. */
-  itemSync(): ItemOf[D] {
+  itemSync(this: Tensor<'int64'>, options: { bigint: true }): bigint;
+  itemSync(): ItemOf[D];
+  itemSync(options: { bigint?: boolean } = {}): ItemOf[D] | bigint {
     if (this.size !== 1) fail('item', 'SHAPE', `expected one element, got shape [${this.shape.join(', ')}]`);
     const dtype: DType = this.dtype;
-    const value = (this.dataSync() as ArrayLike<number>)[0];
+    const values = (this as unknown as Tensor<'int64'>).dataSync(options as { bigint: true });
+    const value = values[0] as bigint | number;
     return (dtype === 'bool' ? value !== 0 : value) as ItemOf[D];
   }
 

@@ -6,7 +6,7 @@ import { readSafetensors, saveSafetensors } from '../io/index.js';
 import type { OptimizerState } from '../optim/index.js';
 import { fail } from '../tensor/error.js';
 import type { RandomState, Tensor } from '../tensor/index.js';
-import type { Progress } from './trainer.js';
+import type { Progress } from './progress.js';
 
 /** What a trainer needs to continue: tensors, and plain values. */
 export interface TrainingState {

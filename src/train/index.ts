@@ -5,6 +5,7 @@ export { DEFAULTS, SETTINGS, describeIssue, parseSettings, resolveConfig } from 
 export type { TrainConfig, TrainSettings } from './config.js';
 export { evaluate } from './evaluate.js';
 export type { EvaluateOptions, Evaluation, ImageModel, Prediction } from './evaluate.js';
+export type { EpochMetrics, Progress, StepEvent } from './progress.js';
 export { paramGroups } from './param-groups.js';
 export type { DecayableModel } from './param-groups.js';
 export { predict } from './predict.js';
@@ -16,11 +17,5 @@ export type { Summary } from './run-folder.js';
 export { cosineSchedule } from './schedule.js';
 export type { CosineOptions } from './schedule.js';
 export { Trainer } from './trainer.js';
-export type {
-  EpochMetrics,
-  Progress,
-  RunOptions,
-  StepEvent,
-  TrainerEvents,
-  TrainerOptions,
-} from './trainer.js';
+export type { RunOptions, TrainerEvents } from './trainer.js';
+export type { ResolvedTrainerOptions, TrainerOptions } from './trainer-options.js';

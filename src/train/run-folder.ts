@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { writeFileAtomic } from '../io/index.js';
 import { fail } from '../tensor/error.js';
 import { type TrainConfig, parseSettings } from './config.js';
-import type { EpochMetrics } from './trainer.js';
+import type { EpochMetrics } from './progress.js';
 
 /** What `summary.json` holds. */
 export interface Summary {

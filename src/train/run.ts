@@ -26,7 +26,8 @@ import { type TrainConfig, type TrainSettings, resolveConfig } from './config.js
 import { type Prediction, evaluate } from './evaluate.js';
 import type { ReportData } from './report.js';
 import { RunFolder, type Summary } from './run-folder.js';
-import { type EpochMetrics, type StepEvent, Trainer } from './trainer.js';
+import type { EpochMetrics, StepEvent } from './progress.js';
+import { Trainer } from './trainer.js';
 
 /** What a run is about to do. */
 export interface RunStart {

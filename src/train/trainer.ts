@@ -23,75 +23,17 @@ import type { BatchSource } from '../data/index.js';
 import type { TrainingState } from './checkpoint.js';
 import { type Evaluation, type ImageModel, type Prediction, evaluate, imagesOf } from './evaluate.js';
 import { type DecayableModel, paramGroups } from './param-groups.js';
+import {
+  type EpochMetrics,
+  type Progress,
+  START,
+  type StepEvent,
+  epochMetrics,
+  nextEpoch,
+  stepEvent,
+} from './progress.js';
 import { cosineSchedule } from './schedule.js';
-
-/** How to train. Names and defaults are timm's where timm has one. */
-export interface TrainerOptions {
-  readonly epochs: number;
-  /** Default 'adamw'. */
-  readonly opt?: 'adamw' | 'adam' | 'sgd';
-  /** The highest learning rate. Default 1e-3. */
-  readonly lr?: number;
-  /** The last learning rate. Default 0. */
-  readonly minLr?: number;
-  /** The first learning rate. Default 1e-6. */
-  readonly warmupLr?: number;
-  /** Epochs of linear warm-up. Default 0. */
-  readonly warmupEpochs?: number;
-  /** On weight matrices only. Default 0.05. */
-  readonly weightDecay?: number;
-  /** Of SGD. Default 0.9. */
-  readonly momentum?: number;
-  /** Of Adam. Default [0.9, 0.999]. */
-  readonly optBetas?: readonly [number, number];
-  /** Largest norm of all gradients together; undefined for no clipping. */
-  readonly clipGrad?: number | undefined;
-  /** Label smoothing, in [0, 1). Default 0. */
-  readonly smoothing?: number;
-  /** Batches whose gradients make one update. Default 1. */
-  readonly gradAccumSteps?: number;
-  /** Decay of the weights' moving average, which is then what is evaluated; undefined for none. */
-  readonly modelEmaDecay?: number | undefined;
-  /** Of dropout and stochastic depth. Default 0. */
-  readonly seed?: number;
-}
-
-/** What a step reports. */
-export interface StepEvent {
-  /** From 0. */
-  readonly epoch: number;
-  /** Batches of the epoch done. */
-  readonly batch: number;
-  readonly batches: number;
-  /** Updates done. */
-  readonly step: number;
-  /** Of this batch. */
-  readonly loss: number;
-  /** Means over the epoch so far. */
-  readonly meanLoss: number;
-  readonly accuracy: number;
-  readonly lr: number;
-  readonly imagesPerSecond: number;
-  /** Share of the time spent waiting for data. */
-  readonly dataWaitShare: number;
-}
-
-/** What an epoch reports. */
-export interface EpochMetrics {
-  /** From 0. */
-  readonly epoch: number;
-  readonly step: number;
-  readonly trainLoss: number;
-  readonly trainAccuracy: number;
-  readonly valLoss?: number;
-  readonly valAccuracy?: number;
-  readonly valTop5?: number;
-  readonly lr: number;
-  readonly imagesPerSecond: number;
-  readonly dataWaitShare: number;
-  /** Of training, without evaluation. */
-  readonly seconds: number;
-}
+import { type ResolvedTrainerOptions, type TrainerOptions, resolveOptions } from './trainer-options.js';
 
 /** Hooks of a run. Asynchronous ones are waited for. */
 export interface TrainerEvents {
@@ -113,35 +55,6 @@ export interface RunOptions extends TrainerEvents {
   /** Updates between two calls of `onSave`; undefined for none within an epoch. */
   readonly saveEvery?: number | undefined;
 }
-
-/** Where a run stands, besides tensors: what a checkpoint stores to continue it exactly. */
-export interface Progress {
-  epoch: number;
-  /** Batches of this epoch done. */
-  batch: number;
-  step: number;
-  /** Sums over this epoch. */
-  lossSum: number;
-  correct: number;
-  images: number;
-  seconds: number;
-  waitSeconds: number;
-  bestAccuracy: number | null;
-  bestEpoch: number | null;
-}
-
-const START: Progress = {
-  epoch: 0,
-  batch: 0,
-  step: 0,
-  lossSum: 0,
-  correct: 0,
-  images: 0,
-  seconds: 0,
-  waitSeconds: 0,
-  bestAccuracy: null,
-  bestEpoch: null,
-};
 
 /** What to do about numbers that are none. */
 const REMEDY = 'try a lower learning rate, a longer warm-up or gradient clipping';
@@ -165,8 +78,7 @@ interface Pending {
  */
 export class Trainer {
   readonly model: ImageModel & DecayableModel;
-  readonly options: Required<Omit<TrainerOptions, 'clipGrad' | 'modelEmaDecay'>> &
-    Pick<TrainerOptions, 'clipGrad' | 'modelEmaDecay'>;
+  readonly options: ResolvedTrainerOptions;
   readonly optimizer: Optimizer;
   readonly ema: Ema | undefined;
   /** Where the run stands. */
@@ -174,32 +86,7 @@ export class Trainer {
 
   constructor(model: ImageModel & DecayableModel, options: TrainerOptions) {
     this.model = model;
-    this.options = {
-      epochs: options.epochs,
-      opt: options.opt ?? 'adamw',
-      lr: options.lr ?? 1e-3,
-      minLr: options.minLr ?? 0,
-      warmupLr: options.warmupLr ?? 1e-6,
-      warmupEpochs: options.warmupEpochs ?? 0,
-      weightDecay: options.weightDecay ?? 0.05,
-      momentum: options.momentum ?? 0.9,
-      optBetas: options.optBetas ?? [0.9, 0.999],
-      smoothing: options.smoothing ?? 0,
-      gradAccumSteps: options.gradAccumSteps ?? 1,
-      seed: options.seed ?? 0,
-      clipGrad: options.clipGrad,
-      modelEmaDecay: options.modelEmaDecay,
-    };
-    const { epochs, gradAccumSteps, warmupEpochs } = this.options;
-    if (!(Number.isInteger(epochs) && epochs > 0)) {
-      fail('Trainer', 'VALUE', `expected epochs to be a whole number above 0, got ${epochs}`);
-    }
-    if (!(Number.isInteger(gradAccumSteps) && gradAccumSteps > 0)) {
-      fail('Trainer', 'VALUE', `expected gradAccumSteps to be a whole number above 0, got ${gradAccumSteps}`);
-    }
-    if (!(warmupEpochs >= 0 && warmupEpochs <= epochs)) {
-      fail('Trainer', 'VALUE', `expected warmupEpochs within ${epochs} epochs, got ${warmupEpochs}`);
-    }
+    this.options = resolveOptions(options);
     this.optimizer = this.makeOptimizer();
     const decay = this.options.modelEmaDecay;
     this.ema = decay === undefined ? undefined : new Ema(model.stateDict(), { decay });
@@ -264,7 +151,7 @@ export class Trainer {
     const finish = async (pending: Pending): Promise<void> => {
       const loss = await this.finishStep(pending);
       clock();
-      options.onStep?.(this.stepEvent(pending, loss, train.batches));
+      options.onStep?.(stepEvent(progress, { ...pending, loss, batches: train.batches }));
     };
 
     let before: Pending | undefined;
@@ -361,29 +248,12 @@ export class Trainer {
     );
   }
 
-  private stepEvent(pending: Pending, loss: number, batches: number): StepEvent {
-    const { epoch, lossSum, correct, images, seconds, waitSeconds } = this.progress;
-    return {
-      epoch,
-      batch: pending.batch,
-      batches,
-      step: pending.step,
-      loss,
-      meanLoss: lossSum / images,
-      accuracy: correct / images,
-      lr: pending.lr,
-      imagesPerSecond: images / seconds,
-      dataWaitShare: waitSeconds / seconds,
-    };
-  }
-
   /** Evaluates and turns to the next epoch. Returns undefined when the signal stopped the evaluation. */
   private async endEpoch(
     lr: number,
     options: RunOptions,
   ): Promise<{ metrics: EpochMetrics; best: boolean } | undefined> {
     const { progress } = this;
-    const { epoch, step, lossSum, correct, images, seconds, waitSeconds } = progress;
     let evaluation: Evaluation | undefined;
     try {
       evaluation = options.val && (await this.evaluate(options.val, options));
@@ -397,25 +267,10 @@ export class Trainer {
       evaluation.accuracy > progress.bestAccuracy;
     if (best) {
       progress.bestAccuracy = evaluation?.accuracy ?? null;
-      progress.bestEpoch = epoch;
+      progress.bestEpoch = progress.epoch;
     }
-    this.progress = { ...START, ...pick(progress), epoch: epoch + 1, step };
-    const metrics: EpochMetrics = {
-      epoch,
-      step,
-      trainLoss: lossSum / images,
-      trainAccuracy: correct / images,
-      ...(evaluation && {
-        valLoss: evaluation.loss,
-        valAccuracy: evaluation.accuracy,
-        valTop5: evaluation.top5,
-      }),
-      lr,
-      imagesPerSecond: images / seconds,
-      dataWaitShare: waitSeconds / seconds,
-      seconds,
-    };
-    return { metrics, best };
+    this.progress = nextEpoch(progress);
+    return { metrics: epochMetrics(progress, lr, evaluation), best };
   }
 
   /** Evaluates the averaged weights where there are some, else the weights. */
@@ -500,11 +355,6 @@ export class Trainer {
     this.optimizer.dispose();
     this.ema?.dispose();
   }
-}
-
-/** What outlives an epoch. */
-function pick({ bestAccuracy, bestEpoch }: Progress): Pick<Progress, 'bestAccuracy' | 'bestEpoch'> {
-  return { bestAccuracy, bestEpoch };
 }
 
 function prefixed(prefix: string, tensors: Readonly<Record<string, Tensor>>): Record<string, Tensor> {

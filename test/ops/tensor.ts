@@ -146,6 +146,7 @@ test('an int64 beyond 2^53 is read as a bigint, or is an error', async (t) => {
 test('item reads one value', async (t) => {
   t.is(await tensor([[2.5]]).item(), 2.5);
   t.is(tensor([true]).itemSync(), true);
+  t.is(tensor([2n ** 60n + 1n]).itemSync({ bigint: true }), 2n ** 60n + 1n);
   t.is(await tensor([2n ** 60n]).item({ bigint: true }), 2n ** 60n);
   await rejects(t, tensor([1, 2]).item(), 'item: expected one element, got shape [2]');
   t.throws(() => tensor([1, 2]).itemSync(), { message: 'item: expected one element, got shape [2]' });

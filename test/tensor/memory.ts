@@ -32,6 +32,18 @@ import {
 
 const MiB = 2 ** 20;
 
+test.serial('a tensor takes its gradient with it', (t) => {
+  const before = memoryStats().tensors;
+  const x = tensor([1, 2, 3], { requiresGrad: true });
+  scope(() => mul(x, x).sum().backward());
+  const gradient = x.grad as Tensor;
+  t.deepEqual(Array.from(gradient.dataSync() as Float32Array), [2, 4, 6]);
+  x.dispose();
+  t.true(gradient.isDisposed);
+  t.is(x.grad, undefined);
+  t.is(memoryStats().tensors, before);
+});
+
 test.serial('a scope frees what it made and did not return, in whatever it is returned', (t) => {
   const outside = ones([2]);
   const before = memoryStats().tensors;

@@ -57,6 +57,7 @@ async function values(): Promise<void> {
   gives<number>()(await f32().item(), true);
   gives<number>()(await i64().item(), true);
   gives<bigint>()(await i64().item({ bigint: true }), true);
+  gives<bigint>()(i64().itemSync({ bigint: true }), true);
   gives<boolean>()(await flag().item(), true);
   gives<boolean>()(flag().itemSync(), true);
   // @ts-expect-error bigint is for int64

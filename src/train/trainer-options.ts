@@ -1,0 +1,68 @@
+/**
+ * The settings of a trainer, their defaults and their limits.
+ */
+import { fail } from '../tensor/error.js';
+
+/** How to train. Names and defaults are timm's where timm has one. */
+export interface TrainerOptions {
+  readonly epochs: number;
+  /** Default 'adamw'. */
+  readonly opt?: 'adamw' | 'adam' | 'sgd';
+  /** The highest learning rate. Default 1e-3. */
+  readonly lr?: number;
+  /** The last learning rate. Default 0. */
+  readonly minLr?: number;
+  /** The first learning rate. Default 1e-6. */
+  readonly warmupLr?: number;
+  /** Epochs of linear warm-up. Default 0. */
+  readonly warmupEpochs?: number;
+  /** On weight matrices only. Default 0.05. */
+  readonly weightDecay?: number;
+  /** Of SGD. Default 0.9. */
+  readonly momentum?: number;
+  /** Of Adam. Default [0.9, 0.999]. */
+  readonly optBetas?: readonly [number, number];
+  /** Largest norm of all gradients together; undefined for no clipping. */
+  readonly clipGrad?: number | undefined;
+  /** Label smoothing, in [0, 1). Default 0. */
+  readonly smoothing?: number;
+  /** Batches whose gradients make one update. Default 1. */
+  readonly gradAccumSteps?: number;
+  /** Decay of the weights' moving average, which is then what is evaluated; undefined for none. */
+  readonly modelEmaDecay?: number | undefined;
+  /** Of dropout and stochastic depth. Default 0. */
+  readonly seed?: number;
+}
+
+/** Settings with nothing left open. */
+export type ResolvedTrainerOptions = Required<Omit<TrainerOptions, 'clipGrad' | 'modelEmaDecay'>> &
+  Pick<TrainerOptions, 'clipGrad' | 'modelEmaDecay'>;
+
+/** @internal Fills in the defaults. @throws TensorError VALUE */
+export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions {
+  const resolved = {
+    epochs: options.epochs,
+    opt: options.opt ?? 'adamw',
+    lr: options.lr ?? 1e-3,
+    minLr: options.minLr ?? 0,
+    warmupLr: options.warmupLr ?? 1e-6,
+    warmupEpochs: options.warmupEpochs ?? 0,
+    weightDecay: options.weightDecay ?? 0.05,
+    momentum: options.momentum ?? 0.9,
+    optBetas: options.optBetas ?? [0.9, 0.999],
+    smoothing: options.smoothing ?? 0,
+    gradAccumSteps: options.gradAccumSteps ?? 1,
+    seed: options.seed ?? 0,
+    clipGrad: options.clipGrad,
+    modelEmaDecay: options.modelEmaDecay,
+  } as const;
+  const { epochs, gradAccumSteps, warmupEpochs } = resolved;
+  for (const [name, value] of Object.entries({ epochs, gradAccumSteps })) {
+    if (Number.isInteger(value) && value > 0) continue;
+    fail('Trainer', 'VALUE', `expected ${name} to be a whole number above 0, got ${value}`);
+  }
+  if (!(warmupEpochs >= 0 && warmupEpochs <= epochs)) {
+    fail('Trainer', 'VALUE', `expected warmupEpochs within ${epochs} epochs, got ${warmupEpochs}`);
+  }
+  return resolved;
+}
