@@ -31,6 +31,7 @@ class EmulatedQueue : public cuda::Queue {
 const Kernels& kernels() {
   static const Kernels table = [] {
     Kernels k;
+    k.attention = &cuda::attention;
     k.layer_norm = &cuda::layer_norm;
     k.layer_norm_backward = &cuda::layer_norm_backward;
     return k;

@@ -46,6 +46,13 @@ struct Warp {
   alignas(16) unsigned char slots[2][kWarpSize][kMaxExchange];
 };
 
+struct Copy {
+  void* to;
+  const void* from;
+  size_t bytes;
+  unsigned group;
+};
+
 struct Fiber {
   Position position;  // written by the fiber itself, whose kernel reads it
   Dim3 index;
@@ -53,7 +60,9 @@ struct Fiber {
   unsigned lane = 0;
   State state = State::Done;
   Where where;
-  void* context = nullptr;  // its stack pointer while it does not run
+  std::vector<Copy> copies;  // that wait to happen
+  unsigned copy_group = 0;   // of the next copy
+  void* context = nullptr;   // its stack pointer while it does not run
   std::unique_ptr<unsigned char[]> stack = std::make_unique<unsigned char[]>(kStackBytes);
   bool started = false;
   void* tsan = nullptr;
@@ -352,6 +361,7 @@ void launch(const char* name, Dim3 grid, Dim3 block, size_t shared_bytes,
         fiber.warp = &scheduler.warps[i / kWarpSize];
         fiber.lane = i % kWarpSize;
         fiber.warp->live |= 1u << fiber.lane;
+        fiber.copies.clear();
         fiber.state = State::Ready;
       }
       run_block(order_of(threads));
@@ -401,6 +411,64 @@ unsigned ballot(unsigned mask, bool predicate, Where where) {
     if ((mask >> l & 1u) != 0 && votes[l * kMaxExchange] != 0) result |= 1u << l;
   }
   return result;
+}
+
+void multiply_16x8x16(float (&c)[4], const float (&a)[8], const float (&b)[4], Where where) {
+  float own[12];
+  std::copy(a, a + 8, own);
+  std::copy(b, b + 4, own + 8);
+  static_assert(sizeof own <= kMaxExchange);
+  const unsigned char* given = exchange(0xffffffffu, own, sizeof own, where);
+  const auto of = [&](unsigned l) { return reinterpret_cast<const float*>(given + l * kMaxExchange); };
+  const unsigned group = lane() / 4, thread = lane() % 4;
+  for (unsigned i = 0; i < 4; ++i) {
+    const unsigned row = i / 2, column = 2 * thread + i % 2;  // c(group + 8 row, column)
+    for (unsigned k = 0; k < 16; ++k) {
+      const float* from_a = of(4 * group + k % 8 / 2);
+      const float* from_b = of(4 * column + k % 8 / 2) + 8;
+      c[i] += from_a[4 * (k / 8) + 2 * row + k % 2] * from_b[2 * (k / 8) + k % 2];
+    }
+  }
+}
+
+void load_matrices(unsigned (&result)[4], const void* row, bool transposed, Where where) {
+  if (reinterpret_cast<uintptr_t>(row) % 16 != 0)
+    fail("ldmatrix of an address that 16 does not divide", where);
+  alignas(16) unsigned char own[16];
+  std::memcpy(own, row, sizeof own);  // which the sanitizers intercept or check
+  const unsigned char* given = exchange(0xffffffffu, own, sizeof own, where);
+  const unsigned group = lane() / 4, thread = lane() % 4;
+  const auto element = [&](unsigned matrix, unsigned i, unsigned j) {
+    uint16_t bits;
+    std::copy_n(given + (8 * matrix + i) * kMaxExchange + 2 * j, 2, reinterpret_cast<unsigned char*>(&bits));
+    return unsigned{bits};
+  };
+  for (unsigned m = 0; m < 4; ++m) {
+    const unsigned first = transposed ? element(m, 2 * thread, group) : element(m, group, 2 * thread);
+    const unsigned second =
+        transposed ? element(m, 2 * thread + 1, group) : element(m, group, 2 * thread + 1);
+    result[m] = first | second << 16;
+  }
+}
+
+void copy_later(void* to, const void* from, size_t bytes) {
+  Fiber& fiber = *scheduler.current;
+  fiber.copies.push_back({to, from, bytes, fiber.copy_group});
+}
+
+void commit_copies() { ++scheduler.current->copy_group; }
+
+void wait_copies(unsigned groups_left) {
+  Fiber& fiber = *scheduler.current;
+  std::erase_if(fiber.copies, [&](const Copy& copy) {
+    if (fiber.copy_group - copy.group <= groups_left) return false;
+    if (copy.from == nullptr) {
+      std::memset(copy.to, 0, copy.bytes);
+    } else {
+      std::memcpy(copy.to, copy.from, copy.bytes);
+    }
+    return true;
+  });
 }
 
 unsigned lane() { return scheduler.current->lane; }

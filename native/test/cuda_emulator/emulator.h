@@ -60,6 +60,16 @@ void shuffle(unsigned mask, const void* value, size_t bytes, unsigned source, vo
 // The lanes of `mask` whose predicate holds.
 unsigned ballot(unsigned mask, bool predicate, Where where);
 
+// The products and fragment loads of backend/cuda/mma.h, which has their layouts; for all 32 lanes. Elements come widened.
+void multiply_16x8x16(float (&c)[4], const float (&a)[8], const float (&b)[4], Where where);
+void load_matrices(unsigned (&result)[4], const void* row, bool transposed, Where where);
+
+// Copies of the calling thread that happen as late as they may: when it waits for their group. A null source stands for
+// zeros. Copies that are never waited for never happen.
+void copy_later(void* to, const void* from, size_t bytes);
+void commit_copies();
+void wait_copies(unsigned groups_left);
+
 // The caller's place in its warp.
 unsigned lane();
 

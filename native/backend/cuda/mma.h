@@ -1,0 +1,138 @@
+// The instructions of sm_80 that matrix products are made of: asynchronous copies to shared memory, loads of matrix
+// fragments, and products of fragments on tensor cores. Layouts are those of the PTX ISA; the emulator has them too.
+// On older GPUs they trap.
+#pragma once
+
+#include <cstdint>
+
+#include "backend/cuda/numeric.h"
+
+namespace tenon::cuda {
+
+// Two neighbours of a row in one register, the first in the lower half.
+template <typename S>
+__device__ __forceinline__ uint32_t pack_pair(float first, float second) {
+  return static_cast<uint32_t>(narrow<S>(first).bits) | static_cast<uint32_t>(narrow<S>(second).bits) << 16;
+}
+
+// Where a kernel calls from, for the emulator's errors.
+#ifdef __CUDACC__
+#define TENON_HERE
+#else
+#define TENON_HERE , TENON_WHERE
+#endif
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define TENON_TRAP 1
+#else
+#define TENON_TRAP 0
+#endif
+
+// c += a b, of 16 x 16 and 16 x 8 elements of S. With g = lane / 4 and t = lane % 4, in pairs of neighbours:
+//   a[0..3] are a(g, 2t), a(g + 8, 2t), a(g, 2t + 8), a(g + 8, 2t + 8), of one row each,
+//   b[0..1] are b(2t, g), b(2t + 8, g), of one column each,
+//   c[0..3] are c(g, 2t), c(g, 2t + 1), c(g + 8, 2t), c(g + 8, 2t + 1).
+template <typename S>
+__device__ __forceinline__ void multiply_16x8x16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
+                                                 uint32_t b1 TENON_HERE) {
+#if TENON_TRAP
+  __trap();
+#elif defined(__CUDACC__)
+  if constexpr (std::is_same_v<S, bfloat16>) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  } else {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  }
+#else
+  const auto pair = [](uint32_t both, float* to) {
+    S first, second;
+    first.bits = static_cast<uint16_t>(both);
+    second.bits = static_cast<uint16_t>(both >> 16);
+    to[0] = static_cast<float>(first);
+    to[1] = static_cast<float>(second);
+  };
+  float wide_a[8], wide_b[4];
+  for (int i = 0; i < 4; ++i) pair(a[i], wide_a + 2 * i);
+  pair(b0, wide_b);
+  pair(b1, wide_b + 2);
+  emulator::multiply_16x8x16(c, wide_a, wide_b, where);
+#endif
+}
+
+// Four matrices of 8 x 8 16-bit elements. Lane l gives row l % 8 of matrix l / 8, an address in shared memory that 16
+// divides, and gets in result[m] the elements (l / 4, 2 (l % 4)) and (l / 4, 2 (l % 4) + 1) of matrix m.
+template <typename S>
+__device__ __forceinline__ void load_matrices(uint32_t (&result)[4], const S* row TENON_HERE) {
+#ifdef __CUDACC__
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(result[0]), "=r"(result[1]), "=r"(result[2]), "=r"(result[3])
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
+               : "memory");
+#else
+  emulator::load_matrices(result, row, false, where);
+#endif
+}
+
+// The same of the transposed matrices: the elements (2 (l % 4), l / 4) and (2 (l % 4) + 1, l / 4).
+template <typename S>
+__device__ __forceinline__ void load_matrices_transposed(uint32_t (&result)[4], const S* row TENON_HERE) {
+#ifdef __CUDACC__
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(result[0]), "=r"(result[1]), "=r"(result[2]), "=r"(result[3])
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
+               : "memory");
+#else
+  emulator::load_matrices(result, row, true, where);
+#endif
+}
+
+#undef TENON_HERE
+
+// Starts a copy of 16 bytes to shared memory, both addresses multiples of 16; zeros instead of what `from` holds, which
+// is then not read, unless `wanted`.
+__device__ __forceinline__ void copy_async(void* to, const void* from, bool wanted) {
+#if TENON_TRAP
+  __trap();
+#elif defined(__CUDACC__)
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
+                   static_cast<uint32_t>(__cvta_generic_to_shared(to))),
+               "l"(from), "r"(wanted ? 16 : 0)
+               : "memory");
+#else
+  emulator::copy_later(to, wanted ? from : nullptr, 16);
+#endif
+}
+
+// Ends a group of the thread's copies.
+__device__ __forceinline__ void commit_copies() {
+#if TENON_TRAP
+  __trap();
+#elif defined(__CUDACC__)
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#else
+  emulator::commit_copies();
+#endif
+}
+
+// Waits until all but the last kGroups groups of the thread's copies are done. Other threads see them after a barrier.
+template <int kGroups>
+__device__ __forceinline__ void wait_copies() {
+#if TENON_TRAP
+  __trap();
+#elif defined(__CUDACC__)
+  asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
+#else
+  emulator::wait_copies(kGroups);
+#endif
+}
+
+#undef TENON_TRAP
+
+}  // namespace tenon::cuda
