@@ -32,6 +32,7 @@ const Kernels& kernels() {
   static const Kernels table = [] {
     Kernels k;
     k.attention = &cuda::attention;
+    k.attention_backward = &cuda::attention_backward;
     k.layer_norm = &cuda::layer_norm;
     k.layer_norm_backward = &cuda::layer_norm_backward;
     return k;
