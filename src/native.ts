@@ -77,10 +77,13 @@ function addonPath(): string {
 }
 
 function load(): NativeModule {
-  // OpenMP's threads must sleep, not spin, between kernels: spinning starves Node and the data workers. libgomp reads
-  // this when it is loaded, and only the main thread's process.env reaches the real environment.
+  // OpenMP's threads must sleep between kernels: spinning starves Node and the data workers. But they sleep only after a
+  // short spin (libgomp's count is some 50 microseconds), so that one kernel after another finds them awake: that made
+  // inference of one image with ViT-Ti/16 1.3 times faster. libgomp reads both when it is loaded, and only the main
+  // thread's process.env reaches the real environment.
   if (isMainThread) {
     process.env['OMP_WAIT_POLICY'] ??= 'passive';
+    process.env['GOMP_SPINCOUNT'] ??= '2000';
   }
   const path = addonPath();
   try {
