@@ -233,11 +233,10 @@ TEST(Attention, TakesEmptyTensors) {
 }
 
 TEST(AttentionRows, GivesTheProbabilitiesOfChosenQueries) {
-  if (kernels().attention_rows == nullptr) GTEST_SKIP();
   for (const DType dtype : float_dtypes()) {
     for (const int64_t chosen : {0, 1, 60}) {
       const Case c{.queries = 30,
-                   .keys = 300,
+                   .keys = emulated() ? 140 : 300,
                    .d = 20,
                    .dtype = dtype,
                    .bias = Broadcast::Head,
@@ -255,18 +254,23 @@ TEST(AttentionRows, GivesTheProbabilitiesOfChosenQueries) {
         }
       }
       run(&Kernels::attention_rows, {x.q, x.k, x.bias, x.mask, rows.view(), out.view(), x.scale});
-      EXPECT_LT(relative_error(out.values(), expected), tolerance(dtype));
+      EXPECT_LT(relative_error(out.values(), expected), attention_tolerance(dtype));
       EXPECT_TRUE(out.intact());
     }
   }
 }
 
 TEST(AttentionRows, RejectsARowThatIsNotThere) {
-  if (kernels().attention_rows == nullptr) GTEST_SKIP();
   const Problem x({.queries = 5});
   for (const int64_t index : {-1, 5}) {
     Buffer rows(DType::Int64, Shape{1}), out(DType::Float32, Shape{2, 3, 1, 5});
     rows.fill({static_cast<double>(index)});
+    if (emulated()) {  // CUDA's kernels cannot throw
+      run(&Kernels::attention_rows, {x.q, x.k, {}, {}, rows.view(), out.view(), 1});
+      for (const double p : out.values()) EXPECT_TRUE(std::isnan(p));
+      EXPECT_TRUE(out.intact());
+      continue;
+    }
     try {
       run(&Kernels::attention_rows, {x.q, x.k, {}, {}, rows.view(), out.view(), 1});
       FAIL() << "expected an error";

@@ -7,6 +7,7 @@ namespace tenon::cuda {
 
 void attention(const AttentionArgs& args, void* stream);
 void attention_backward(const AttentionBackwardArgs& args, void* stream);
+void attention_rows(const AttentionRowsArgs& args, void* stream);
 void layer_norm(const LayerNormArgs& args, void* stream);
 void layer_norm_backward(const LayerNormBackwardArgs& args, void* stream);
 

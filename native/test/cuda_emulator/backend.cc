@@ -33,6 +33,7 @@ const Kernels& kernels() {
     Kernels k;
     k.attention = &cuda::attention;
     k.attention_backward = &cuda::attention_backward;
+    k.attention_rows = &cuda::attention_rows;
     k.layer_norm = &cuda::layer_norm;
     k.layer_norm_backward = &cuda::layer_norm_backward;
     return k;
