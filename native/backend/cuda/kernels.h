@@ -8,6 +8,12 @@ namespace tenon::cuda {
 void attention(const AttentionArgs& args, void* stream);
 void attention_backward(const AttentionBackwardArgs& args, void* stream);
 void attention_rows(const AttentionRowsArgs& args, void* stream);
+void fill(const FillArgs& args, void* stream);
+void arange(const ArangeArgs& args, void* stream);
+void copy(const CopyArgs& args, void* stream);
+void unary(const UnaryArgs& args, void* stream);
+void binary(const BinaryArgs& args, void* stream);
+void where(const WhereArgs& args, void* stream);
 void layer_norm(const LayerNormArgs& args, void* stream);
 void layer_norm_backward(const LayerNormBackwardArgs& args, void* stream);
 

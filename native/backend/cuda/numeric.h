@@ -38,7 +38,7 @@ __device__ __forceinline__ float widen(float16 x) {
 
 // Rounds to nearest even.
 template <typename S>
-__device__ __forceinline__ S narrow(Compute<S> x) {
+__host__ __device__ __forceinline__ S narrow(Compute<S> x) {
   if constexpr (std::is_same_v<S, Compute<S>>) {
     return x;
   } else {

@@ -34,6 +34,12 @@ const Kernels& kernels() {
     k.attention = &cuda::attention;
     k.attention_backward = &cuda::attention_backward;
     k.attention_rows = &cuda::attention_rows;
+    k.fill = &cuda::fill;
+    k.arange = &cuda::arange;
+    k.copy = &cuda::copy;
+    k.unary = &cuda::unary;
+    k.binary = &cuda::binary;
+    k.where = &cuda::where;
     k.layer_norm = &cuda::layer_norm;
     k.layer_norm_backward = &cuda::layer_norm_backward;
     return k;

@@ -1,0 +1,110 @@
+// Conversions between all dtypes, and the dispatch from a dtype to its C++ type.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+#include <utility>
+
+#include "backend/cuda/numeric.h"
+
+namespace tenon::cuda {
+
+// A stored bool: a byte of its own type, so that dtypes map to distinct types.
+struct Bool {
+  uint8_t byte = 0;
+};
+
+template <typename T>
+constexpr bool kIsHalf = std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>;
+
+// What the value of a stored S is computed with.
+template <typename S>
+using Value = std::conditional_t<kIsHalf<S>, float, std::conditional_t<std::is_same_v<S, Bool>, uint8_t, S>>;
+
+template <typename S>
+__device__ __forceinline__ Value<S> value_of(S x) {
+  if constexpr (std::is_same_v<S, Bool>) {
+    return x.byte;
+  } else if constexpr (kIsHalf<S>) {
+    return widen(x);
+  } else {
+    return x;
+  }
+}
+
+// Float to integer truncates and saturates, NaN gives 0; anything to bool is (x != 0). T is a Value.
+template <typename To, typename T>
+__host__ __device__ __forceinline__ To convert(T x) {
+  if constexpr (std::is_same_v<To, T>) {
+    return x;
+  } else if constexpr (std::is_same_v<To, Bool>) {
+    return Bool{static_cast<uint8_t>(x != T(0))};
+  } else if constexpr (kIsHalf<To>) {
+    return narrow<To>(static_cast<float>(x));
+  } else if constexpr (std::is_integral_v<To> && std::is_floating_point_v<T>) {
+    // The largest To may round up to the power of two above it, which is itself out of range.
+    constexpr T low = static_cast<T>(std::numeric_limits<To>::min());
+    constexpr T high = static_cast<T>(std::numeric_limits<To>::max());
+    if (x != x) return 0;
+    if (x <= low) return std::numeric_limits<To>::min();
+    if (x >= high) return std::numeric_limits<To>::max();
+    return static_cast<To>(x);
+  } else {
+    return static_cast<To>(x);
+  }
+}
+
+// Calls f(S()) with the C++ type S of `dtype`.
+template <typename F>
+void with_type(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::Int32:
+      return f(int32_t());
+    case DType::Int64:
+      return f(int64_t());
+    case DType::UInt8:
+      return f(uint8_t());
+    case DType::Bool:
+      return f(Bool());
+    default:
+      return with_float_type(dtype, f);
+  }
+}
+
+// For kernels that move elements and compute nothing: calls f(T()) with an integer of the size of `dtype`.
+template <typename F>
+void with_bits(DType dtype, F&& f) {
+  switch (size_of(dtype)) {
+    case 1:
+      return f(uint8_t());
+    case 2:
+      return f(uint16_t());
+    case 4:
+      return f(uint32_t());
+    default:
+      return f(uint64_t());
+  }
+}
+
+// The bits of `value` in a dtype of T's size.
+template <typename T>
+T bits_of(DType dtype, double value) {
+  T bits{};
+  with_type(dtype, [&]<typename S>(S) {
+    if constexpr (sizeof(S) == sizeof(T)) bits = std::bit_cast<T>(convert<S>(value));
+  });
+  return bits;
+}
+
+// Calls f(std::integral_constant<Op, op>()), op being one of the first kCount of an enumeration.
+template <int kCount, typename Op, typename F>
+void with_op(Op op, F&& f) {
+  [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) {
+    ((op == Op(kIndex) ? f(std::integral_constant<Op, Op(kIndex)>{}) : void()), ...);
+  }
+  (std::make_integer_sequence<int, kCount>{});
+}
+
+}  // namespace tenon::cuda
