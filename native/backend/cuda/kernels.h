@@ -14,6 +14,7 @@ void copy(const CopyArgs& args, void* stream);
 void unary(const UnaryArgs& args, void* stream);
 void binary(const BinaryArgs& args, void* stream);
 void where(const WhereArgs& args, void* stream);
+void reduce(const ReduceArgs& args, void* stream);
 void layer_norm(const LayerNormArgs& args, void* stream);
 void layer_norm_backward(const LayerNormBackwardArgs& args, void* stream);
 

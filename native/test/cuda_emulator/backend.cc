@@ -40,6 +40,7 @@ const Kernels& kernels() {
     k.unary = &cuda::unary;
     k.binary = &cuda::binary;
     k.where = &cuda::where;
+    k.reduce = &cuda::reduce;
     k.layer_norm = &cuda::layer_norm;
     k.layer_norm_backward = &cuda::layer_norm_backward;
     return k;
