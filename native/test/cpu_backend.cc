@@ -6,6 +6,7 @@ namespace tenon::testing {
 
 const Kernels& kernels() { return cpu::kernels(); }
 void* stream() { return nullptr; }
+void wait() {}
 bool emulated() { return false; }
 
 }  // namespace tenon::testing

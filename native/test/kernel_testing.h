@@ -18,12 +18,14 @@ namespace tenon::testing {
 // (cuda_emulator/backend.cc), where work is some thousand times slower.
 const Kernels& kernels();
 void* stream();
+void wait();  // for what was run; throws the errors that it left
 bool emulated();
 
 // run(&Kernels::softmax, args)
 template <typename Args>
 void run(void (*Kernels::*kernel)(const Args&, void*), const Args& args) {
   (kernels().*kernel)(args, stream());
+  wait();
 }
 
 inline double load(DType dtype, const void* data, int64_t i) {

@@ -15,6 +15,13 @@ void unary(const UnaryArgs& args, void* stream);
 void binary(const BinaryArgs& args, void* stream);
 void where(const WhereArgs& args, void* stream);
 void reduce(const ReduceArgs& args, void* stream);
+void cumsum(const CumsumArgs& args, void* stream);
+void topk(const TopkArgs& args, void* stream);
+void index_select(const IndexSelectArgs& args, void* stream);
+void index_add(const IndexAddArgs& args, void* stream);
+void gather(const GatherArgs& args, void* stream);
+void scatter_add(const ScatterAddArgs& args, void* stream);
+void one_hot(const OneHotArgs& args, void* stream);
 void layer_norm(const LayerNormArgs& args, void* stream);
 void layer_norm_backward(const LayerNormBackwardArgs& args, void* stream);
 

@@ -12,6 +12,8 @@
 
 namespace tenon::cuda {
 
+struct DataError;
+
 // What the host side of a kernel needs of its device; the `stream` of the kernel table (backend.h) points to one.
 class Queue {
  public:
@@ -21,6 +23,8 @@ class Queue {
   // Device memory that the next launches may use until the kernel table's function returns: later work on the stream
   // may overwrite it. At least 256-byte aligned.
   virtual void* scratch(size_t bytes) = 0;
+  // Where kernels report data that is wrong; host and device reach it, and the host looks when it waits for the stream.
+  virtual DataError* data_error() = 0;
 };
 
 inline Queue& queue_of(void* stream) { return *static_cast<Queue*>(stream); }

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <memory>
 
+#include "backend/cuda/data_error.h"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/launch.h"
 #include "test/kernel_testing.h"
@@ -21,10 +22,17 @@ class EmulatedQueue : public cuda::Queue {
     std::memset(scratch_.get(), 0xff, bytes);
     return scratch_.get();
   }
+  cuda::DataError* data_error() override { return &data_error_; }
 
  private:
   std::unique_ptr<unsigned char[]> scratch_;
+  cuda::DataError data_error_{};
 };
+
+EmulatedQueue& queue() {
+  static EmulatedQueue instance;
+  return instance;
+}
 
 }  // namespace
 
@@ -41,6 +49,13 @@ const Kernels& kernels() {
     k.binary = &cuda::binary;
     k.where = &cuda::where;
     k.reduce = &cuda::reduce;
+    k.cumsum = &cuda::cumsum;
+    k.topk = &cuda::topk;
+    k.index_select = &cuda::index_select;
+    k.index_add = &cuda::index_add;
+    k.gather = &cuda::gather;
+    k.scatter_add = &cuda::scatter_add;
+    k.one_hot = &cuda::one_hot;
     k.layer_norm = &cuda::layer_norm;
     k.layer_norm_backward = &cuda::layer_norm_backward;
     return k;
@@ -48,10 +63,8 @@ const Kernels& kernels() {
   return table;
 }
 
-void* stream() {
-  static EmulatedQueue queue;
-  return static_cast<cuda::Queue*>(&queue);
-}
+void* stream() { return static_cast<cuda::Queue*>(&queue()); }
+void wait() { queue().data_error()->raise(); }
 
 bool emulated() { return true; }
 

@@ -1,6 +1,7 @@
 // The part of CUDA's runtime header that the kernels use, on the emulator.
 #pragma once
 
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 
@@ -53,6 +54,11 @@ T __shfl_down_sync(unsigned mask, T value, unsigned delta, TENON_WHERE) {
 
 inline unsigned __ballot_sync(unsigned mask, bool predicate, TENON_WHERE) {
   return tenon::emulator::ballot(mask, predicate, where);
+}
+
+inline unsigned atomicCAS(unsigned* address, unsigned expected, unsigned value) {
+  std::atomic_ref<unsigned>(*address).compare_exchange_strong(expected, value);
+  return expected;
 }
 
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
