@@ -274,7 +274,7 @@ __device__ __forceinline__ Gradient<T> plain_gradient(const PlainTiles<T, kD>& t
 }
 
 template <typename S, int kD, bool kOfKeys>
-__global__ void __launch_bounds__(kPlainThreads) gradients_plain(const Backward<S> a, int blocks) {
+__global__ void __launch_bounds__(kPlainThreads, 1) gradients_plain(const Backward<S> a, int blocks) {
   using T = Compute<S>;
   constexpr int kSlices = kD / kSlice<kD>, kColumns = kSlice<kD> / kPlainLanes;
   constexpr int kTileOthers = kPlainOthers<T>;
