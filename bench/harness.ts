@@ -162,7 +162,8 @@ async function measureRound({ process, ready, seconds }: Entrant, round: number)
 /** Ends a system's part in a case. */
 async function leave(entrant: Entrant, item: Case): Promise<void> {
   if (item.memory) {
-    entrant.peakBytes = (await entrant.process.ask({ do: 'memory' })).peakBytes;
+    const { peakBytes } = await entrant.process.ask({ do: 'memory' });
+    if ((entrant.ready?.portion ?? 1) >= 1) entrant.peakBytes = peakBytes; // a part of a batch takes less
     await entrant.process.end();
   } else {
     await entrant.process.ask({ do: 'release' });

@@ -42,7 +42,6 @@ interface Tf {
   unstack(x: T, axis: number): T[];
   concat(xs: readonly T[], axis: number): T;
   tile(x: T, reps: readonly number[]): T;
-  conv2d(x: T, filter: T, stride: number, pad: 'valid'): T;
   grads(fn: (...xs: T[]) => T): (xs: readonly T[], dy?: T) => T[];
   variableGrads(fn: () => T): { value: T; grads: Record<string, T> };
   readonly losses: { softmaxCrossEntropy(labels: T, logits: T): T };
@@ -166,8 +165,8 @@ class Tasks {
   private parameters(task: TaskOf<'vit' | 'adamw'>): Parameters {
     const { tf } = this;
     const entries = parameterShapes(task.vit).map(([name, shape]): [string, T] => {
-      // A convolution's filter is [height, width, in, out] here.
-      const own = shape.length === 4 ? [shape[2], shape[3], shape[1], shape[0]] : shape;
+      // Patches are projected by a product: the wasm backend has no gradient of a convolution's filter.
+      const own = shape.length === 4 ? [shape[0], shape[1] * shape[2] * shape[3]] : shape;
       const first = /norm\d?\.weight$/.test(name) ? tf.ones(own) : tf.randomNormal(own, 0, 0.02);
       return [name, tf.variable(first, true, name)];
     });
@@ -180,8 +179,10 @@ class Tasks {
     const linear = (x: T, name: string): T => this.linear(x, p[`${name}.weight`], p[`${name}.bias`]);
     const norm = (x: T, name: string): T => this.layerNorm(x, p[`${name}.weight`], p[`${name}.bias`]);
 
-    const embedded = tf.conv2d(images, p['patch_embed.proj.weight'], vit.patch, 'valid');
-    const patches = tf.add(tf.reshape(embedded, [batch, -1, vit.dim]), p['patch_embed.proj.bias']);
+    const { patch } = vit;
+    const grid = vit.image / patch;
+    const cut = tf.transpose(tf.reshape(images, [batch, grid, patch, grid, patch, 3]), [0, 1, 3, 2, 4, 5]);
+    const patches = linear(tf.reshape(cut, [batch, grid * grid, patch * patch * 3]), 'patch_embed.proj');
     let x = tf.add(tf.concat([tf.tile(p['cls_token'], [batch, 1, 1]), patches], 1), p['pos_embed']);
     for (let i = 0; i < vit.depth; i++) {
       const block = `blocks.${i}`;
