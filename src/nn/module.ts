@@ -257,7 +257,10 @@ export abstract class Module<Args extends readonly unknown[] = never, Result = u
 export type AnyModule = Module<any, any>;
 
 /** A module that can be called with one tensor and gives one: a `Linear` too, whose second argument is optional. */
-export type TensorModule = { call(x: FloatTensor): FloatTensor } & AnyModule;
+export type TensorModule = {
+  /** Runs the module. */
+  call(x: FloatTensor): FloatTensor;
+} & AnyModule;
 
 /** The report in words, the first few of each kind. */
 export function describe(report: LoadReport): string {
