@@ -378,7 +378,7 @@ __global__ void __launch_bounds__(kSumThreads)
 
 // ---- host side -----------------------------------------------------------------------------------------------------
 
-int64_t blocks_for(int64_t count, int64_t each) { return (count + each - 1) / each; }
+int64_t tiles_for(int64_t count, int64_t each) { return (count + each - 1) / each; }
 
 unsigned grid_of(int64_t blocks) { return static_cast<unsigned>(blocks); }
 
@@ -399,11 +399,11 @@ void backward(const AttentionBackwardArgs& args, Queue& queue) {
     groups.head_members = static_cast<int>(args.q.size(1)) / groups.heads;
     with_head_dim(d, [&]<int kD>(std::integral_constant<int, kD>) {
       const int columns = kOnTensorCores<S> ? kOthers : kPlainOthers<T>;
-      bias_tiles = blocks_for(queries, kRows) * blocks_for(keys, columns) * groups.batches * groups.heads;
+      bias_tiles = tiles_for(queries, kRows) * tiles_for(keys, columns) * groups.batches * groups.heads;
     });
     // As many chunks as give every multiprocessor two blocks.
     groups.chunks = static_cast<int>(std::min<int64_t>(heads / groups.batches / groups.heads,
-                                                       blocks_for(2 * queue.multiprocessors(), bias_tiles)));
+                                                       tiles_for(2 * queue.multiprocessors(), bias_tiles)));
   }
   const int64_t partial_count = bias_tiles > 0 ? groups.chunks * bias_count : 0;
 
@@ -423,7 +423,7 @@ void backward(const AttentionBackwardArgs& args, Queue& queue) {
   a.delta = static_cast<T*>(queue.scratch(static_cast<size_t>(heads * queries + partial_count) * sizeof(T)));
   a.partial = a.delta + heads * queries;
   if (heads * queries > 0) {
-    launch(queue, kOp, &row_products<S>, grid_of(blocks_for(heads * queries, kDeltaWarps)),
+    launch(queue, kOp, &row_products<S>, grid_of(tiles_for(heads * queries, kDeltaWarps)),
            kDeltaWarps * kWarpSize, 0, a, heads * queries);
   }
   with_head_dim(d, [&]<int kD>(std::integral_constant<int, kD>) {
@@ -434,8 +434,8 @@ void backward(const AttentionBackwardArgs& args, Queue& queue) {
              last...);
     };
     constexpr int64_t kSlices = kD / kSlice<kD>;
-    const auto key_blocks = static_cast<int>(blocks_for(keys, kRows)),
-               query_blocks = static_cast<int>(blocks_for(queries, kRows));
+    const auto key_blocks = static_cast<int>(tiles_for(keys, kRows)),
+               query_blocks = static_cast<int>(tiles_for(queries, kRows));
     if constexpr (kOnTensorCores<S>) {
       start(&gradients_on_tensor_cores<S, kD, true>, heads * key_blocks * kSlices, key_blocks);
       start(&gradients_on_tensor_cores<S, kD, false>, heads * query_blocks * kSlices, query_blocks);
@@ -447,8 +447,8 @@ void backward(const AttentionBackwardArgs& args, Queue& queue) {
     }
   });
   if (bias_count > 0) {  // zeros where there is no head
-    launch(queue, kOp, &sum_chunks<S>, grid_of(blocks_for(bias_count, kSumThreads)), kSumThreads, 0,
-           a.partial, bias_tiles > 0 ? groups.chunks : 0, bias_count, args.dbias.as<S>());
+    launch(queue, kOp, &sum_chunks<S>, grid_of(tiles_for(bias_count, kSumThreads)), kSumThreads, 0, a.partial,
+           bias_tiles > 0 ? groups.chunks : 0, bias_count, args.dbias.as<S>());
   }
 }
 

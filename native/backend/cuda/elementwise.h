@@ -122,8 +122,6 @@ __global__ void __launch_bounds__(kThreads) map_kernel(const Map<F, Out, In, N> 
                     [&](auto width, const Offsets<N + 1>& at) { map_pack<width.value>(m, at); });
 }
 
-inline int blocks_for(int64_t count, int64_t each) { return static_cast<int>((count + each - 1) / each); }
-
 // Launches a kernel whose threads take `count` items in turns: at most 16 blocks for each multiprocessor.
 template <typename... Parameters, typename... Args>
 void launch_over(Queue& queue, const char* op, void (*kernel)(Parameters...), int64_t count,

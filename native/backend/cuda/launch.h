@@ -51,6 +51,9 @@ inline void check(cudaError_t status, const char* op) {
 }
 #endif
 
+// The blocks that it takes to work on `count` items, `each` in a block.
+inline int blocks_for(int64_t count, int64_t each) { return static_cast<int>((count + each - 1) / each); }
+
 // launch(queue, "layerNorm", kernel<float>, grid, block, shared_bytes, args...)
 template <typename... Parameters, typename... Args>
 void launch(Queue& queue, const char* op, void (*kernel)(Parameters...), dim3 grid, dim3 block,

@@ -1,6 +1,8 @@
-// Element types on the device: conversions, 16-byte packs, sums over a warp and a block.
+// Element types on the device: conversions, 16-byte packs, sums and maxima over a warp and a block.
 #pragma once
 
+#include <cmath>
+#include <limits>
 #include <type_traits>
 
 #include "backend/cuda/launch.h"
@@ -89,26 +91,60 @@ bool takes_packs(const void* data, int64_t columns) {
   return reinterpret_cast<uintptr_t>(data) % 16 == 0 && (columns * static_cast<int64_t>(sizeof(S))) % 16 == 0;
 }
 
-// The same sum in every lane, added in a fixed order.
-template <typename T>
-__device__ __forceinline__ T sum_over_warp(T x) {
-  for (int lanes = kWarpSize / 2; lanes > 0; lanes /= 2) x += __shfl_xor_sync(kFullWarp, x, lanes);
+// All lanes' values combined in a fixed order, the same in every lane.
+template <typename T, typename Combine>
+__device__ __forceinline__ T combine_over_warp(T x, Combine combine) {
+  for (int lanes = kWarpSize / 2; lanes > 0; lanes /= 2) {
+    x = combine(x, __shfl_xor_sync(kFullWarp, x, lanes));
+  }
   return x;
 }
 
-// The same sum in every thread of a block of whole warps, added in a fixed order. `warps` is shared memory for one T
-// per warp; it is free again once every thread has returned.
-template <typename T>
-__device__ __forceinline__ T sum_over_block(T x, T* warps) {
+// All threads' values combined in a fixed order, the same in every thread of a block of whole warps. `warps` is shared
+// memory for one T per warp; it is free again once every thread has returned.
+template <typename T, typename Combine>
+__device__ __forceinline__ T combine_over_block(T x, T identity, T* warps, Combine combine) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize,
             warp = static_cast<int>(threadIdx.x) / kWarpSize;
   const int count = static_cast<int>(blockDim.x) / kWarpSize;
-  x = sum_over_warp(x);
+  x = combine_over_warp(x, combine);
   if (lane == 0) warps[warp] = x;
   __syncthreads();
-  const T total = sum_over_warp(lane < count ? warps[lane] : T{0});
+  const T total = combine_over_warp(lane < count ? warps[lane] : identity, combine);
   __syncthreads();
   return total;
+}
+
+struct Plus {
+  template <typename T>
+  __device__ __forceinline__ T operator()(T a, T b) const {
+    return a + b;
+  }
+};
+
+// A NaN loses against a number.
+struct Largest {
+  template <typename T>
+  __device__ __forceinline__ T operator()(T a, T b) const {
+    return std::fmax(a, b);
+  }
+};
+
+template <typename T>
+__device__ __forceinline__ T sum_over_warp(T x) {
+  return combine_over_warp(x, Plus());
+}
+template <typename T>
+__device__ __forceinline__ T max_over_warp(T x) {
+  return combine_over_warp(x, Largest());
+}
+template <typename T>
+__device__ __forceinline__ T sum_over_block(T x, T* warps) {
+  return combine_over_block(x, T(0), warps, Plus());
+}
+template <typename T>
+__device__ __forceinline__ T max_over_block(T x, T* warps) {
+  return combine_over_block(x, -std::numeric_limits<T>::infinity(), warps, Largest());
 }
 
 }  // namespace tenon::cuda
