@@ -24,6 +24,7 @@ void scatter_add(const ScatterAddArgs& args, void* stream);
 void one_hot(const OneHotArgs& args, void* stream);
 void layer_norm(const LayerNormArgs& args, void* stream);
 void layer_norm_backward(const LayerNormBackwardArgs& args, void* stream);
+void cross_entropy(const CrossEntropyArgs& args, void* stream);
 void logsumexp(const LogsumexpArgs& args, void* stream);
 void softmax(const SoftmaxArgs& args, void* stream);
 void softmax_backward(const SoftmaxBackwardArgs& args, void* stream);

@@ -58,6 +58,7 @@ const Kernels& kernels() {
     k.one_hot = &cuda::one_hot;
     k.layer_norm = &cuda::layer_norm;
     k.layer_norm_backward = &cuda::layer_norm_backward;
+    k.cross_entropy = &cuda::cross_entropy;
     k.logsumexp = &cuda::logsumexp;
     k.softmax = &cuda::softmax;
     k.softmax_backward = &cuda::softmax_backward;
