@@ -26,6 +26,11 @@ void layer_norm(const LayerNormArgs& args, void* stream);
 void layer_norm_backward(const LayerNormBackwardArgs& args, void* stream);
 void cross_entropy(const CrossEntropyArgs& args, void* stream);
 void logsumexp(const LogsumexpArgs& args, void* stream);
+void adam(const AdamArgs& args, void* stream);
+void clip(const ClipArgs& args, void* stream);
+void global_norm(const GlobalNormArgs& args, void* stream);
+void lerp(const LerpArgs& args, void* stream);
+void sgd(const SgdArgs& args, void* stream);
 void softmax(const SoftmaxArgs& args, void* stream);
 void softmax_backward(const SoftmaxBackwardArgs& args, void* stream);
 

@@ -60,6 +60,11 @@ const Kernels& kernels() {
     k.layer_norm_backward = &cuda::layer_norm_backward;
     k.cross_entropy = &cuda::cross_entropy;
     k.logsumexp = &cuda::logsumexp;
+    k.adam = &cuda::adam;
+    k.clip = &cuda::clip;
+    k.global_norm = &cuda::global_norm;
+    k.lerp = &cuda::lerp;
+    k.sgd = &cuda::sgd;
     k.softmax = &cuda::softmax;
     k.softmax_backward = &cuda::softmax_backward;
     return k;

@@ -5,8 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "backend/cpu/kernels.h"
-#include "kernel_testing.h"
+#include "test/kernel_testing.h"
 
 namespace tenon {
 namespace {
@@ -46,7 +45,7 @@ struct Problem {
   std::vector<std::unique_ptr<Buffer>> params, grads, first, second;
 };
 
-TEST(CpuAdam, MatchesTheFormulas) {
+TEST(Adam, MatchesTheFormulas) {
   for (const DType dtype : {DType::Float32, DType::Float64}) {
     for (const bool decoupled : {true, false}) {
       Problem p(dtype);
@@ -60,7 +59,8 @@ TEST(CpuAdam, MatchesTheFormulas) {
       norm.fill(4.0);
       for (int step = 1; step <= 3; ++step) {
         p.draw_grads(step);
-        cpu::adam({p.list(0.01, 0.1, true), 0.9, 0.999, 1e-8, step, decoupled, norm.view(), 1.0});
+        testing::run(&Kernels::adam,
+                     AdamArgs{p.list(0.01, 0.1, true), 0.9, 0.999, 1e-8, step, decoupled, norm.view(), 1.0});
         for (size_t t = 0; t < w.size(); ++t) {
           const std::vector<double> g = p.grads[t]->values();
           const double lr = 0.01 * static_cast<double>(t + 1);
@@ -89,11 +89,11 @@ TEST(CpuAdam, MatchesTheFormulas) {
   }
 }
 
-TEST(CpuAdam, KeepsFloat32StateForSixteenBitParametersAndWritesTheCopy) {
+TEST(Adam, KeepsFloat32StateForSixteenBitParametersAndWritesTheCopy) {
   Problem p(DType::BFloat16);
   p.draw_grads(1);
   std::vector<OptimizerTensor> list = p.list(0.5, 0, true);
-  cpu::adam({list, 0.9, 0.999, 1e-8, 1, true, {}, 0});
+  testing::run(&Kernels::adam, AdamArgs{list, 0.9, 0.999, 1e-8, 1, true, {}, 0});
   EXPECT_NEAR(p.first[0]->values()[0], 0.1 * p.grads[0]->values()[0], 1e-7);
 
   Problem wide(DType::Float32);
@@ -101,14 +101,14 @@ TEST(CpuAdam, KeepsFloat32StateForSixteenBitParametersAndWritesTheCopy) {
   Buffer copy(DType::BFloat16, Shape{kSizes[1]});
   list = wide.list(0.01, 0, true);
   list[1].copy = copy.view();
-  cpu::adam({list, 0.9, 0.999, 1e-8, 1, true, {}, 0});
+  testing::run(&Kernels::adam, AdamArgs{list, 0.9, 0.999, 1e-8, 1, true, {}, 0});
   const std::vector<double> full = wide.params[1]->values(), half = copy.values();
   for (size_t i = 0; i < full.size(); ++i) {
     ASSERT_EQ(half[i], static_cast<float>(bfloat16(static_cast<float>(full[i]))));
   }
 }
 
-TEST(CpuSgd, MatchesTheFormulas) {
+TEST(Sgd, MatchesTheFormulas) {
   for (const bool nesterov : {false, true}) {
     Problem p(DType::Float64);
     std::vector<std::vector<double>> w, b;
@@ -118,7 +118,7 @@ TEST(CpuSgd, MatchesTheFormulas) {
     }
     for (int step = 1; step <= 3; ++step) {
       p.draw_grads(step);
-      cpu::sgd({p.list(0.1, 1e-2, false), 0.9, nesterov, step == 1, {}, 0});
+      testing::run(&Kernels::sgd, SgdArgs{p.list(0.1, 1e-2, false), 0.9, nesterov, step == 1, {}, 0});
       for (size_t t = 0; t < w.size(); ++t) {
         const std::vector<double> g = p.grads[t]->values();
         for (size_t i = 0; i < g.size(); ++i) {
@@ -132,7 +132,7 @@ TEST(CpuSgd, MatchesTheFormulas) {
   }
 }
 
-TEST(CpuGlobalNorm, SumsInFloat64) {
+TEST(GlobalNorm, SumsInFloat64) {
   for (const DType dtype : testing::float_dtypes()) {
     Problem p(dtype);
     p.draw_grads(1);
@@ -141,26 +141,27 @@ TEST(CpuGlobalNorm, SumsInFloat64) {
       for (const double x : g->values()) sum += x * x;
     }
     Buffer norm(DType::Float32, Shape{});
-    cpu::global_norm({{p.grads[0]->view(), p.grads[1]->view()}, norm.view()});
+    testing::run(&Kernels::global_norm,
+                 GlobalNormArgs{{p.grads[0]->view(), p.grads[1]->view()}, norm.view()});
     EXPECT_NEAR(norm.values()[0] / std::sqrt(sum), 1, 1e-7) << name_of(dtype);
   }
 }
 
-TEST(CpuClip, ScalesOnlyAboveTheLimit) {
+TEST(Clip, ScalesOnlyAboveTheLimit) {
   Buffer x(DType::Float32, Shape{5}), norm(DType::Float32, Shape{});
   x.fill({1, 2, 3, 4, 5});
   norm.fill(10);
-  cpu::clip({{x.view()}, norm.view(), 20});
+  testing::run(&Kernels::clip, ClipArgs{{x.view()}, norm.view(), 20});
   EXPECT_EQ(x.values(), (std::vector<double>{1, 2, 3, 4, 5}));
-  cpu::clip({{x.view()}, norm.view(), 5});
+  testing::run(&Kernels::clip, ClipArgs{{x.view()}, norm.view(), 5});
   EXPECT_NEAR(x.values()[4], 2.5, 1e-6);
 }
 
-TEST(CpuLerp, MovesTowardsTheSource) {
+TEST(Lerp, MovesTowardsTheSource) {
   Buffer target(DType::Float32, Shape{33}), source(DType::Float32, Shape{33});
   target.fill(2);
   source.fill(4);
-  cpu::lerp({{target.view()}, {source.view()}, 0.25});
+  testing::run(&Kernels::lerp, LerpArgs{{target.view()}, {source.view()}, 0.25});
   EXPECT_EQ(target.values(), std::vector<double>(33, 2.5));
 }
 
