@@ -10,6 +10,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "test/cuda_emulator/fiber_switch.h"
@@ -82,7 +83,8 @@ struct Scheduler {
   std::exception_ptr error;
   Order order = Order::Forward;
   std::mt19937 random{1};
-  char launch_edge = 0, block_edge = 0;  // what the thread sanitizer takes for synchronisation objects
+  // What the thread sanitizer takes for synchronisation objects: from the host to the threads, back, and barriers.
+  char launch_edge = 0, finish_edge = 0, block_edge = 0;
 #if defined(__SANITIZE_ADDRESS__)
   const void* host_stack = nullptr;
   size_t host_stack_bytes = 0;
@@ -126,6 +128,7 @@ void switch_to_fiber(Fiber& fiber) {
 
 void switch_to_host() {
   Fiber& fiber = *scheduler.current;
+  TENON_RELEASE(&scheduler.finish_edge);
 #if defined(TENON_THREAD_SANITIZER)
   __tsan_switch_to_fiber(scheduler.host_fiber, __tsan_switch_to_fiber_no_sync);
 #endif
@@ -166,7 +169,6 @@ void run_thread(Fiber& fiber) {
   } catch (...) {
     if (!scheduler.error) scheduler.error = std::current_exception();
   }
-  TENON_RELEASE(&scheduler.launch_edge);
   fiber.state = State::Done;
   fiber.warp->live &= ~(1u << fiber.lane);
   --scheduler.live;
@@ -236,7 +238,10 @@ void run_block(const std::vector<unsigned>& turns) {
       }
       if (fiber.state != State::Done) ++left;
     }
-    if (scheduler.error) std::rethrow_exception(scheduler.error);
+    if (scheduler.error) {
+      TENON_ACQUIRE(&scheduler.finish_edge);
+      std::rethrow_exception(std::exchange(scheduler.error, nullptr));
+    }
     if (!moved && left > 0) report_deadlock(turns.size());
   }
 }
@@ -370,11 +375,12 @@ void launch(const char* name, Dim3 grid, Dim3 block, size_t shared_bytes,
 #endif
     }
   } catch (...) {
+    TENON_ACQUIRE(&scheduler.finish_edge);
     abandon();
     throw;
   }
   scheduler.current = nullptr;
-  TENON_ACQUIRE(&scheduler.launch_edge);
+  TENON_ACQUIRE(&scheduler.finish_edge);
 }
 
 const Position& position() { return scheduler.current->position; }
