@@ -70,7 +70,7 @@ struct Size {
   int64_t rows, K;
 };
 const std::vector<Size>& sizes() {
-  static const std::vector<Size> few = {{5, 3}, {33, 16}, {7, 1000}, {9, 101}, {3, 1500}};
+  static const std::vector<Size> few = {{5, 3}, {9, 16}, {3, 1000}, {3, 101}, {2, 1100}};
   static const std::vector<Size> many = {{5, 3}, {8, 10}, {33, 16}, {70, 1000}, {128, 101}};
   return testing::emulated() ? few : many;
 }
@@ -78,6 +78,7 @@ const std::vector<Size>& sizes() {
 TEST(CrossEntropy, TakesLabelsWithSmoothingAndIgnoredRows) {
   for (const DType dtype : testing::float_dtypes()) {
     for (const DType label_dtype : {DType::Int64, DType::Int32}) {
+      if (testing::emulated() && dtype != DType::Float32 && label_dtype == DType::Int32) continue;
       for (const Size& s : sizes()) {
         for (const double smoothing : {0.0, 0.1}) {
           const auto K = static_cast<size_t>(s.K);
