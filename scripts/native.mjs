@@ -102,7 +102,11 @@ function buildCuda(architectures) {
   });
   // From the beginning, because the assembler tells of registers only when it runs.
   const build = ['--build', folder, '--target', 'tenon_cuda_kernels', '--clean-first'];
-  const { status, stdout, stderr } = spawnSync('cmake', build, { cwd: root, encoding: 'utf8' });
+  const { status, stdout, stderr } = spawnSync('cmake', build, {
+    cwd: root,
+    encoding: 'utf8',
+    maxBuffer: 2 ** 28, // the assembler tells much of many kernels
+  });
   if (status !== 0) throw new Error(`native: nvcc failed\n${stdout}${stderr}`);
   let kernels = 0;
   const report =
