@@ -77,7 +77,8 @@ const steps = {
   prettier: () => run([bin('prettier'), '--check', '--log-level', 'warn', '.']),
   eslint: () => run([bin('eslint'), '.']),
   tsc: () => run([bin('tsc'), '--noEmit', '-p', 'tsconfig.json', '--incremental', 'false']),
-  docs: () => run([bin('typedoc'), '--emit', 'none']),
+  // Without links to the sources, which a checkout that has no remote lacks.
+  docs: () => run([bin('typedoc'), '--emit', 'none', '--disableSources']),
   'native types': nativeTypes,
   'native layers': () => run(['node', 'scripts/check-native-layers.mjs']),
   'clang-format': clangTool('clang-format', clangFormat),
