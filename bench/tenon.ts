@@ -153,7 +153,8 @@ function loss({ rows, classes }: TaskOf<'crossEntropy'>): Op {
   return () => grad(crossEntropy(logits, labels), [logits]);
 }
 
-function createVit(vit: VitConfig): VisionTransformer {
+/** Tenon's own model of a benchmark's configuration. */
+export function createVit(vit: VitConfig): VisionTransformer {
   return new VisionTransformer({
     imgSize: vit.image,
     patchSize: vit.patch,

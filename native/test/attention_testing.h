@@ -115,6 +115,16 @@ struct Problem {
     run(&Kernels::attention_backward,
         {q, k, v, bias, mask, out, dout, lse, dq, dk, dv, dbias, scale, c.dropout, kSeed, kOffset});
   }
+  // Of all that forward and backward write.
+  std::vector<double> results() const {
+    std::vector<double> all;
+    for (const View& view : {out, lse, dq, dk, dv, dbias}) {
+      if (!view) continue;
+      const auto some = values(view);
+      all.insert(all.end(), some.begin(), some.end());
+    }
+    return all;
+  }
   bool intact() const {
     return std::all_of(buffers.begin(), buffers.end(), [](const auto& b) { return b->intact(); });
   }

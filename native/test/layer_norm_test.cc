@@ -32,6 +32,15 @@ struct Operands {
     gamma.fill_normal(3);
     beta.fill_normal(4);
   }
+  // y of x alone: without residual, gamma or beta.
+  LayerNormArgs forward() const {
+    LayerNormArgs args;
+    args.x = x.view();
+    args.y = y.view();
+    args.mean = mean.view();
+    args.rstd = rstd.view();
+    return args;
+  }
   Buffer x, residual, gamma, beta, sum, y, mean, rstd;
 };
 
@@ -73,11 +82,7 @@ TEST(LayerNorm, Normalises) {
         Operands o(dtype, c.rows, c.C);
         const bool with_residual = (options & 1) != 0, with_gamma = (options & 2) != 0,
                    with_beta = (options & 4) != 0;
-        LayerNormArgs args;
-        args.x = o.x.view();
-        args.y = o.y.view();
-        args.mean = o.mean.view();
-        args.rstd = o.rstd.view();
+        LayerNormArgs args = o.forward();
         args.eps = 1e-3;
         if (with_residual) {
           args.residual = o.residual.view();
@@ -112,11 +117,7 @@ TEST(LayerNorm, StaysAccurateFarFromZero) {
   std::vector<double> x = o.x.values();
   for (double& v : x) v = static_cast<float>(1e4 + v);
   o.x.fill(x);
-  LayerNormArgs args;
-  args.x = o.x.view();
-  args.y = o.y.view();
-  args.mean = o.mean.view();
-  args.rstd = o.rstd.view();
+  const LayerNormArgs args = o.forward();
   testing::run(&Kernels::layer_norm, args);
   // The mean itself is known to 1 ulp, 1e-3 of a standard deviation of 2; E[x^2] - E[x]^2 would lose everything.
   EXPECT_LE(relative_error(o.y.values(), reference(x, nullptr, nullptr, rows, C, args.eps).y), 1e-3);
@@ -219,12 +220,7 @@ TEST(LayerNorm, SumsManyRowsAccuratelyAndRepeatably) {
 
 TEST(LayerNorm, TakesNoRows) {
   Operands o(DType::Float32, 0, 5);
-  LayerNormArgs args;
-  args.x = o.x.view();
-  args.y = o.y.view();
-  args.mean = o.mean.view();
-  args.rstd = o.rstd.view();
-  testing::run(&Kernels::layer_norm, args);
+  testing::run(&Kernels::layer_norm, o.forward());
   Buffer dx(DType::Float32, {0, 5}), dgamma(DType::Float32, {5}), dbeta(DType::Float32, {5});
   LayerNormBackwardArgs backward;
   backward.dy = o.y.view();
@@ -244,12 +240,7 @@ TEST(LayerNorm, KeepsNaNInItsRow) {
   std::vector<double> x = o.x.values();
   x[3] = NAN;
   o.x.fill(x);
-  LayerNormArgs args;
-  args.x = o.x.view();
-  args.y = o.y.view();
-  args.mean = o.mean.view();
-  args.rstd = o.rstd.view();
-  testing::run(&Kernels::layer_norm, args);
+  testing::run(&Kernels::layer_norm, o.forward());
   const std::vector<double> y = o.y.values();
   for (size_t i = 0; i < 20; ++i) {
     EXPECT_TRUE(std::isnan(y[i]));

@@ -1,19 +1,8 @@
 import test from 'ava';
 
 import { type Task, bytes, flops, limitOf, metricOf } from '../../bench/tasks.js';
-import { VIT_CIFAR, VIT_TINY, type VitConfig, forwardFlops, parameterShapes } from '../../bench/vit.js';
-import { VisionTransformer } from '../../src/index.js';
-
-function createVit(vit: VitConfig): VisionTransformer {
-  return new VisionTransformer({
-    imgSize: vit.image,
-    patchSize: vit.patch,
-    embedDim: vit.dim,
-    depth: vit.depth,
-    numHeads: vit.heads,
-    numClasses: vit.classes,
-  });
-}
+import { createVit } from '../../bench/tenon.js';
+import { VIT_CIFAR, VIT_TINY, forwardFlops, parameterShapes } from '../../bench/vit.js';
 
 test('ViT-Ti/16 takes 2.51 GFLOP an image forward, and three times that to train', (t) => {
   t.is(forwardFlops(VIT_TINY), 2_507_366_400);

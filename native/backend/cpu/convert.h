@@ -1,21 +1,13 @@
-// Conversions between the dtypes' C++ types, and the dispatch from a dtype to its type.
+// Conversions between the dtypes' C++ types.
 #pragma once
 
 #include <cstdint>
 #include <limits>
 #include <type_traits>
 
-#include "core/dtype.h"
+#include "core/dispatch.h"
 
 namespace tenon::cpu {
-
-// A stored bool: a byte of its own type, so that dtypes map to distinct types.
-struct Bool {
-  uint8_t byte = 0;
-};
-
-template <typename T>
-constexpr bool kIsHalf = std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>;
 
 // Float to integer truncates and saturates, NaN gives 0; anything to bool is (x != 0).
 template <typename To, typename From>
@@ -40,29 +32,6 @@ inline To convert(From x) {
     return static_cast<To>(x);
   } else {
     return static_cast<To>(x);
-  }
-}
-
-// Calls f(T()) with the C++ type T of `dtype`.
-template <typename F>
-inline void with_type(DType dtype, F&& f) {
-  switch (dtype) {
-    case DType::Float32:
-      return f(float());
-    case DType::BFloat16:
-      return f(bfloat16());
-    case DType::Float16:
-      return f(float16());
-    case DType::Float64:
-      return f(double());
-    case DType::Int32:
-      return f(int32_t());
-    case DType::Int64:
-      return f(int64_t());
-    case DType::UInt8:
-      return f(uint8_t());
-    case DType::Bool:
-      return f(Bool());
   }
 }
 

@@ -57,20 +57,6 @@ T sum(T a, T b) {
   }
 }
 
-template <typename F>
-void with_bits(DType dtype, F&& f) {
-  switch (size_of(dtype)) {
-    case 1:
-      return f(uint8_t());
-    case 2:
-      return f(uint16_t());
-    case 4:
-      return f(uint32_t());
-    default:
-      return f(uint64_t());
-  }
-}
-
 // Calls line(offsets) for every element of `shape` less dimension dim.
 template <size_t N, typename Line>
 void for_each_line(const Shape& shape, int dim, const std::array<Shape, N>& strides, Line&& line) {

@@ -1,16 +1,12 @@
-// The loop nest of an elementwise kernel: N operands of one shape, each with strides of its own.
-//
-// Dimensions are ordered so that the first operand (the output) is walked forwards, and neighbours that are
-// contiguous together in every operand become one. What remains is cut into tiles: rectangles of the two innermost
-// dimensions, which cover the broadcast, transposed and contiguous cases alike.
+// The loop nest of an elementwise kernel on the CPU: its loops (core/loops.h) cut into tiles, rectangles of the two
+// innermost dimensions, which cover the broadcast, transposed and contiguous cases alike.
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstdlib>
 
-#include "core/shape.h"
+#include "core/loops.h"
 
 namespace tenon::cpu {
 
@@ -22,23 +18,15 @@ class Nest {
  public:
   using Offsets = std::array<int64_t, N>;  // in elements, one per operand
 
+  // Outermost first, and at least two, to cut tiles from.
   Nest(const Shape& shape, const std::array<Shape, N>& strides) {
-    count_ = shape.numel();
-    for (int d = 0; d < shape.ndim(); ++d) {
-      if (shape[d] == 1) continue;
-      Dim dim{shape[d], {}};
-      for (size_t k = 0; k < N; ++k) dim.strides[k] = strides[k][d];
-      dims_[static_cast<size_t>(ndim_++)] = dim;
-    }
-    std::stable_sort(dims_.begin(), dims_.begin() + ndim_,
-                     [](const Dim& a, const Dim& b) { return outer(a, b); });
-    merge();
-    // There are always two inner dimensions to cut tiles from.
-    Dim unit{1, {}};
-    while (ndim_ < 2) {
-      std::copy_backward(dims_.begin(), dims_.begin() + ndim_, dims_.begin() + ndim_ + 1);
-      dims_[0] = unit;
-      ++ndim_;
+    const Loops<static_cast<int>(N)> loops(shape, strides);
+    count_ = loops.count;
+    ndim_ = std::max(2, loops.ndim);
+    for (int d = 0; d < ndim_; ++d) {
+      Dim& dim = dims_[static_cast<size_t>(ndim_ - 1 - d)];
+      dim.size = d < loops.ndim ? loops.sizes[d] : 1;
+      if (d < loops.ndim) std::copy_n(loops.strides[d], N, dim.strides.begin());
     }
   }
 
@@ -52,7 +40,7 @@ class Nest {
   template <typename Body>
   void tiles(int64_t begin, int64_t end, int64_t most, Body&& body) const {
     if (begin >= end) return;
-    std::array<int64_t, kMaxDims + 2> index{};
+    std::array<int64_t, kMaxDims> index{};
     int64_t rest = begin;
     for (int d = ndim_ - 1; d >= 0; --d) {
       index[static_cast<size_t>(d)] = rest % at(d).size;
@@ -93,32 +81,6 @@ class Nest {
     std::array<int64_t, N> strides;
   };
 
-  static bool outer(const Dim& a, const Dim& b) {
-    for (size_t k = 0; k < N; ++k) {
-      const int64_t x = std::abs(a.strides[k]), y = std::abs(b.strides[k]);
-      if (x != y) return x > y;
-    }
-    return false;
-  }
-
-  void merge() {
-    int kept = 0;
-    for (int d = 0; d < ndim_; ++d) {
-      const Dim next = dims_[static_cast<size_t>(d)];
-      bool joins = kept > 0;
-      for (size_t k = 0; joins && k < N; ++k) {
-        joins = dims_[static_cast<size_t>(kept - 1)].strides[k] == next.strides[k] * next.size;
-      }
-      if (joins) {
-        dims_[static_cast<size_t>(kept - 1)] = {dims_[static_cast<size_t>(kept - 1)].size * next.size,
-                                                next.strides};
-      } else {
-        dims_[static_cast<size_t>(kept++)] = next;
-      }
-    }
-    ndim_ = kept;
-  }
-
   void advance(Offsets& offsets, int d, int64_t steps) const {
     for (size_t k = 0; k < N; ++k) offsets[k] += steps * at(d).strides[k];
   }
@@ -126,7 +88,7 @@ class Nest {
   const Dim& at(int d) const { return dims_[static_cast<size_t>(d)]; }
   const Dim& inner(int from_end) const { return at(ndim_ - from_end); }
 
-  std::array<Dim, kMaxDims + 2> dims_{};
+  std::array<Dim, kMaxDims> dims_{};
   int ndim_ = 0;
   int64_t count_ = 0;
 };

@@ -130,21 +130,6 @@ HWY_INLINE hn::TFromD<D> sum_of_lanes(D d, V v) {
   return hn::GetLane(hn::SumOfLanes(d, v));
 }
 
-// Calls f(S()) with the C++ type S of a float dtype.
-template <typename F>
-HWY_INLINE void with_float_type(DType dtype, F&& f) {
-  switch (dtype) {
-    case DType::Float64:
-      return f(double());
-    case DType::BFloat16:
-      return f(bfloat16());
-    case DType::Float16:
-      return f(float16());
-    default:
-      return f(float());
-  }
-}
-
 // n elements of a float dtype, `stride` apart, as T. Only double computes on float64.
 template <typename T>
 HWY_INLINE void read_line(DType dtype, const void* from, int64_t stride, int64_t n, T* to) {

@@ -1,4 +1,4 @@
-// Conversions between all dtypes, and the dispatch from a dtype to its C++ type.
+// Conversions between all dtypes, and the dispatch from an op to its constant.
 #pragma once
 
 #include <bit>
@@ -10,14 +10,6 @@
 #include "backend/cuda/numeric.h"
 
 namespace tenon::cuda {
-
-// A stored bool: a byte of its own type, so that dtypes map to distinct types.
-struct Bool {
-  uint8_t byte = 0;
-};
-
-template <typename T>
-constexpr bool kIsHalf = std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>;
 
 // What the value of a stored S is computed with.
 template <typename S>
@@ -53,38 +45,6 @@ __host__ __device__ __forceinline__ To convert(T x) {
     return static_cast<To>(x);
   } else {
     return static_cast<To>(x);
-  }
-}
-
-// Calls f(S()) with the C++ type S of `dtype`.
-template <typename F>
-void with_type(DType dtype, F&& f) {
-  switch (dtype) {
-    case DType::Int32:
-      return f(int32_t());
-    case DType::Int64:
-      return f(int64_t());
-    case DType::UInt8:
-      return f(uint8_t());
-    case DType::Bool:
-      return f(Bool());
-    default:
-      return with_float_type(dtype, f);
-  }
-}
-
-// For kernels that move elements and compute nothing: calls f(T()) with an integer of the size of `dtype`.
-template <typename F>
-void with_bits(DType dtype, F&& f) {
-  switch (size_of(dtype)) {
-    case 1:
-      return f(uint8_t());
-    case 2:
-      return f(uint16_t());
-    case 4:
-      return f(uint32_t());
-    default:
-      return f(uint64_t());
   }
 }
 

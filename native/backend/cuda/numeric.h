@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "backend/cuda/launch.h"
-#include "core/dtype.h"
+#include "core/dispatch.h"
 
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
@@ -55,23 +55,6 @@ __host__ __device__ __forceinline__ S narrow(Compute<S> x) {
 #else
     return S(x);
 #endif
-  }
-}
-
-// Calls f with a value of the C++ type of a floating dtype.
-template <typename F>
-void with_float_type(DType dtype, F&& f) {
-  switch (dtype) {
-    case DType::Float32:
-      return f(float{});
-    case DType::Float64:
-      return f(double{});
-    case DType::BFloat16:
-      return f(bfloat16{});
-    case DType::Float16:
-      return f(float16{});
-    default:
-      throw TensorError("cuda", code::kDType, "expected a floating-point dtype");
   }
 }
 
