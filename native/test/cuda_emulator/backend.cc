@@ -36,42 +36,7 @@ EmulatedQueue& queue() {
 
 }  // namespace
 
-const Kernels& kernels() {
-  static const Kernels table = [] {
-    Kernels k;
-    k.attention = &cuda::attention;
-    k.attention_backward = &cuda::attention_backward;
-    k.attention_rows = &cuda::attention_rows;
-    k.fill = &cuda::fill;
-    k.arange = &cuda::arange;
-    k.copy = &cuda::copy;
-    k.unary = &cuda::unary;
-    k.binary = &cuda::binary;
-    k.where = &cuda::where;
-    k.reduce = &cuda::reduce;
-    k.cumsum = &cuda::cumsum;
-    k.topk = &cuda::topk;
-    k.index_select = &cuda::index_select;
-    k.index_add = &cuda::index_add;
-    k.gather = &cuda::gather;
-    k.scatter_add = &cuda::scatter_add;
-    k.one_hot = &cuda::one_hot;
-    k.layer_norm = &cuda::layer_norm;
-    k.layer_norm_backward = &cuda::layer_norm_backward;
-    k.cross_entropy = &cuda::cross_entropy;
-    k.logsumexp = &cuda::logsumexp;
-    k.adam = &cuda::adam;
-    k.clip = &cuda::clip;
-    k.global_norm = &cuda::global_norm;
-    k.lerp = &cuda::lerp;
-    k.sgd = &cuda::sgd;
-    k.softmax = &cuda::softmax;
-    k.softmax_backward = &cuda::softmax_backward;
-    return k;
-  }();
-  return table;
-}
-
+const Kernels& kernels() { return cuda::kernels(); }
 void* stream() { return static_cast<cuda::Queue*>(&queue()); }
 void wait() { queue().data_error()->raise(); }
 
