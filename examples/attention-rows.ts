@@ -7,6 +7,7 @@
 import {
   SampleRandom,
   type Tensor,
+  VisionTransformer,
   applySteps,
   attentionRows,
   createModel,
@@ -42,6 +43,7 @@ const image = smoke ? drawShape(0, 7, 32).image : await readImage(photo);
 const pixels = new Float32Array(3 * size[0] * size[1]);
 normalizeInto(applySteps(image, steps, new SampleRandom(0, 0, 0)), mean, std, pixels, 0);
 
+if (!(model instanceof VisionTransformer)) throw new Error(`expected a ViT in ${checkpoint}`);
 // A hook sees the last block's queries, keys and values on their way, and keeps one row of softmax(q k^T / sqrt(d)).
 const { attn } = model.blocks.at(-1)!;
 let row: Tensor | undefined;

@@ -5,7 +5,8 @@
 import { readSafetensors, readSafetensorsHeader, saveSafetensors } from '../io/index.js';
 import { fail } from '../tensor/error.js';
 import type { Tensor } from '../tensor/index.js';
-import { type Model, type ModelOptions, createModel } from './registry.js';
+import type { Model } from './family.js';
+import { type ModelOptions, createModel } from './registry.js';
 
 /** How images become the model's input. */
 export interface InputSpec {

@@ -29,17 +29,13 @@ import {
 } from '../nn/index.js';
 import { cat, indexSelect, normal, topk, zeros } from '../ops/index.js';
 import { fail } from '../tensor/error.js';
-import { type ImageSize, gridOf, resizePositions } from './position.js';
+import { type ModelConfig, type ModelCount, completeConfig } from './family.js';
+import { gridOf, resizePositions } from './position.js';
 
 /** Everything that makes up a ViT. The names are timm's. */
-export interface ViTConfig {
-  /** Pixels of the images: one number for a square, or [height, width]. */
-  readonly imgSize: ImageSize;
+export interface ViTConfig extends ModelConfig {
   /** Pixels of a patch's side. */
   readonly patchSize: number;
-  readonly inChans: number;
-  /** Classes; 0 for no head: the model returns pooled features. */
-  readonly numClasses: number;
   /** What the head sees: the class token, or the mean of the patch tokens. */
   readonly globalPool: 'token' | 'avg';
   /** D, the width. */
@@ -68,8 +64,6 @@ export interface ViTConfig {
   /** Images of other sizes than `imgSize`, with positions resized for each. */
   readonly dynamicImgSize: boolean;
   readonly normEps: number;
-  /** Dropout before the head. */
-  readonly dropRate: number;
   /** Dropout after the positions. */
   readonly posDropRate: number;
   /** Share of the patches that training leaves out. */
@@ -78,8 +72,6 @@ export interface ViTConfig {
   readonly projDropRate: number;
   /** Dropout on the attention weights. */
   readonly attnDropRate: number;
-  /** Stochastic depth of the last block; it grows linearly from 0. */
-  readonly dropPathRate: number;
   /** First weights: timm's default, or 'jax' for those of the original implementation. */
   readonly weightInit: 'timm' | 'jax';
 }
@@ -195,12 +187,7 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
 
   constructor(options: Partial<ViTConfig> = {}) {
     super();
-    const stranger = Object.keys(options).find((key) => !(key in DEFAULTS));
-    if (stranger !== undefined) {
-      const known = Object.keys(DEFAULTS).join(', ');
-      fail('VisionTransformer', 'VALUE', `expected settings among ${known}, got '${stranger}'`);
-    }
-    const config: ViTConfig = { ...DEFAULTS, ...options };
+    const config = completeConfig('VisionTransformer', DEFAULTS, options);
     this.config = config;
     const { embedDim: dim, depth, normEps: eps } = config;
     check(config);
@@ -341,11 +328,7 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
 }
 
 /** Image size, parameters and multiply-accumulates of a ViT, from its settings alone. */
-export function countViT(options: Partial<ViTConfig>): {
-  imgSize: readonly [height: number, width: number];
-  parameters: number;
-  macs: number;
-} {
+export function countViT(options: Partial<ViTConfig>): ModelCount {
   const config: ViTConfig = { ...DEFAULTS, ...options };
   const { embedDim: dim, depth, numHeads, patchSize, inChans, numClasses, imgSize } = config;
   const [rows, columns] = gridOf(imgSize, patchSize);

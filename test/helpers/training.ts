@@ -13,9 +13,9 @@ import sharp from 'sharp';
 
 import {
   type BatchSource,
-  type ModelOptions,
   type Tensor,
   type TrainSettings,
+  type ViTConfig,
   type VisionTransformer,
   createModel,
   manualSeed,
@@ -33,7 +33,7 @@ export async function temporaryFolder(t: ExecutionContext): Promise<string> {
 }
 
 /** A ViT of some thousand parameters for images `[3, 8, 8]` and three classes. */
-export function tinyModel(options: ModelOptions = {}, seed = 1): VisionTransformer {
+export function tinyModel(options: Partial<ViTConfig> = {}, seed = 1): VisionTransformer {
   manualSeed(seed);
   return createModel('vit_micro_patch4_32', {
     imgSize: 8,

@@ -1,0 +1,61 @@
+/**
+ * What the models of one architecture have in common: how they are made and counted, and what they are called. The
+ * registry joins the families; training, files and the command line know models by these interfaces alone.
+ */
+import type { FloatTensor, Module } from '../nn/index.js';
+import { fail } from '../tensor/error.js';
+import type { ImageSize } from './position.js';
+
+/** The settings that every family has. The names are timm's. */
+export interface ModelConfig {
+  /** Pixels of the images: one number for a square, or [height, width]. */
+  readonly imgSize: ImageSize;
+  readonly inChans: number;
+  /** Classes; 0 for no head: the model returns pooled features. */
+  readonly numClasses: number;
+  /** Dropout before the head. */
+  readonly dropRate: number;
+  /** Stochastic depth of the last block; it grows linearly from 0. */
+  readonly dropPathRate: number;
+}
+
+/** A model of any family: from images `[B, C, H, W]` to logits `[B, classes]`. */
+export interface Model extends Module<[images: FloatTensor], FloatTensor> {
+  readonly config: ModelConfig;
+  /** Names of the parameters that no weight decay touches, besides vectors. */
+  readonly noWeightDecay: readonly string[];
+}
+
+/** A model in numbers, from its settings alone. */
+export interface ModelCount {
+  /** Pixels. */
+  readonly imgSize: readonly [height: number, width: number];
+  readonly parameters: number;
+  /** Multiply-accumulates for one image: the matrix products and convolutions. */
+  readonly macs: number;
+}
+
+/** A family of models. Its name begins the name of each of its models, and of no other family's. */
+export interface Family<Config extends ModelConfig = ModelConfig, M extends Model = Model> {
+  /** Makes a model with random weights; settings left out have the family's defaults. @throws TensorError VALUE */
+  create(options: Partial<Config>): M;
+  /** Counts a model without making it. */
+  count(options: Partial<Config>): ModelCount;
+  /** The modules that end in classes, by their names in the state dict. */
+  readonly classifiers: readonly string[];
+  /** The named models: the settings of each that differ from the defaults. */
+  readonly entries: Readonly<Record<string, Partial<Config>>>;
+}
+
+/** Settings with their defaults filled in. @throws TensorError VALUE for a name that the defaults lack */
+export function completeConfig<Config extends object>(
+  op: string,
+  defaults: Config,
+  options: Partial<Config>,
+): Config {
+  const stranger = Object.keys(options).find((key) => !(key in defaults));
+  if (stranger !== undefined) {
+    fail(op, 'VALUE', `expected settings among ${Object.keys(defaults).join(', ')}, got '${stranger}'`);
+  }
+  return { ...defaults, ...options };
+}
