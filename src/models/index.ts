@@ -1,3 +1,5 @@
+export { DistilledVisionTransformer } from './deit.js';
+export type { DeiTConfig } from './deit.js';
 export { loadModel, readModelInfo, saveModel } from './file.js';
 export type { InputSpec, ModelInfo } from './file.js';
 export { resizePositions } from './position.js';

@@ -2,12 +2,15 @@
  * Models by name: the families joined into one table.
  */
 import { fail } from '../tensor/error.js';
+import { DEIT } from './deit-variants.js';
+import type { DistilledVisionTransformer } from './deit.js';
 import type { Family, Model, ModelConfig, ModelCount } from './family.js';
 import { VIT } from './vit-variants.js';
 
 /** Every family, by what the names of its models begin with. A new family is one line here. */
 const FAMILIES = {
   vit: VIT,
+  deit: DEIT,
 } as const;
 
 type FamilyName = keyof typeof FAMILIES;
@@ -19,7 +22,11 @@ type FamilyOf<Name extends string> = {
 
 /** What `createModel` returns for a name: its family's class, or any model where the name is not known beforehand. */
 export type ModelOf<Name extends string> =
-  FamilyOf<Name> extends never ? Model : ReturnType<FamilyOf<Name>['create']>;
+  FamilyOf<Name> extends never
+    ? Model
+    : Name extends `deit_${string}_distilled_${string}`
+      ? DistilledVisionTransformer
+      : ReturnType<FamilyOf<Name>['create']>;
 
 /** What a model may be made with, where its name is not known beforehand; its family checks the settings. */
 export type ModelOptions = Partial<ModelConfig> & Readonly<Record<string, unknown>>;

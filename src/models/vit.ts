@@ -218,7 +218,7 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
     this.initWeights();
   }
 
-  /** Class and register tokens: how many come before the patches. */
+  /** How many tokens come before the patches. */
   get prefixTokens(): number {
     return (this.config.classToken ? 1 : 0) + this.config.regTokens;
   }
@@ -238,14 +238,7 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
       if (this.patchEmbed.proj.bias !== undefined) initConstant(this.patchEmbed.proj.bias, 0);
     }
     this.apply((module: AnyModule, name: string) => {
-      if (!(module instanceof Linear)) return;
-      if (module.bias !== undefined) {
-        if (jax && name.includes('.mlp.')) initNormal(module.bias, 1e-6);
-        else initConstant(module.bias, 0);
-      }
-      if (!jax) initTruncatedNormal(module.weight, 0.02);
-      else if (name === 'head') initConstant(module.weight, 0);
-      else initXavierUniform(module.weight);
+      if (module instanceof Linear) this.initLinear(module, name);
     });
     if (this.config.blockNorm === 'post' && this.config.initValues !== undefined) {
       for (const block of this.blocks) {
@@ -254,6 +247,23 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
         }
       }
     }
+  }
+
+  /** First weights of a linear layer: a head's, by the name 'head', start at zero in the original. */
+  protected initLinear({ weight, bias }: Linear, name: string): void {
+    const jax = this.config.weightInit === 'jax';
+    if (bias !== undefined) {
+      if (jax && name.includes('.mlp.')) initNormal(bias, 1e-6);
+      else initConstant(bias, 0);
+    }
+    if (!jax) initTruncatedNormal(weight, 0.02);
+    else if (name === 'head') initConstant(weight, 0);
+    else initXavierUniform(weight);
+  }
+
+  /** The tokens before the patches, each `[1, n, D]`. */
+  protected prefix(): FloatTensor[] {
+    return [this.clsToken, this.regToken].filter((token) => token !== undefined);
   }
 
   /** Tokens with positions, `[B, prefix + N, D]`. */
@@ -274,9 +284,7 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
     const tablePrefix = config.noEmbedClass ? 0 : this.prefixTokens;
     const positions = isOwnSize ? this.posEmbed : resizePositions(this.posEmbed, own, grid, tablePrefix);
     const patches = this.patchEmbed.call(images);
-    const prefix = [this.clsToken, this.regToken]
-      .filter((token) => token !== undefined)
-      .map((token) => token.expand([patches.shape[0], -1, -1]));
+    const prefix = this.prefix().map((token) => token.expand([patches.shape[0], -1, -1]));
     const tokens = config.noEmbedClass
       ? cat([...prefix, patches.add(positions)], 1)
       : cat([...prefix, patches], 1).add(positions);

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 
 import test from 'ava';
 
@@ -6,12 +6,9 @@ import {
   AdamW,
   TensorError,
   VisionTransformer,
-  createModel,
   crossEntropy,
   describeModel,
-  listModels,
   manualSeed,
-  modelEntry,
   noGrad,
   normal,
   scope,
@@ -21,55 +18,13 @@ import {
   type ViTConfig,
 } from '../../src/index.js';
 import { asTensor, goldenPath, readGolden, relativeError, sharedTest } from '../helpers/golden.js';
-
-/** timm's configuration file of a golden model, in Tenon's names. */
-function configOf(folder: string): Partial<ViTConfig> {
-  const json = JSON.parse(readFileSync(goldenPath(`${folder}/config.json`), 'utf8')) as Record<
-    string,
-    unknown
-  >;
-  const camel = (name: string): string => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
-  return Object.fromEntries(
-    Object.entries(json)
-      .filter(([key]) => key !== 'model')
-      .map(([key, value]) => [camel(key), value]),
-  );
-}
-
-function state(path: string): Record<string, Tensor> {
-  return Object.fromEntries(
-    Object.entries(readGolden(path).tensors).map(([name, values]) => [name, asTensor(values)]),
-  );
-}
+import { goldenState, matchesTimm, timmConfig } from '../helpers/timm.js';
 
 for (const folder of ['timm-vit', 'timm-vit-gap']) {
   sharedTest(
     `${folder}: features, logits, loss and gradients are timm's`,
     goldenPath(`models/${folder}`),
-    async (t) => {
-      const { tensors: io } = readGolden(`models/${folder}/io.safetensors`);
-      const model = new VisionTransformer(configOf(`models/${folder}`)).eval();
-      model.loadStateDict(state(`models/${folder}/model.safetensors`));
-
-      const images = asTensor(io['pixel_values']) as FloatTensor;
-      const labels = asTensor(io['labels']) as Tensor<'int64'>;
-      const features = noGrad(() => model.forwardFeatures(images));
-      t.true(relativeError(await features.data(), io['features'].data) < 1e-4);
-      const logits = model.call(images);
-      t.true(relativeError(await logits.data(), io['logits'].data) < 1e-4);
-      const loss = crossEntropy(logits, labels);
-      t.true(Math.abs((await loss.item()) / Number(io['loss'].data[0]) - 1) < 1e-4);
-      loss.backward();
-      for (const [name, parameter] of model.namedParameters()) {
-        const expected = io[`grad.${name}`];
-        if (parameter.grad === undefined) {
-          t.is(expected, undefined as never, `${name} has no gradient here, but one in timm`);
-          continue;
-        }
-        const error = relativeError(await parameter.grad.data(), expected.data);
-        t.true(error < 1e-3, `gradient of ${name}: ${error}`);
-      }
-    },
+    (t) => matchesTimm(t, folder, new VisionTransformer(timmConfig(folder))),
   );
 }
 
@@ -86,8 +41,8 @@ sharedTest(
       losses: number[];
       grad_norms: number[];
     };
-    const initial = state('train/timm-vit/init.safetensors');
-    const model = new VisionTransformer(configOf('models/timm-vit'));
+    const initial = goldenState('train/timm-vit/init.safetensors');
+    const model = new VisionTransformer(timmConfig('timm-vit'));
     model.loadStateDict(initial);
     const optimizer = new AdamW(model.parameters(), { lr: recipe.lr, weightDecay: recipe.weight_decay });
     const images = asTensor(io['pixel_values']) as FloatTensor;
@@ -113,56 +68,11 @@ sharedTest(
   },
 );
 
-/** timm's description of one of its models: shapes by tensor name. */
-function timmShapes(name: string): Record<string, readonly number[]> | undefined {
-  const path = goldenPath(`state_dicts/timm-${name}.json`);
-  return existsSync(path)
-    ? (JSON.parse(readFileSync(path, 'utf8')) as Record<string, readonly number[]>)
-    : undefined;
-}
-
-sharedTest('every registered ViT has the names and shapes of timm', goldenPath('state_dicts'), (t) => {
-  const known = listModels('vit_*').filter(({ name }) => timmShapes(name) !== undefined);
-  t.is(known.length, readdirSync(goldenPath('state_dicts')).filter((file) => /^timm-vit_/.test(file)).length);
-  for (const { name, config } of known) {
-    // One block stands for all, so that no test allocates the gigabytes of a huge model.
-    const depth = Number(config['depth']);
-    using model = createModel(name, { depth: 1 });
-    const shapes = Object.entries(model.stateDict()).flatMap(([key, { shape }]) =>
-      key.startsWith('blocks.0.')
-        ? Array.from({ length: depth }, (_, i) => [key.replace('.0.', `.${i}.`), shape] as const)
-        : [[key, shape] as const],
-    );
-    t.deepEqual(Object.fromEntries(shapes), timmShapes(name), name);
-  }
-});
-
-sharedTest('every registered model has the parameter count of timm', goldenPath('state_dicts'), (t) => {
-  const summary = JSON.parse(readFileSync(goldenPath('state_dicts/timm-summary.json'), 'utf8')) as Record<
-    string,
-    { params: number }
-  >;
-  const known = listModels().filter(({ name }) => name in summary);
-  t.true(known.length >= 8);
-  for (const entry of known) t.is(describeModel(entry).parameters, summary[entry.name].params, entry.name);
-});
-
 test('parameters are counted as they are made', (t) => {
   for (const options of Object.values(FORMS)) {
     using model = new VisionTransformer({ ...TINY, ...options });
     const { parameters } = describeModel({ name: 'test', family: 'vit', config: { ...TINY, ...options } });
     t.is(parameters, model.parameterCount, JSON.stringify(options));
-  }
-});
-
-test('multiply-accumulates are those of the table in the specification', (t) => {
-  const expected = {
-    vit_tiny_patch16_224: 1.254,
-    vit_small_patch16_224: 4.599,
-    vit_small_patch32_224: 1.143,
-  };
-  for (const [name, gmacs] of Object.entries(expected)) {
-    t.is(Number((describeModel(modelEntry(name)).gflops / 2).toFixed(3)), gmacs, name);
   }
 });
 
@@ -256,17 +166,4 @@ test('settings that make no sense are errors that name them', (t) => {
   for (const [options, message] of bad) {
     t.throws(() => new VisionTransformer({ ...TINY, ...options }), { instanceOf: TensorError, message });
   }
-});
-
-test('the registry lists by pattern and suggests near names', (t) => {
-  for (const { name, family } of listModels()) t.true(name.startsWith(family), name);
-  t.true(listModels().length > 25);
-  t.is(new Set(listModels().map(({ name }) => name)).size, listModels().length);
-  t.deepEqual(
-    listModels('vit_tiny*').map(({ name }) => name),
-    ['vit_tiny_patch16_224', 'vit_tiny_patch16_384'],
-  );
-  t.throws(() => createModel('vit_tinny_patch16_224'), {
-    message: /such as vit_tiny_patch16_224.*got 'vit_tinny/,
-  });
 });

@@ -1,0 +1,66 @@
+/**
+ * timm's models in ../shared/golden: small ones with their tensors, and the names and shapes of the published ones.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+
+import type { ExecutionContext } from 'ava';
+
+import { type FloatTensor, type Model, type Tensor, crossEntropy, noGrad } from '../../src/index.js';
+import { asTensor, goldenPath, readGolden, relativeError } from './golden.js';
+
+/** The constructor's arguments of a golden model, in Tenon's names. */
+export function timmConfig(folder: string): Record<string, unknown> {
+  const json = JSON.parse(readFileSync(goldenPath(`models/${folder}/config.json`), 'utf8')) as Record<
+    string,
+    unknown
+  >;
+  const camel = (name: string): string => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+  return Object.fromEntries(
+    Object.entries(json)
+      .filter(([key]) => key !== 'model')
+      .map(([key, value]) => [camel(key), value]),
+  );
+}
+
+/** The tensors of a golden file. */
+export function goldenState(path: string): Record<string, Tensor> {
+  return Object.fromEntries(
+    Object.entries(readGolden(path).tensors).map(([name, values]) => [name, asTensor(values)]),
+  );
+}
+
+/** Loads timm's weights, and compares features, logits, loss and gradients in evaluation mode with timm's. */
+export async function matchesTimm(
+  t: ExecutionContext,
+  folder: string,
+  model: Model & { forwardFeatures(images: FloatTensor): FloatTensor },
+): Promise<void> {
+  const { tensors: io } = readGolden(`models/${folder}/io.safetensors`);
+  model.eval().loadStateDict(goldenState(`models/${folder}/model.safetensors`));
+  const images = asTensor(io['pixel_values']) as FloatTensor;
+  const labels = asTensor(io['labels']) as Tensor<'int64'>;
+  const features = noGrad(() => model.forwardFeatures(images));
+  t.true(relativeError(await features.data(), io['features'].data) < 1e-4);
+  const logits = model.call(images);
+  t.true(relativeError(await logits.data(), io['logits'].data) < 1e-4);
+  const loss = crossEntropy(logits, labels);
+  t.true(Math.abs((await loss.item()) / Number(io['loss'].data[0]) - 1) < 1e-4);
+  loss.backward();
+  for (const [name, parameter] of model.namedParameters()) {
+    const expected = io[`grad.${name}`];
+    if (parameter.grad === undefined) {
+      t.is(expected, undefined as never, `${name} has no gradient here, but one in timm`);
+      continue;
+    }
+    const error = relativeError(await parameter.grad.data(), expected.data);
+    t.true(error < 1e-3, `gradient of ${name}: ${error}`);
+  }
+}
+
+/** The shapes of a published model by tensor name, as timm has them. */
+export function timmShapes(name: string): Record<string, readonly number[]> | undefined {
+  const path = goldenPath(`state_dicts/timm-${name}.json`);
+  return existsSync(path)
+    ? (JSON.parse(readFileSync(path, 'utf8')) as Record<string, readonly number[]>)
+    : undefined;
+}

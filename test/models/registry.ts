@@ -1,0 +1,69 @@
+import { readFileSync, readdirSync } from 'node:fs';
+
+import test from 'ava';
+
+import { createModel, describeModel, listModels, modelEntry } from '../../src/index.js';
+import { goldenPath, sharedTest } from '../helpers/golden.js';
+import { timmShapes } from '../helpers/timm.js';
+
+sharedTest('every ViT and DeiT has the names and shapes of timm', goldenPath('state_dicts'), (t) => {
+  const entries = [...listModels('vit_*'), ...listModels('deit_*')];
+  const known = entries.filter(({ name }) => timmShapes(name) !== undefined);
+  const files = readdirSync(goldenPath('state_dicts')).filter((file) => /^timm-(vit|deit)_/.test(file));
+  t.is(known.length, files.length);
+  for (const { name, config } of known) {
+    // One block stands for all, so that no test allocates the gigabytes of a huge model.
+    const depth = Number(config['depth']);
+    using model = createModel(name, { depth: 1 });
+    const shapes = Object.entries(model.stateDict()).flatMap(([key, { shape }]) =>
+      key.startsWith('blocks.0.')
+        ? Array.from({ length: depth }, (_, i) => [key.replace('.0.', `.${i}.`), shape] as const)
+        : [[key, shape] as const],
+    );
+    t.deepEqual(Object.fromEntries(shapes), timmShapes(name), name);
+  }
+});
+
+sharedTest('every registered model has the parameter count of timm', goldenPath('state_dicts'), (t) => {
+  const summary = JSON.parse(readFileSync(goldenPath('state_dicts/timm-summary.json'), 'utf8')) as Record<
+    string,
+    { params: number }
+  >;
+  const known = listModels().filter(({ name }) => name in summary);
+  t.true(known.length >= 8);
+  for (const entry of known) t.is(describeModel(entry).parameters, summary[entry.name].params, entry.name);
+});
+
+test('multiply-accumulates are those of the table in the specification', (t) => {
+  const expected = {
+    vit_tiny_patch16_224: 1.254,
+    vit_small_patch16_224: 4.599,
+    vit_small_patch32_224: 1.143,
+    deit_base_patch16_384: 55.484,
+  };
+  for (const [name, gmacs] of Object.entries(expected)) {
+    t.is(Number((describeModel(modelEntry(name)).gflops / 2).toFixed(3)), gmacs, name);
+  }
+});
+
+test("every model's name begins with its family's, and no other's", (t) => {
+  const families = [...new Set(listModels().map(({ family }) => family))];
+  for (const { name, family } of listModels()) {
+    t.deepEqual(
+      families.filter((prefix) => name.startsWith(prefix)),
+      [family],
+    );
+  }
+});
+
+test('the registry lists by pattern and suggests near names', (t) => {
+  t.true(listModels().length > 25);
+  t.is(new Set(listModels().map(({ name }) => name)).size, listModels().length);
+  t.deepEqual(
+    listModels('vit_tiny*').map(({ name }) => name),
+    ['vit_tiny_patch16_224', 'vit_tiny_patch16_384'],
+  );
+  t.throws(() => createModel('vit_tinny_patch16_224'), {
+    message: /such as vit_tiny_patch16_224.*got 'vit_tinny/,
+  });
+});
