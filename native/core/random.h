@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <cstdint>
 
 namespace tenon {
@@ -38,5 +39,8 @@ struct Philox {
   // [0, 1), 24 bits
   static constexpr float uniform(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
 };
+
+// The distribution function of the standard normal distribution.
+inline double standard_normal_cdf(double x) { return 0.5 * std::erfc(-x * 0.70710678118654752440); }
 
 }  // namespace tenon

@@ -102,8 +102,6 @@ HWY_INLINE V normal_quantile(D d, V p) {
                         hn::IfThenElse(hn::Lt(q, hn::Zero(d)), tail, hn::Neg(tail)));
 }
 
-double phi(double x) { return 0.5 * std::erfc(-x * 0.70710678118654752440); }
-
 // T is the computing type: double for float64, else float.
 template <typename T>
 struct Uniform {
@@ -113,11 +111,11 @@ struct Uniform {
     if constexpr (std::is_same_v<T, double>) {
       for (int64_t i = 0; i < n; ++i) {
         const uint64_t bits = (uint64_t{w[i]} << 21) | (v[i] >> 11);
-        out[i] = a + span * (static_cast<double>(static_cast<int64_t>(bits)) * 0x1p-53);
+        out[i] = std::fma(span, static_cast<double>(static_cast<int64_t>(bits)) * 0x1p-53, a);
       }
     } else {
       for (int64_t i = 0; i < n; ++i)
-        out[i] = a + span * (static_cast<float>(static_cast<int32_t>(w[i] >> 8)) * 0x1p-24f);
+        out[i] = std::fma(span, static_cast<float>(static_cast<int32_t>(w[i] >> 8)) * 0x1p-24f, a);
     }
   }
 };
@@ -143,7 +141,8 @@ template <typename T>
 struct TruncatedNormal {
   double mean, deviation, low, high;
   void operator()(int64_t, int64_t n, const uint32_t* w, const uint32_t*, T* out) const {
-    const double from = phi((low - mean) / deviation), to = phi((high - mean) / deviation);
+    const double from = standard_normal_cdf((low - mean) / deviation),
+                 to = standard_normal_cdf((high - mean) / deviation);
     HWY_ALIGN double z[kBlock];
     for (int64_t i = 0; i < n; ++i) z[i] = from + (to - from) * ((static_cast<double>(w[i]) + 0.5) * 0x1p-32);
     map_vectors(

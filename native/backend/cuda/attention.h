@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "backend/cuda/mma.h"
-#include "core/random.h"
+#include "backend/cuda/random.h"
 #include "core/view.h"
 
 namespace tenon::cuda {
@@ -39,13 +39,6 @@ struct Heads {
   }
 };
 
-// One word of Philox without an array that is indexed at run time, which would live in memory.
-__device__ __forceinline__ uint32_t random_word(uint64_t seed, uint64_t index) {
-  const Philox::Block block = Philox::block(seed, index / 4);
-  const uint32_t low = index % 2 == 0 ? block[0] : block[1], high = index % 2 == 0 ? block[2] : block[3];
-  return index % 4 < 2 ? low : high;
-}
-
 // How the score of query i and key j comes from q_i k_j, and whether dropout keeps it.
 template <typename S>
 struct Terms {
@@ -73,7 +66,7 @@ struct Terms {
       if (args.mask) mask_strides[i] = args.mask.stride(i);
     }
     if constexpr (requires { args.dropout; }) {
-      drop_below = static_cast<uint32_t>(std::ldexp(args.dropout, 32));
+      drop_below = static_cast<uint32_t>(random_threshold(args.dropout));
       keep_scale = static_cast<T>(1 / (1 - args.dropout));
       seed = args.seed;
       offset = args.offset;

@@ -1,0 +1,19 @@
+// Words of Philox for the elements of a kernel (core/random.h).
+#pragma once
+
+#include "backend/cuda/launch.h"
+#include "core/random.h"
+
+namespace tenon::cuda {
+
+// One word without an array that is indexed at run time, which would live in memory.
+__device__ __forceinline__ uint32_t random_word(uint64_t seed, uint64_t index, uint32_t plane = 0) {
+  const Philox::Block block = Philox::block(seed, index / 4, plane);
+  const uint32_t low = index % 2 == 0 ? block[0] : block[1], high = index % 2 == 0 ? block[2] : block[3];
+  return index % 4 < 2 ? low : high;
+}
+
+// Words below it are dropped, or drawn, with probability p: all 2^32 of them for 1.
+inline uint64_t random_threshold(double p) { return static_cast<uint64_t>(std::ldexp(p, 32)); }
+
+}  // namespace tenon::cuda
