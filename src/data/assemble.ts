@@ -2,6 +2,7 @@
  * Filling a batch's memory, sample by sample: what the loader's workers do, and the loader itself without workers.
  */
 import { TensorError } from '../tensor/error.js';
+import { erase } from './augment/erase.js';
 import type { Dataset } from './dataset.js';
 import type { Image } from './image.js';
 import { SampleRandom } from './sample-random.js';
@@ -56,7 +57,7 @@ export async function assemble(
   cache: ImageCache | undefined,
   part: Part,
 ): Promise<Failure[]> {
-  const { steps, size, mean, std } = transform;
+  const { steps, size, mean, std, erasing } = transform;
   const stride = 3 * size[0] * size[1];
   const failures: Failure[] = [];
   for (const [i, place] of part.places.entries()) {
@@ -73,6 +74,7 @@ export async function assemble(
         );
       }
       normalizeInto(ready, mean, std, part.images, place * stride);
+      if (erasing !== undefined) erase(part.images, place * stride, size[0], size[1], erasing, random);
     } catch (error) {
       // A damaged image is an error of its own kind; any other ends the epoch.
       if (!(error instanceof TensorError) || error.code !== 'IO') throw error;

@@ -4,6 +4,8 @@ export interface Batch {
   readonly images: Float32Array;
   /** `[size]` */
   readonly labels: Int32Array;
+  /** Of mixed images: the share of each class, `[size, classes]`. Take these for the loss, in place of the labels. */
+  readonly targets?: Float32Array;
   /** Positions in the data set, `[size]`. */
   readonly indices: Int32Array;
   readonly size: number;

@@ -1,3 +1,11 @@
+export type { AffineMode, Colour } from './augment/affine.js';
+export { erase } from './augment/erase.js';
+export type { RandomErasing } from './augment/erase.js';
+export { colourJitter } from './augment/jitter.js';
+export type { ColourJitter } from './augment/jitter.js';
+export type { MixOptions } from './augment/mix.js';
+export { augment, parseAugment } from './augment/policy.js';
+export type { AugmentPolicy, OpSet, RandAugment } from './augment/policy.js';
 export type { Batch, BatchSource } from './batch.js';
 export { openDataset } from './dataset.js';
 export type { Dataset, DatasetSpec } from './dataset.js';

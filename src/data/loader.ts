@@ -6,15 +6,23 @@
  * same batches, and an epoch can be resumed at any batch.
  */
 import { availableParallelism } from 'node:os';
-import { Worker } from 'node:worker_threads';
 
 import { TensorError, fail } from '../tensor/error.js';
 import { type Failure, type ImageCache, type Part, assemble } from './assemble.js';
+import {
+  type Mix,
+  type MixOptions,
+  type MixPart,
+  checkMix,
+  drawMixes,
+  mixPairs,
+  mixedTargets,
+} from './augment/mix.js';
 import type { Batch, BatchSource } from './batch.js';
 import type { Dataset } from './dataset.js';
+import { WorkerPool } from './pool.js';
 import { SampleRandom } from './sample-random.js';
 import type { Transform } from './transforms.js';
-import type { Answer, Job, WorkerStart } from './worker.js';
 
 /** What a batch is, and how batches are made. */
 export interface LoaderOptions {
@@ -32,8 +40,15 @@ export interface LoaderOptions {
   readonly dropLast?: boolean;
   /** Every `count`-th image from `index` on: for several processes on one data set. */
   readonly shard?: { readonly index: number; readonly count: number };
-  /** How often an epoch shows each image, each time augmented anew. Default 1. */
+  /**
+   * Repeated augmentation: an epoch shows each of its images that often, one after the other, each time augmented anew.
+   * It stays as long as without (rounded down to 256s), and so has fewer different images. Default 1.
+   *
+   * Source: Hoffer et al., "Augment your batch", 2020; DeiT's sampler.
+   */
   readonly repeats?: number;
+  /** Mixup and CutMix of the images of each batch, which then has soft targets. Default: none. */
+  readonly mix?: MixOptions | undefined;
   /** A damaged image: leave it out and note it in `stats.skipped` (default), or reject. */
   readonly onCorrupt?: 'skip' | 'error';
   /** Keep decoded images of up to 64 x 64 pixels in memory, up to 1 GiB. Default true. */
@@ -60,9 +75,14 @@ const REPEAT_STRIDE = 2 ** 26;
 /** An index of samples for the shuffle's random numbers: no sample has it. */
 const ORDER = 2 ** 31 - 1;
 
+/** Repeated augmentation's epochs are a multiple of this, where they are that long. */
+const REPEAT_ROUND = 256;
+
 interface Filled {
   readonly slot: Float32Array;
   readonly indices: Int32Array;
+  readonly labels: Int32Array;
+  readonly targets?: Float32Array;
 }
 
 /**
@@ -82,8 +102,11 @@ export class DataLoader implements BatchSource {
   readonly batches: number;
   readonly workers: number;
   readonly stats: LoaderStats = { waitSeconds: 0, images: 0, skipped: [] };
-  private readonly options: Required<Omit<LoaderOptions, 'workers' | 'cache'>>;
+  private readonly options: Required<Omit<LoaderOptions, 'workers' | 'cache' | 'mix'>>;
+  private readonly mix: MixOptions | undefined;
   private readonly useCache: boolean;
+  /** Samples of an epoch, of all shards and of this one. */
+  private readonly total: number;
   private readonly perEpoch: number;
   private slots: readonly Float32Array[] = [];
   private cache: ImageCache | undefined;
@@ -107,6 +130,7 @@ export class DataLoader implements BatchSource {
     };
     this.workers = options.workers ?? Math.max(1, Math.min(8, availableParallelism() - 1));
     this.useCache = options.cache ?? true;
+    this.mix = options.mix;
     const { batchSize, dropLast, shard, repeats, prefetch } = this.options;
     const whole = (name: string, value: number, least: number): void => {
       if (!Number.isInteger(value) || value < least) {
@@ -117,6 +141,7 @@ export class DataLoader implements BatchSource {
         );
       }
     };
+    if (options.mix !== undefined) checkMix(options.mix);
     whole('batchSize', batchSize, 1);
     whole('prefetch', prefetch, 1);
     whole('repeats', repeats, 1);
@@ -125,25 +150,33 @@ export class DataLoader implements BatchSource {
     if (!(Number.isInteger(shard.index) && shard.index >= 0 && shard.index < shard.count)) {
       fail('DataLoader', 'VALUE', `expected a shard.index below ${shard.count}, got ${shard.index}`);
     }
-    const total = dataset.length * repeats;
-    this.perEpoch = Math.floor((total - shard.index - 1) / shard.count) + 1;
+    this.total =
+      repeats > 1 && dataset.length >= REPEAT_ROUND
+        ? dataset.length - (dataset.length % REPEAT_ROUND)
+        : dataset.length;
+    this.perEpoch = Math.floor((this.total - shard.index - 1) / shard.count) + 1;
     this.batches = dropLast ? Math.floor(this.perEpoch / batchSize) : Math.ceil(this.perEpoch / batchSize);
   }
 
-  /** The samples of an epoch, in order: positions among all, of which repeats are each one. */
+  /** The samples of an epoch, in order: an image's index, and for each repeat the data set's length more. */
   private order(epoch: number): Int32Array {
     const { shuffle, seed, shard, repeats } = this.options;
-    const all = Int32Array.from({ length: this.dataset.length * repeats }, (_, i) => i);
+    const { length } = this.dataset;
+    const all = Int32Array.from({ length }, (_, i) => i);
     if (shuffle) {
       const random = new SampleRandom(seed, epoch, ORDER);
-      for (let i = all.length - 1; i > 0; i--) {
+      for (let i = length - 1; i > 0; i--) {
         const j = random.int(i + 1);
         const swapped = all[i];
         all[i] = all[j];
         all[j] = swapped;
       }
     }
-    return shard.count === 1 ? all : all.filter((_, i) => i % shard.count === shard.index);
+    if (repeats === 1 && shard.count === 1) return all;
+    return Int32Array.from({ length: this.perEpoch }, (_, i) => {
+      const at = i * shard.count + shard.index;
+      return all[Math.floor(at / repeats)] + (at % repeats) * length;
+    });
   }
 
   /** Starts the workers, makes the batches' memory, and decides what to keep decoded. */
@@ -174,18 +207,17 @@ export class DataLoader implements BatchSource {
     };
   }
 
-  /** Has a batch filled by all workers. */
+  /** Has a batch filled, and mixed, by all workers. */
   private async fill(
     pool: WorkerPool | undefined,
     slot: Float32Array,
     epoch: number,
+    batch: number,
     samples: Int32Array,
   ): Promise<Filled> {
     const { seed, transform, onCorrupt } = this.options;
     const length = this.dataset.length;
-    const parts = Math.max(1, Math.min(this.workers, samples.length));
-    const jobs = Array.from({ length: parts }, (_, p): Part => {
-      const places = Array.from(samples.keys()).filter((place) => place % parts === p);
+    const jobs = deal(samples.length, this.workers).map((places): Part => {
       const indices = places.map((place) => samples[place] % length);
       // A repeat draws numbers of its own; the first showing those of the image.
       const draws = places.map(
@@ -195,14 +227,46 @@ export class DataLoader implements BatchSource {
     });
     const failures = await Promise.all(
       jobs.map((part, p) =>
-        pool === undefined ? assemble(this.dataset, transform, this.cache, part) : pool.run(p, part),
+        pool === undefined ? assemble(this.dataset, transform, this.cache, part) : pool.run(p, { part }),
       ),
     );
-    const indices = samples.map((sample) => sample % length);
+    let indices: Int32Array = samples.map((sample) => sample % length);
     const failed = failures.flat().sort((a, b) => a.place - b.place);
-    if (failed.length === 0) return { slot, indices };
-    if (onCorrupt === 'error') throw new TensorError(failed[0].message, 'DataLoader', 'IO');
-    return { slot, indices: this.leaveOut(slot, indices, failed) };
+    if (failed.length > 0) {
+      if (onCorrupt === 'error') throw new TensorError(failed[0].message, 'DataLoader', 'IO');
+      indices = this.leaveOut(slot, indices, failed);
+    }
+    const labels = indices.map((index) => this.dataset.label(index));
+    if (this.mix === undefined) return { slot, indices, labels };
+    const mixes = this.drawMixes(this.mix, epoch, batch, labels.length);
+    await this.mixImages(pool, slot, mixes);
+    return { slot, indices, labels, targets: mixedTargets(labels, mixes, this.dataset.classes.length) };
+  }
+
+  /** How a batch is mixed: its random numbers are its own. */
+  private drawMixes(mix: MixOptions, epoch: number, batch: number, size: number): Mix[] {
+    const { seed, shard, transform } = this.options;
+    const off = mix.offEpoch !== undefined && epoch >= mix.offEpoch;
+    const random = new SampleRandom(seed, epoch, -1 - (batch * shard.count + shard.index)); // no sample's index
+    return drawMixes(size, off ? { mixup: 0, cutmix: 0 } : mix, ...transform.size, random);
+  }
+
+  private async mixImages(
+    pool: WorkerPool | undefined,
+    slot: Float32Array,
+    mixes: readonly Mix[],
+  ): Promise<void> {
+    if (mixes.every(({ share }) => share === 1)) return;
+    const [height, width] = this.options.transform.size;
+    const parts = deal(Math.floor(mixes.length / 2), this.workers).map((firsts): MixPart => ({
+      images: slot,
+      height,
+      width,
+      mixes,
+      firsts,
+    }));
+    if (pool === undefined) parts.forEach(mixPairs);
+    else await Promise.all(parts.map((mix, p) => pool.run(p, { mix })));
   }
 
   /** Closes the gaps that damaged images left in a batch. */
@@ -255,8 +319,8 @@ export class DataLoader implements BatchSource {
         for (let slot = free.pop(); slot !== undefined; slot = free.pop()) {
           if (next >= this.batches) return;
           const start = next * batchSize;
+          const filling = this.fill(pool, slot, epoch, next, order.subarray(start, start + batchSize));
           next += 1;
-          const filling = this.fill(pool, slot, epoch, order.subarray(start, start + batchSize));
           filling.catch(() => undefined); // it is awaited below, in its turn
           pending.push(filling);
         }
@@ -272,7 +336,7 @@ export class DataLoader implements BatchSource {
           );
         }
         const started = performance.now();
-        const { slot, indices } = await filling;
+        const { slot, indices, labels, targets } = await filling;
         this.stats.waitSeconds += (performance.now() - started) / 1000;
         this.stats.images += indices.length;
         let released = false;
@@ -288,7 +352,8 @@ export class DataLoader implements BatchSource {
         }
         yield {
           images: slot.subarray(0, indices.length * stride),
-          labels: indices.map((index) => this.dataset.label(index)),
+          labels,
+          ...(targets && { targets }),
           indices,
           size: indices.length,
           number: batch,
@@ -316,62 +381,10 @@ export class DataLoader implements BatchSource {
   }
 }
 
-/** Worker threads and the parts they are filling. */
-class WorkerPool {
-  private readonly threads: Worker[];
-  private readonly waiting = new Map<
-    number,
-    { readonly resolve: (failures: Failure[]) => void; readonly reject: (error: Error) => void }
-  >();
-  private nextId = 0;
-  private failure: Error | undefined;
-
-  constructor(count: number, start: WorkerStart) {
-    this.threads = Array.from({ length: count }, () => {
-      const thread = new Worker(new URL('./worker.js', import.meta.url), { workerData: start });
-      thread.unref();
-      thread.on('message', (answer: Answer) => this.settle(answer));
-      thread.on('error', (error: Error) =>
-        this.fail(`expected its worker threads to live, got ${error.message}`),
-      );
-      thread.on('exit', (code) => this.fail(`expected its worker threads to live, got exit code ${code}`));
-      return thread;
-    });
-  }
-
-  run(thread: number, part: Part): Promise<Failure[]> {
-    if (this.failure !== undefined) return Promise.reject(this.failure);
-    const id = this.nextId++;
-    return new Promise((resolve, reject) => {
-      this.waiting.set(id, { resolve, reject });
-      this.threads[thread].postMessage({ id, part } satisfies Job);
-    });
-  }
-
-  private settle(answer: Answer): void {
-    const job = this.waiting.get(answer.id);
-    this.waiting.delete(answer.id);
-    if ('error' in answer) job?.reject(new TensorError(answer.error, answer.op, answer.code));
-    else job?.resolve([...answer.failures]);
-  }
-
-  private fail(reason: string): void {
-    this.failure ??= new TensorError(`DataLoader: ${reason}`, 'DataLoader', 'IO');
-    for (const { reject } of this.waiting.values()) reject(this.failure);
-    this.waiting.clear();
-  }
-
-  /** Keeps the process alive while batches are awaited. */
-  hold(): void {
-    for (const thread of this.threads) thread.ref();
-  }
-
-  letGo(): void {
-    for (const thread of this.threads) thread.unref();
-  }
-
-  async close(): Promise<void> {
-    this.fail('expected to stay open until its epoch ends, got closed');
-    await Promise.all(this.threads.map((thread) => thread.terminate()));
-  }
+/** The numbers below `count`, dealt to workers in turn. */
+function deal(count: number, workers: number): number[][] {
+  const parts = Math.max(1, Math.min(workers, count));
+  return Array.from({ length: parts }, (_, p) =>
+    Array.from({ length: Math.ceil((count - p) / parts) }, (__, i) => p + i * parts),
+  );
 }

@@ -62,4 +62,24 @@ export class SampleRandom {
     const radius = Math.sqrt(-2 * Math.log(1 - this.uniform()));
     return radius * Math.cos(2 * Math.PI * this.uniform());
   }
+
+  /** From 0 to 1 by the Beta distribution of two equal parameters above 0: `a / (a + b)` of two Gamma numbers. */
+  beta(alpha: number): number {
+    const [a, b] = [this.logGamma(alpha), this.logGamma(alpha)];
+    return 1 / (1 + Math.exp(b - a));
+  }
+
+  /** The logarithm of a Gamma number, which a small shape brings near 0. Source: Marsaglia and Tsang, 2000. */
+  private logGamma(shape: number): number {
+    if (shape < 1) return this.logGamma(shape + 1) + Math.log(1 - this.uniform()) / shape;
+    const d = shape - 1 / 3;
+    const c = 1 / Math.sqrt(9 * d);
+    for (;;) {
+      const x = this.normal();
+      const v = (1 + c * x) ** 3;
+      if (v > 0 && Math.log(1 - this.uniform()) < 0.5 * x * x + d - d * v + d * Math.log(v)) {
+        return Math.log(d * v);
+      }
+    }
+  }
 }

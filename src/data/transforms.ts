@@ -5,8 +5,13 @@
  * Source: torchvision and timm, whose rounding is kept.
  */
 import { fail } from '../tensor/error.js';
+import type { AffineMode, Colour } from './augment/affine.js';
+import type { RandomErasing } from './augment/erase.js';
+import { type ColourJitter, colourJitter } from './augment/jitter.js';
+import { type AugmentPolicy, augment } from './augment/policy.js';
 import type { Image } from './image.js';
 import { type ResizeMode, resize } from './resize.js';
+import { roundEven } from './round.js';
 import type { SampleRandom } from './sample-random.js';
 
 /** One number for a square, or height and width. */
@@ -29,7 +34,15 @@ export type TransformStep =
   /** A random place after padding each side. */
   | { readonly kind: 'randomCrop'; readonly size: Size; readonly padding: number; readonly fill?: number }
   | { readonly kind: 'horizontalFlip'; readonly p: number }
-  | { readonly kind: 'verticalFlip'; readonly p: number };
+  | { readonly kind: 'verticalFlip'; readonly p: number }
+  /** RandAugment or 3-Augment; `fill` is what comes in from outside the image. */
+  | {
+      readonly kind: 'augment';
+      readonly policy: AugmentPolicy;
+      readonly mode: AffineMode;
+      readonly fill: Colour;
+    }
+  | ({ readonly kind: 'colourJitter' } & ColourJitter);
 
 /** Steps, and what becomes of the pixels: `(x / 255 - mean) / std` for red, green and blue. */
 export interface Transform {
@@ -38,6 +51,8 @@ export interface Transform {
   readonly size: readonly [height: number, width: number];
   readonly mean: readonly number[];
   readonly std: readonly number[];
+  /** Of the normalised pixels. Default: none. */
+  readonly erasing?: RandomErasing;
 }
 
 /** Mean of red, green and blue over ImageNet's training images, in [0, 1]. */
@@ -46,14 +61,6 @@ export const IMAGENET_MEAN: readonly number[] = [0.485, 0.456, 0.406];
 export const IMAGENET_STD: readonly number[] = [0.229, 0.224, 0.225];
 
 const pair = (size: Size): readonly [number, number] => (typeof size === 'number' ? [size, size] : size);
-
-/** Half to even, as Python and C round. */
-function roundEven(x: number): number {
-  const floor = Math.floor(x);
-  const rest = x - floor;
-  if (rest !== 0.5) return Math.round(x);
-  return floor % 2 === 0 ? floor : floor + 1;
-}
 
 /** The pixels of a rectangle; what lies outside the image is `fill`. */
 function cut(image: Image, top: number, left: number, height: number, width: number, fill = 0): Image {
@@ -165,6 +172,10 @@ function applyStep(image: Image, step: TransformStep, random: SampleRandom): Ima
       return random.uniform() < step.p ? mirror(image) : image;
     case 'verticalFlip':
       return random.uniform() < step.p ? upsideDown(image) : image;
+    case 'augment':
+      return augment(image, step.policy, step.mode, step.fill, random);
+    case 'colourJitter':
+      return colourJitter(image, step, random);
   }
 }
 

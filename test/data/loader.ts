@@ -133,20 +133,47 @@ test('shards are a partition of the epoch, and all keep its order', async (t) =>
   }
 });
 
-test('repeats show each image that often, each time augmented anew', async (t) => {
-  const loader = loaderOf(t, await noisy(6), {
+test('repeats show a part of the images, each that often and augmented anew, in an epoch of the same length', async (t) => {
+  const loader = loaderOf(t, await noisy(8), {
     repeats: 3,
     transform: augmented,
-    batchSize: 18,
+    batchSize: 8,
     shuffle: true,
   });
-  const [{ indices, images }] = await take(loader, 0);
-  t.deepEqual(
-    [...indices].sort((a, b) => a - b),
-    [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5],
+  t.is(loader.batches, 1);
+  const seen = new Set<number>();
+  for (const epoch of [0, 1, 2, 3]) {
+    const [{ indices, images }] = await take(loader, epoch);
+    const [a, b, c] = [indices[0], indices[3], indices[6]];
+    t.deepEqual(indices, [a, a, a, b, b, b, c, c]);
+    t.is(new Set(indices).size, 3);
+    const views = new Set(indices.map((_, i) => images.slice(192 * i, 192 * (i + 1)).join()));
+    t.true(views.size >= 6, `${views.size} of 8 differ`); // 50 ways to augment: some pairs may agree
+    for (const index of indices) seen.add(index);
+  }
+  t.true(seen.size > 5, 'another part in each epoch');
+});
+
+test('repeats of a larger set round the epoch down to 256s, and deal copies to different shards', async (t) => {
+  const dataset = await numbered(600);
+  const all = indicesOf(await take(loaderOf(t, dataset, { repeats: 3, shuffle: true, batchSize: 64 }), 1));
+  t.is(all.length, 512);
+  t.is(new Set(all).size, 171);
+  const shards = await Promise.all(
+    [0, 1, 2].map(async (index) => {
+      const options = { repeats: 3, shuffle: true, batchSize: 64, shard: { index, count: 3 } };
+      return indicesOf(await take(loaderOf(t, dataset, options), 1));
+    }),
   );
-  const views = new Set(indices.map((_, i) => images.slice(192 * i, 192 * (i + 1)).join()));
-  t.true(views.size >= 15, `${views.size} of 18 differ`); // 50 ways to augment: some pairs may agree
+  t.deepEqual(
+    shards.map((own) => own.length),
+    [171, 171, 170],
+  );
+  t.deepEqual(shards[0], shards[1]);
+  t.deepEqual(
+    all,
+    Array.from(all, (_, i) => shards[i % 3][Math.floor(i / 3)]),
+  );
 });
 
 test('augmentation is another in each epoch, and the same for a seed', async (t) => {

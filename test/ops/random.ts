@@ -1,7 +1,7 @@
 /**
  * Random numbers: the same seed gives the same bits, and the numbers have their distribution.
  */
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 
 import {
   type DType,
@@ -12,8 +12,8 @@ import {
   setRandomState,
 } from '../../src/tensor/index.js';
 import * as ops from '../../src/ops/random.js';
+import { follows, normalShare } from '../helpers/distributions.js';
 import { FLOATS, type OpCase, forbidden, opCases } from '../helpers/op-case.js';
-import { erf } from '../helpers/functions.js';
 import { table } from '../helpers/nd.js';
 
 const SHAPES: readonly (readonly number[])[] = [[], [7], [2, 3], [0, 3], [33, 65]];
@@ -101,18 +101,6 @@ function draw(x: () => Tensor, seed = 5): number[] {
   return Array.from(x().dataSync() as ArrayLike<number>);
 }
 
-/** Kolmogorov and Smirnov's largest distance from a distribution; 1.95 / sqrt(n) is passed once in a thousand. */
-function follows(t: ExecutionContext, numbers: readonly number[], share: (v: number) => number): void {
-  const sorted = numbers.toSorted((a, b) => a - b);
-  const n = sorted.length;
-  const distance = sorted.reduce(
-    (most, v, i) => Math.max(most, Math.abs(share(v) - i / n), Math.abs(share(v) - (i + 1) / n)),
-    0,
-  );
-  t.true(distance < 1.95 / Math.sqrt(n), `distance ${distance} of ${n} numbers`);
-}
-
-const normalShare = (z: number): number => 0.5 * (1 + erf(z / Math.SQRT2));
 const N = 20_000;
 
 test.serial('uniform numbers fill their range evenly, the end left out', (t) => {
