@@ -5,8 +5,9 @@
  */
 import { type DeiTConfig, countDeiT, createDeiT } from './deit.js';
 import type { Family } from './family.js';
+import { DEIT_LAYOUTS } from './layouts/vit.js';
 import { VIT_SIZES } from './vit-variants.js';
-import type { VisionTransformer } from './vit.js';
+import { type VisionTransformer, resizeViT } from './vit.js';
 
 const PUBLISHED: readonly [size: 'tiny' | 'small' | 'base', imgSize: number][] = [
   ['tiny', 224],
@@ -30,6 +31,8 @@ export const DEIT: Family<DeiTConfig, VisionTransformer> = {
   create: createDeiT,
   count: countDeiT,
   classifiers: ['head', 'head_dist'],
+  resize: resizeViT,
+  layouts: DEIT_LAYOUTS,
   entries: Object.fromEntries([
     ...PUBLISHED.map(([size, imgSize]): Entry => [
       `deit_${size}_patch16_${imgSize}`,

@@ -4,6 +4,8 @@
  */
 import type { FloatTensor, Module } from '../nn/index.js';
 import { fail } from '../tensor/error.js';
+import type { Preprocessing } from './input.js';
+import type { Layout } from './layouts/layout.js';
 import type { ImageSize } from './position.js';
 
 /** The settings that every family has. The names are timm's. */
@@ -43,6 +45,15 @@ export interface Family<Config extends ModelConfig = ModelConfig, M extends Mode
   count(options: Partial<Config>): ModelCount;
   /** The modules that end in classes, by their names in the state dict. */
   readonly classifiers: readonly string[];
+  /**
+   * A checkpoint's tensor in the shape that the model has: position tables, for another grid; undefined for others.
+   * `from` holds the settings that the checkpoint was made with.
+   */
+  resize?(name: string, value: FloatTensor, model: M, from: Partial<Config>): FloatTensor | undefined;
+  /** What its tensors are called elsewhere. */
+  readonly layouts?: readonly Layout[];
+  /** What the published models' images went through, as timm has it. Default: ImageNet's mean and deviation. */
+  readonly input?: Preprocessing;
   /** The named models: the settings of each that differ from the defaults. */
   readonly entries: Readonly<Record<string, Partial<Config>>>;
 }

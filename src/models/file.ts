@@ -6,18 +6,8 @@ import { readSafetensors, readSafetensorsHeader, saveSafetensors } from '../io/i
 import { fail } from '../tensor/error.js';
 import type { Tensor } from '../tensor/index.js';
 import type { Model } from './family.js';
+import type { InputSpec } from './input.js';
 import { type ModelOptions, createModel } from './registry.js';
-
-/** How images become the model's input. */
-export interface InputSpec {
-  readonly size: readonly [height: number, width: number];
-  /** Of red, green and blue, for values in [0, 1]. */
-  readonly mean: readonly number[];
-  readonly std: readonly number[];
-  readonly interpolation: 'bilinear' | 'bicubic';
-  /** Share of the resized image that the central crop keeps. */
-  readonly cropPct: number;
-}
 
 /** All that a model's file says besides tensors. */
 export interface ModelInfo {
@@ -65,14 +55,16 @@ export async function loadModel(path: string): Promise<{ model: Model; info: Mod
 }
 
 function parseInfo(path: string, metadata: Readonly<Record<string, string>>): ModelInfo {
+  return (
+    infoIn(path, metadata) ??
+    fail('loadModel', 'IO', `expected a model that Tenon saved, got ${path} without '${KEY}' in its metadata`)
+  );
+}
+
+/** What the metadata of a file say of its model; undefined when Tenon did not write them. @throws TensorError IO */
+export function infoIn(path: string, metadata: Readonly<Record<string, string>>): ModelInfo | undefined {
   const json = metadata[KEY] as string | undefined;
-  if (json === undefined) {
-    return fail(
-      'loadModel',
-      'IO',
-      `expected a model that Tenon saved, got ${path} without '${KEY}' in its metadata`,
-    );
-  }
+  if (json === undefined) return undefined;
   let info: Partial<ModelInfo>;
   try {
     info = JSON.parse(json) as Partial<ModelInfo>;

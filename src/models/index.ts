@@ -1,11 +1,23 @@
 export { DistilledVisionTransformer } from './deit.js';
 export type { DeiTConfig } from './deit.js';
 export { loadModel, readModelInfo, saveModel } from './file.js';
-export type { InputSpec, ModelInfo } from './file.js';
+export type { ModelInfo } from './file.js';
+export type { InputSpec, Preprocessing } from './input.js';
+export type { HfConfig, Json, Layout, LayoutName, Rule } from './layouts/layout.js';
+export { applyPretrained, loadPretrained, readPretrained, readPretrainedInfo } from './pretrained.js';
+export type { PretrainedOptions, PretrainedReport, PretrainedWeights } from './pretrained.js';
+export { savePretrained } from './save-pretrained.js';
 export { resizePositions } from './position.js';
 export type { ImageSize } from './position.js';
 export type { Family, Model, ModelConfig, ModelCount } from './family.js';
 export { createModel, describeModel, familyOf, listModels, modelEntry } from './registry.js';
-export type { ModelDescription, ModelEntry, ModelOf, ModelOptions, ModelOptionsOf } from './registry.js';
+export type {
+  FamilyName,
+  ModelDescription,
+  ModelEntry,
+  ModelOf,
+  ModelOptions,
+  ModelOptionsOf,
+} from './registry.js';
 export { Block, VisionTransformer } from './vit.js';
 export type { ViTConfig } from './vit.js';

@@ -25,6 +25,28 @@ export function gridOf(size: ImageSize, patch: number): readonly [rows: number, 
 }
 
 /**
+ * The position table of a checkpoint for another grid. Without settings that say otherwise, its own grid is a square.
+ *
+ * @throws TensorError SHAPE when the table fits no grid
+ */
+export function refitPositions(
+  table: FloatTensor,
+  to: readonly [rows: number, columns: number],
+  prefix: number,
+  from: { readonly imgSize?: ImageSize; readonly patchSize?: number } = {},
+): FloatTensor {
+  const count = table.shape[1] - prefix;
+  const own = from.imgSize === undefined ? undefined : gridOf(from.imgSize, from.patchSize ?? 16);
+  const side = Math.floor(Math.sqrt(count));
+  return resizePositions(
+    table,
+    own !== undefined && own[0] * own[1] === count ? own : [side, side],
+    to,
+    prefix,
+  );
+}
+
+/**
  * A position table `[1, prefix + rows * columns, D]` for another grid: the prefix stays, the rest is resized by an
  * antialiased bicubic filter in float32, as timm does it.
  */

@@ -13,7 +13,8 @@ const FAMILIES = {
   deit: DEIT,
 } as const;
 
-type FamilyName = keyof typeof FAMILIES;
+/** A family's name. */
+export type FamilyName = keyof typeof FAMILIES;
 
 /** The family of a name, where the compiler knows the name. */
 type FamilyOf<Name extends string> = {
@@ -43,7 +44,7 @@ export interface ModelEntry {
 }
 
 const REGISTRY = new Map(
-  (Object.entries(FAMILIES) as [FamilyName, Family][]).flatMap(([family, { entries }]) =>
+  families().flatMap(([family, { entries }]) =>
     Object.entries(entries).map(([name, config]): [string, ModelEntry] => [name, { name, family, config }]),
   ),
 );
@@ -75,10 +76,34 @@ export function familyOf(name: FamilyName): Family {
   return FAMILIES[name];
 }
 
-/** The line of a name. @throws TensorError VALUE for an unknown one, with the nearest ones */
+/** Every family with its name. */
+export function families(): readonly (readonly [name: FamilyName, family: Family])[] {
+  return Object.entries(FAMILIES) as [FamilyName, Family][];
+}
+
+/** Whether `createModel` knows a name: a registered one, or a family's for its default settings. */
+export function isModelName(name: string): boolean {
+  return REGISTRY.has(name) || Object.hasOwn(FAMILIES, name);
+}
+
+/** The name of a model with some settings: a registered one that has them all, or else the family's. */
+export function nameOfModel(family: FamilyName, options: ModelOptions): string {
+  const entries = listModels().filter((entry) => entry.family === family);
+  const has = (entry: ModelEntry, free: readonly string[]): boolean =>
+    Object.entries(entry.config).every(
+      ([key, value]) => free.includes(key) || JSON.stringify(options[key]) === JSON.stringify(value),
+    );
+  const entry =
+    entries.find((one) => has(one, ['numClasses'])) ??
+    entries.find((one) => has(one, ['numClasses', 'imgSize']));
+  return entry?.name ?? family;
+}
+
+/** The line of a name; a family's own name stands for its default settings. @throws TensorError VALUE for an unknown one, with the nearest ones */
 export function modelEntry(name: string): ModelEntry {
   const entry = REGISTRY.get(name);
   if (entry !== undefined) return entry;
+  if (isModelName(name)) return { name, family: name as FamilyName, config: {} };
   const near = [...REGISTRY.keys()]
     .map((known): [string, number] => [known, editDistance(name, known)])
     .sort((a, b) => a[1] - b[1])

@@ -2,7 +2,9 @@
  * The named ViTs: timm's names, and the settings that they stand for.
  */
 import type { Family } from './family.js';
-import { type ViTConfig, VisionTransformer, countViT } from './vit.js';
+import { IMAGENET_INPUT } from './input.js';
+import { VIT_LAYOUTS } from './layouts/vit.js';
+import { type ViTConfig, VisionTransformer, countViT, resizeViT } from './vit.js';
 
 /** Width, depth and heads. Source: Dosovitskiy et al. 2021, table 1; Touvron et al. 2021, table 1; Zhai et al. 2022, table 2. */
 export const VIT_SIZES = {
@@ -86,6 +88,9 @@ export const VIT: Family<ViTConfig, VisionTransformer> = {
   create: (options) => new VisionTransformer(options),
   count: countViT,
   classifiers: ['head'],
+  resize: resizeViT,
+  layouts: VIT_LAYOUTS,
+  input: { ...IMAGENET_INPUT, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] },
   entries: {
     ...Object.fromEntries(
       PUBLISHED.flatMap(([size, patchSize, images]) =>

@@ -30,7 +30,7 @@ import {
 import { cat, indexSelect, normal, topk, zeros } from '../ops/index.js';
 import { fail } from '../tensor/error.js';
 import { type ModelConfig, type ModelCount, completeConfig } from './family.js';
-import { gridOf, resizePositions } from './position.js';
+import { gridOf, refitPositions, resizePositions } from './position.js';
 
 /** Everything that makes up a ViT. The names are timm's. */
 export interface ViTConfig extends ModelConfig {
@@ -194,7 +194,7 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
     const [rows, columns] = gridOf(config.imgSize, config.patchSize);
     this.clsToken = config.classToken ? parameter(zeros([1, 1, dim])) : undefined;
     this.regToken = config.regTokens > 0 ? parameter(zeros([1, config.regTokens, dim])) : undefined;
-    const positions = rows * columns + (config.noEmbedClass ? 0 : this.prefixTokens);
+    const positions = rows * columns + this.tablePrefix;
     this.posEmbed = parameter(zeros([1, positions, dim]));
     this.patchEmbed = new PatchEmbed({
       patchSize: config.patchSize,
@@ -226,6 +226,11 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
   /** Names of the parameters that no weight decay touches, besides biases and norms. */
   get noWeightDecay(): readonly string[] {
     return ['pos_embed', 'cls_token', 'reg_token'];
+  }
+
+  /** How many of them have a position. */
+  get tablePrefix(): number {
+    return this.config.noEmbedClass ? 0 : this.prefixTokens;
   }
 
   private initWeights(): void {
@@ -281,8 +286,7 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
           'dynamicImgSize allows other sizes',
       );
     }
-    const tablePrefix = config.noEmbedClass ? 0 : this.prefixTokens;
-    const positions = isOwnSize ? this.posEmbed : resizePositions(this.posEmbed, own, grid, tablePrefix);
+    const positions = isOwnSize ? this.posEmbed : resizePositions(this.posEmbed, own, grid, this.tablePrefix);
     const patches = this.patchEmbed.call(images);
     const prefix = this.prefix().map((token) => token.expand([patches.shape[0], -1, -1]));
     const tokens = config.noEmbedClass
@@ -333,6 +337,18 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
   get macs(): number {
     return countViT(this.config).macs;
   }
+}
+
+/** A checkpoint's tensor for this model's grid; undefined for all but the positions. */
+export function resizeViT(
+  name: string,
+  value: FloatTensor,
+  model: VisionTransformer,
+  from: Partial<ViTConfig>,
+): FloatTensor | undefined {
+  if (name !== 'pos_embed') return undefined;
+  const { imgSize, patchSize } = model.config;
+  return refitPositions(value, gridOf(imgSize, patchSize), model.tablePrefix, from);
 }
 
 /** Image size, parameters and multiply-accumulates of a ViT, from its settings alone. */

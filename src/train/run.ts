@@ -150,11 +150,11 @@ function inputOf(config: TrainConfig): InputSpec {
 
 /** The preparation of images for a model, without augmentation. */
 export function inputTransform(input: InputSpec): Transform {
-  const { size, mean, std, interpolation: mode, cropPct } = input;
+  const { size, mean, std, interpolation: mode, cropPct, cropMode } = input;
   const [height, width] = size;
   // timm resizes the shorter side of a square crop, and both sides of another.
   const resize =
-    height === width
+    height === width && cropMode !== 'squash'
       ? Math.floor(height / cropPct)
       : ([height / cropPct, width / cropPct].map(Math.floor) as [number, number]);
   return {

@@ -2,25 +2,62 @@ import { readFileSync, readdirSync } from 'node:fs';
 
 import test from 'ava';
 
-import { createModel, describeModel, listModels, modelEntry } from '../../src/index.js';
+import {
+  type LayoutName,
+  createModel,
+  describeModel,
+  familyOf,
+  listModels,
+  modelEntry,
+  scope,
+} from '../../src/index.js';
+import { layoutsNamed, toStoredNames } from '../../src/models/layouts/layout.js';
 import { goldenPath, sharedTest } from '../helpers/golden.js';
 import { timmShapes } from '../helpers/timm.js';
+
+/** Shapes by tensor name. One block stands for all, so that no test allocates the gigabytes of a huge model. */
+function shapesOf(
+  name: string,
+  layout: LayoutName = 'timm',
+  options = {},
+): Record<string, readonly number[]> {
+  const { family, config } = modelEntry(name);
+  using model = createModel(name, { depth: 1, ...options });
+  const [names] = layoutsNamed(familyOf(family).layouts ?? [], layout);
+  return scope(() =>
+    Object.fromEntries(
+      Object.entries(toStoredNames(names, model.stateDict())).flatMap(([key, { shape }]) =>
+        key.includes('.0.')
+          ? Array.from(
+              { length: Number(config['depth']) },
+              (_, i) => [key.replace('.0.', `.${i}.`), shape] as const,
+            )
+          : [[key, shape] as const],
+      ),
+    ),
+  );
+}
 
 sharedTest('every ViT and DeiT has the names and shapes of timm', goldenPath('state_dicts'), (t) => {
   const entries = [...listModels('vit_*'), ...listModels('deit_*')];
   const known = entries.filter(({ name }) => timmShapes(name) !== undefined);
   const files = readdirSync(goldenPath('state_dicts')).filter((file) => /^timm-(vit|deit)_/.test(file));
   t.is(known.length, files.length);
-  for (const { name, config } of known) {
-    // One block stands for all, so that no test allocates the gigabytes of a huge model.
-    const depth = Number(config['depth']);
-    using model = createModel(name, { depth: 1 });
-    const shapes = Object.entries(model.stateDict()).flatMap(([key, { shape }]) =>
-      key.startsWith('blocks.0.')
-        ? Array.from({ length: depth }, (_, i) => [key.replace('.0.', `.${i}.`), shape] as const)
-        : [[key, shape] as const],
+  for (const { name } of known) t.deepEqual(shapesOf(name), timmShapes(name), name);
+});
+
+sharedTest('full-size models have the names and shapes of transformers', goldenPath('state_dicts'), (t) => {
+  const models = {
+    'ViTForImageClassification-base': 'vit_base_patch16_224',
+    'DeiTForImageClassificationWithTeacher-base': 'deit_base_distilled_patch16_224',
+  };
+  for (const [file, name] of Object.entries(models)) {
+    const path = goldenPath(`state_dicts/hf-${file}.json`);
+    t.deepEqual(
+      shapesOf(name, 'hf-current', { numClasses: 2 }),
+      JSON.parse(readFileSync(path, 'utf8')),
+      name,
     );
-    t.deepEqual(Object.fromEntries(shapes), timmShapes(name), name);
   }
 });
 

@@ -1,6 +1,14 @@
 import test from 'ava';
 
-import { type Prediction, evaluate, inferenceMode, scope, tensor } from '../../src/index.js';
+import {
+  type InputSpec,
+  type Prediction,
+  evaluate,
+  inferenceMode,
+  inputTransform,
+  scope,
+  tensor,
+} from '../../src/index.js';
 import { tinyBatches, tinyImages, tinyModel } from '../helpers/training.js';
 
 /** Probabilities `[count][classes]` by plain arithmetic on the model's logits. */
@@ -77,4 +85,12 @@ test('a signal ends an evaluation, and the model is back in training mode', asyn
   }).catch((reason: unknown) => reason);
   t.is(error, stop.signal.reason);
   t.true(model.training);
+});
+
+test("a model's input resizes the shorter side, or with 'squash' both, before its crop", (t) => {
+  const input = { size: [224, 224], mean: [0, 0, 0], std: [1, 1, 1], interpolation: 'bicubic' } as const;
+  const resize = (more: Pick<InputSpec, 'cropPct' | 'cropMode'>): unknown =>
+    inputTransform({ ...input, ...more }).steps[0];
+  t.like(resize({ cropPct: 0.875 }), { kind: 'resize', size: 256 });
+  t.like(resize({ cropPct: 0.875, cropMode: 'squash' }), { kind: 'resize', size: [256, 256] });
 });

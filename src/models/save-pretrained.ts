@@ -1,0 +1,96 @@
+/**
+ * Models for elsewhere: folders that transformers and timm load.
+ */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { saveSafetensors, writeFileAtomic } from '../io/index.js';
+import { fail } from '../tensor/error.js';
+import type { Tensor } from '../tensor/index.js';
+import type { Model } from './family.js';
+import type { ModelInfo } from './file.js';
+import { writePreprocessor, writePretrainedCfg } from './input.js';
+import { type Json, type Layout, type LayoutName, layoutsNamed, toStoredNames } from './layouts/layout.js';
+import { familyOf, modelEntry } from './registry.js';
+
+/**
+ * Writes a folder with the weights and what says whose they are: config.json and preprocessor_config.json for
+ * transformers, timm's config.json otherwise.
+ *
+ * @throws TensorError IO when the folder cannot be written; VALUE when the layout has no names for the model
+ * @example
+ * const { model, info } = await loadModel('runs/demo/checkpoints/best.safetensors');
+ * await savePretrained('demo-hf', model, info, 'hf');
+ */
+export async function savePretrained(
+  folder: string,
+  model: Model,
+  info: ModelInfo,
+  layout: LayoutName,
+): Promise<void> {
+  const entry = modelEntry(info.name);
+  const settings: Json = { ...model.config, ...entry.config, ...info.options, ...model.config };
+  const { names, files } = describeFor(
+    layout,
+    layoutsNamed(familyOf(entry.family).layouts ?? [], layout),
+    settings,
+    info,
+  );
+  await mkdir(folder, { recursive: true });
+  const own = model.stateDict();
+  const stored = toStoredNames(names, own);
+  try {
+    await saveSafetensors(join(folder, 'model.safetensors'), stored, { format: 'pt' });
+  } finally {
+    const kept = new Set<Tensor>(Object.values(own));
+    for (const tensor of Object.values(stored)) if (!kept.has(tensor)) tensor.dispose();
+  }
+  for (const [name, json] of Object.entries(files)) {
+    await writeFileAtomic(join(folder, name), `${JSON.stringify(json, null, 2)}\n`);
+  }
+}
+
+/** The table of names, and the files beside the weights. */
+function describeFor(
+  layout: LayoutName,
+  candidates: readonly Layout[],
+  settings: Json,
+  info: ModelInfo,
+): { names: Layout; files: Readonly<Record<string, Json>> } {
+  for (const names of candidates) {
+    if (names.config === undefined) return { names, files: { 'config.json': timmConfig(settings, info) } };
+    const config = names.config.write(settings);
+    if (config === undefined) continue;
+    const { architecture, modelType } = names.config;
+    const labels = info.classes.map((label, i): [string, string] => [String(i), label]);
+    return {
+      names,
+      files: {
+        'config.json': {
+          architectures: [architecture],
+          model_type: modelType,
+          ...config,
+          id2label: Object.fromEntries(labels),
+          label2id: Object.fromEntries(labels.map(([id, label]) => [label, Number(id)])),
+        },
+        'preprocessor_config.json': writePreprocessor(info.input),
+      },
+    };
+  }
+  return fail(
+    'savePretrained',
+    'VALUE',
+    `expected a model that the layout '${layout}' has names for, got ${info.name}`,
+  );
+}
+
+/** timm's config.json. `model_args` holds the settings in which the model differs from its name. */
+function timmConfig(settings: Json, info: ModelInfo): Json {
+  return {
+    architecture: info.name,
+    num_classes: settings['numClasses'],
+    label_names: info.classes,
+    model_args: Object.fromEntries(Object.entries(info.options).filter(([key]) => key !== 'numClasses')),
+    pretrained_cfg: writePretrainedCfg(info.input),
+  };
+}
