@@ -26,6 +26,7 @@ export interface NativeOps {
   readonly clone: (x: TensorId) => TensorId;
   readonly copyInto: (target: TensorId, source: TensorId) => void;
   readonly alias: (x: TensorId) => TensorId;
+  readonly writes: (x: TensorId) => number;
   readonly reshape: (x: TensorId, shape: readonly number[]) => TensorId;
   readonly permute: (x: TensorId, dims: readonly number[]) => TensorId;
   readonly transpose: (x: TensorId, dim0: number, dim1: number) => TensorId;
@@ -228,6 +229,7 @@ export interface NativeOps {
     grads: readonly TensorId[],
     m: readonly TensorId[],
     v: readonly TensorId[],
+    copies: readonly (TensorId | undefined)[],
     lr: readonly number[],
     weightDecay: readonly number[],
     beta1: number,
@@ -242,6 +244,7 @@ export interface NativeOps {
     params: readonly TensorId[],
     grads: readonly TensorId[],
     buffers: readonly TensorId[],
+    copies: readonly (TensorId | undefined)[],
     lr: readonly number[],
     weightDecay: readonly number[],
     momentum: number,

@@ -214,6 +214,7 @@ struct OneHotArgs {
 enum class Activation : uint8_t { None, Gelu, GeluTanh, Relu, Silu };
 
 // out = activation(a b + bias) + residual, or, with accumulate, out += a b.
+// a and b share a dtype, which out has too, or float32 for 16-bit ones; bias and residual have out's.
 // All three are [M, K], [K, N], [M, N], or [batch, ...] of rank 3 with a batch stride of 0 where one is broadcast.
 // One of the last two strides of a and of b is 1 (a transposed operand needs no copy); out's rows are contiguous.
 struct MatmulArgs {

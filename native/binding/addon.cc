@@ -21,6 +21,7 @@ void define_ops(Module& m) {
   m.def<&ops::copy_into>("copyInto", {"target", "source"});
 
   m.def<&ops::alias>("alias", {"x"});
+  m.def<&ops::writes>("writes", {"x"});
   m.def<&ops::reshape>("reshape", {"x", "shape"});
   m.def<&ops::permute>("permute", {"x", "dims"});
   m.def<&ops::transpose>("transpose", {"x", "dim0", "dim1"});
@@ -88,10 +89,10 @@ void define_ops(Module& m) {
   m.def<&ops::interpolate>("interpolate", {"x", "height", "width", "mode", "antialias"});
   m.def<&ops::interpolate_backward>("interpolateBackward", {"dy", "height", "width", "mode", "antialias"});
 
-  m.def<&ops::adam>("adam", {"params", "grads", "m", "v", "lr", "weightDecay", "beta1", "beta2", "eps",
-                             "step", "decoupled", "norm", "maxNorm"});
-  m.def<&ops::sgd>("sgd", {"params", "grads", "buffers", "lr", "weightDecay", "momentum", "nesterov",
-                           "firstStep", "norm", "maxNorm"});
+  m.def<&ops::adam>("adam", {"params", "grads", "m", "v", "copies", "lr", "weightDecay", "beta1", "beta2",
+                             "eps", "step", "decoupled", "norm", "maxNorm"});
+  m.def<&ops::sgd>("sgd", {"params", "grads", "buffers", "copies", "lr", "weightDecay", "momentum",
+                           "nesterov", "firstStep", "norm", "maxNorm"});
   m.def<&ops::global_norm>("globalNorm", {"tensors"});
   m.def<&ops::clip>("clip", {"tensors", "norm", "maxNorm"});
   m.def<&ops::lerp>("lerp", {"targets", "sources", "weight"});

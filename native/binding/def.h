@@ -156,7 +156,10 @@ struct Convert<std::vector<T>> {
     }
     return items;
   }
-  static std::string type() { return "readonly " + Convert<T>::type() + "[]"; }
+  static std::string type() {
+    const std::string item = Convert<T>::type();
+    return "readonly " + (item.find('|') == std::string::npos ? item : "(" + item + ")") + "[]";
+  }
 };
 
 template <typename... T>

@@ -2,6 +2,7 @@
 // Tensors live on the thread that calls the ops; kernels see Views.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <utility>
 
@@ -24,11 +25,16 @@ class Storage {
   char* data() const { return static_cast<char*>(Allocator::data(block_)); }
   size_t bytes() const { return bytes_; }
 
+  // Counts the writes in place: what was computed from the storage before the latest is out of date.
+  int64_t writes() const { return writes_; }
+  void count_write() { writes_ += 1; }
+
  private:
   Device& device_;
   Allocator& allocator_;
   Allocator::Block* block_;
   size_t bytes_;
+  int64_t writes_ = 0;
 };
 
 class Tensor {

@@ -51,6 +51,7 @@ void copy_into(const Tensor& target, const Tensor& source) {
   check_same_device("copyInto", target, source);
   const Tensor wide = broadcast_to("copyInto", source, target.shape());
   launch(target.device(), "copyInto", &Kernels::copy, CopyArgs{wide.view(), target.view()});
+  target.storage()->count_write();
 }
 
 }  // namespace tenon::ops

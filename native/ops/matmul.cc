@@ -115,20 +115,23 @@ Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
   }
   Shape shape = x.shape();
   shape[x.ndim() - 1] = out_features;
+  const bool half = size_of(x.dtype()) == 2;
   if (bias) {
-    check_same_dtype("linear", "x", x, "bias", *bias);
+    if (!half || bias->dtype() != DType::Float32) check_same_dtype("linear", "x", x, "bias", *bias);
     check_shape("linear", "bias", *bias, Shape{out_features});
   }
   if (residual) {
-    check_same_dtype("linear", "x", x, "residual", *residual);
+    if (!half || residual->dtype() != DType::Float32)
+      check_same_dtype("linear", "x", x, "residual", *residual);
     check_shape("linear", "residual", *residual, shape);
   }
-  Tensor out = empty(x.device(), shape, x.dtype());
+  Tensor out = empty(x.device(), shape, residual ? residual->dtype() : x.dtype());
   if (out.numel() == 0) return out;
   const int64_t rows = out.numel() / out_features;
   const Tensor x2 = gemm_operand(reshape(x, {rows, in}));
   const Tensor w = gemm_operand(weight);
-  const OptionalTensor b = bias ? OptionalTensor(contiguous(*bias)) : bias;
+  OptionalTensor b = bias;
+  if (b) b = b->dtype() == out.dtype() ? contiguous(*b) : to(*b, out.dtype());
   const OptionalTensor r =
       residual ? OptionalTensor(reshape(contiguous(*residual), {rows, out_features})) : residual;
   launch(x.device(), "linear", &Kernels::matmul,

@@ -30,7 +30,8 @@ Tensor expand(const Tensor& x, const Dims& shape);  // -1 keeps a size
 Tensor squeeze(const Tensor& x, const Dims& dims);  // empty: every dimension of size 1
 Tensor unsqueeze(const Tensor& x, int64_t dim);
 Tensor slice(const Tensor& x, int64_t dim, int64_t start, int64_t stop, int64_t step);
-Tensor alias(const Tensor& x);  // another tensor on the same elements
+Tensor alias(const Tensor& x);    // another tensor on the same elements
+int64_t writes(const Tensor& x);  // how often its storage, which views share, has been written in place
 
 // ---- layout.cc: data moves
 Tensor cat(const std::vector<Tensor>& tensors, int64_t dim);
@@ -123,7 +124,8 @@ Tensor one_hot(const Tensor& index, int64_t classes, DType dtype);
 
 // ---- matmul.cc
 Tensor matmul(const Tensor& a, const Tensor& b);
-// activation(x w^T + bias) + residual; w is [out, in]; activation is "none", "gelu", "geluTanh", "relu" or "silu"
+// activation(x w^T + bias) + residual; w is [out, in]; activation is "none", "gelu", "geluTanh", "relu" or "silu".
+// 16-bit x and w take a float32 bias and a float32 residual; with the latter the result is float32.
 Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
               const OptionalTensor& residual, const std::string& activation);
 
@@ -179,15 +181,15 @@ Tensor interpolate(const Tensor& x, int64_t height, int64_t width, const std::st
 Tensor interpolate_backward(const Tensor& dy, int64_t height, int64_t width, const std::string& mode,
                             bool antialias);
 
-// ---- optimizer.cc: in place
+// ---- optimizer.cc: in place; states are float32 (float64 for float64 parameters), copies 16-bit or absent
 void adam(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& m,
-          const std::vector<Tensor>& v, const std::vector<double>& lr,
-          const std::vector<double>& weight_decay, double beta1, double beta2, double eps, int64_t step,
-          bool decoupled, const OptionalTensor& norm, double max_norm);
+          const std::vector<Tensor>& v, const std::vector<OptionalTensor>& copies,
+          const std::vector<double>& lr, const std::vector<double>& weight_decay, double beta1, double beta2,
+          double eps, int64_t step, bool decoupled, const OptionalTensor& norm, double max_norm);
 void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
-         const std::vector<Tensor>& buffers, const std::vector<double>& lr,
-         const std::vector<double>& weight_decay, double momentum, bool nesterov, bool first_step,
-         const OptionalTensor& norm, double max_norm);
+         const std::vector<Tensor>& buffers, const std::vector<OptionalTensor>& copies,
+         const std::vector<double>& lr, const std::vector<double>& weight_decay, double momentum,
+         bool nesterov, bool first_step, const OptionalTensor& norm, double max_norm);
 Tensor global_norm(const std::vector<Tensor>& tensors);
 void clip(const std::vector<Tensor>& tensors, const Tensor& norm, double max_norm);
 void lerp(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, double weight);

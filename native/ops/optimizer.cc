@@ -10,25 +10,35 @@ void check_list(const char* op, const char* name, size_t expected, size_t got) {
   }
 }
 
-void check_in_place(const char* op, const char* name, size_t i, const Tensor& param, const Tensor& x) {
+void check_in_place(const char* op, const char* name, size_t i, const Tensor& param, const Tensor& x,
+                    DType dtype) {
   const std::string label = std::string(name) + " " + std::to_string(i);
-  check_same_dtype(op, "parameter", param, label.c_str(), x);
+  if (x.dtype() != dtype) {
+    fail(op, code::kDType, "expected ", label, " to be ", dtype, " for a ", param.dtype(), " parameter, got ",
+         x.dtype());
+  }
   check_same_device(op, param, x);
   check_shape(op, label.c_str(), x, param.shape());
   if (!x.is_contiguous()) fail(op, code::kShape, "expected ", label, " to be contiguous");
 }
 
+void check_in_place(const char* op, const char* name, size_t i, const Tensor& param, const Tensor& x) {
+  check_in_place(op, name, i, param, x, param.dtype());
+}
+
 // The parameter list of an optimizer's call. A gradient that is not contiguous (a transposed view, say) is copied;
-// `copies` keeps those alive until the launch.
+// `contiguous_grads` keeps those alive until the launch.
 std::vector<OptimizerTensor> optimizer_tensors(
     const char* op, const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
-    const std::vector<Tensor>& state1, const std::vector<Tensor>& state2, const std::vector<double>& lr,
-    const std::vector<double>& weight_decay, std::vector<Tensor>& copies) {
+    const std::vector<Tensor>& state1, const std::vector<Tensor>& state2,
+    const std::vector<OptionalTensor>& copies, const std::vector<double>& lr,
+    const std::vector<double>& weight_decay, std::vector<Tensor>& contiguous_grads) {
   check_list(op, "gradients", params.size(), grads.size());
   check_list(op, "learning rates", params.size(), lr.size());
   check_list(op, "weight decays", params.size(), weight_decay.size());
   if (!state1.empty()) check_list(op, "first states", params.size(), state1.size());
   if (!state2.empty()) check_list(op, "second states", params.size(), state2.size());
+  check_list(op, "copies", params.size(), copies.size());
   std::vector<OptimizerTensor> list;
   list.reserve(params.size());
   for (size_t i = 0; i < params.size(); ++i) {
@@ -36,18 +46,25 @@ std::vector<OptimizerTensor> optimizer_tensors(
     check_floating(op, "parameter", p);
     check_in_place(op, "parameter", i, p, p);
     const Tensor g = contiguous(grads[i]);
-    copies.push_back(g);
+    contiguous_grads.push_back(g);
     check_in_place(op, "gradient", i, p, g);
-    if (!state1.empty()) check_in_place(op, "state", i, p, state1[i]);
-    if (!state2.empty()) check_in_place(op, "state", i, p, state2[i]);
+    const DType state = p.dtype() == DType::Float64 ? DType::Float64 : DType::Float32;
+    if (!state1.empty()) check_in_place(op, "state", i, p, state1[i], state);
+    if (!state2.empty()) check_in_place(op, "state", i, p, state2[i], state);
+    if (copies[i]) {
+      const DType narrow = copies[i]->dtype() == DType::Float16 ? DType::Float16 : DType::BFloat16;
+      check_in_place(op, "copy", i, p, *copies[i], narrow);
+    }
     OptimizerTensor entry;
     entry.param = p.view();
     entry.grad = g.view();
     if (!state1.empty()) entry.state1 = state1[i].view();
     if (!state2.empty()) entry.state2 = state2[i].view();
+    entry.copy = optional_view(copies[i]);
     entry.lr = lr[i];
     entry.weight_decay = weight_decay[i];
     list.push_back(entry);
+    p.storage()->count_write();
   }
   return list;
 }
@@ -55,14 +72,14 @@ std::vector<OptimizerTensor> optimizer_tensors(
 }  // namespace
 
 void adam(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& m,
-          const std::vector<Tensor>& v, const std::vector<double>& lr,
-          const std::vector<double>& weight_decay, double beta1, double beta2, double eps, int64_t step,
-          bool decoupled, const OptionalTensor& norm, double max_norm) {
+          const std::vector<Tensor>& v, const std::vector<OptionalTensor>& copies,
+          const std::vector<double>& lr, const std::vector<double>& weight_decay, double beta1, double beta2,
+          double eps, int64_t step, bool decoupled, const OptionalTensor& norm, double max_norm) {
   if (params.empty()) return;
-  std::vector<Tensor> copies;
+  std::vector<Tensor> contiguous_grads;
   check_list("adam", "first states", params.size(), m.size());
   check_list("adam", "second states", params.size(), v.size());
-  AdamArgs args{optimizer_tensors("adam", params, grads, m, v, lr, weight_decay, copies),
+  AdamArgs args{optimizer_tensors("adam", params, grads, m, v, copies, lr, weight_decay, contiguous_grads),
                 beta1,
                 beta2,
                 eps,
@@ -74,18 +91,19 @@ void adam(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, c
 }
 
 void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
-         const std::vector<Tensor>& buffers, const std::vector<double>& lr,
-         const std::vector<double>& weight_decay, double momentum, bool nesterov, bool first_step,
-         const OptionalTensor& norm, double max_norm) {
+         const std::vector<Tensor>& buffers, const std::vector<OptionalTensor>& copies,
+         const std::vector<double>& lr, const std::vector<double>& weight_decay, double momentum,
+         bool nesterov, bool first_step, const OptionalTensor& norm, double max_norm) {
   if (params.empty()) return;
   if (momentum != 0) check_list("sgd", "momentum buffers", params.size(), buffers.size());
-  std::vector<Tensor> copies;
-  SgdArgs args{optimizer_tensors("sgd", params, grads, buffers, {}, lr, weight_decay, copies),
-               momentum,
-               nesterov,
-               first_step,
-               optional_view(norm),
-               max_norm};
+  std::vector<Tensor> contiguous_grads;
+  SgdArgs args{
+      optimizer_tensors("sgd", params, grads, buffers, {}, copies, lr, weight_decay, contiguous_grads),
+      momentum,
+      nesterov,
+      first_step,
+      optional_view(norm),
+      max_norm};
   launch(params.front().device(), "sgd", &Kernels::sgd, std::move(args));
 }
 
@@ -111,6 +129,7 @@ void clip(const std::vector<Tensor>& tensors, const Tensor& norm, double max_nor
     check_floating("clip", "tensor", t);
     check_in_place("clip", "tensor", args.tensors.size(), t, t);
     args.tensors.push_back(t.view());
+    t.storage()->count_write();
   }
   args.norm = norm.view();
   args.max_norm = max_norm;
@@ -125,6 +144,7 @@ void lerp(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources
     check_in_place("lerp", "source", i, targets[i], sources[i]);
     args.targets.push_back(targets[i].view());
     args.sources.push_back(sources[i].view());
+    targets[i].storage()->count_write();
   }
   args.weight = weight;
   launch(targets.front().device(), "lerp", &Kernels::lerp, std::move(args));

@@ -75,6 +75,7 @@ function arithmetic(name: keyof typeof DERIVATIVES): (a: Operand, b: Operand) =>
   const { da, db }: { da: Partial; db: Partial } = DERIVATIVES[name];
   return defineOp({
     name,
+    ...(name === 'pow' && { autocast: 'float32' }),
     forward(ctx, a: Operand, b: Operand): Tensor {
       const y = applyBinary(native[name], a, b);
       if (!ctx.recording) return y;

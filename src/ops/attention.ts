@@ -45,6 +45,7 @@ function settings(options: AttentionOptions, headDim: number, scores: number): S
 
 const attentionOp = defineOp({
   name: 'attention',
+  autocast: 'lower',
   forward(
     ctx,
     q: Tensor,
@@ -89,6 +90,7 @@ const attentionOp = defineOp({
 
 const attentionPackedOp = defineOp({
   name: 'attentionPacked',
+  autocast: 'lower',
   forward(
     ctx,
     qkv: Tensor,

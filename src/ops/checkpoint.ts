@@ -1,8 +1,15 @@
+import { type AutocastDType, autocast, autocastDType } from '../tensor/autocast.js';
 import { defineOp } from '../tensor/define-op.js';
-import { getRandomState, setRandomState } from '../tensor/random.js';
+import { type RandomState, getRandomState, setRandomState } from '../tensor/random.js';
 import { backward, detach, enableGrad, setRequiresGrad } from '../tensor/tape.js';
 import { isFloating, type FloatDType } from '../tensor/dtype.js';
 import { type Tensor, share } from '../tensor/tensor.js';
+
+/** What the second run starts from. */
+interface State {
+  readonly random: RandomState;
+  readonly dtype: AutocastDType;
+}
 
 /**
  * Runs `fn(...inputs)` without keeping what its ops would save, and runs it again during backward: memory for time.
@@ -20,15 +27,17 @@ export function checkpoint<Inputs extends readonly Tensor[], Result extends Tens
 ): Result {
   const op = defineOp({
     name: 'checkpoint',
+    autocast: 'keep',
     forward(ctx, ...args: Tensor[]): Result {
-      ctx.state = getRandomState();
+      ctx.state = { random: getRandomState(), dtype: autocastDType() } satisfies State;
       ctx.save(...args);
       return fn(...(args as unknown as Inputs));
     },
     backward({ saved, needsGrad, state }, dy) {
       if (dy === undefined) return [];
       const now = getRandomState();
-      setRandomState(state as ReturnType<typeof getRandomState>);
+      const { random, dtype } = state as State;
+      setRandomState(random);
       try {
         return enableGrad(() => {
           const leaves = saved.map((input, i) => {
@@ -37,7 +46,7 @@ export function checkpoint<Inputs extends readonly Tensor[], Result extends Tens
               ? setRequiresGrad(leaf as unknown as Tensor<FloatDType>)
               : leaf;
           });
-          const output = fn(...(leaves as unknown as Inputs));
+          const output = autocast(dtype, () => fn(...(leaves as unknown as Inputs)));
           backward(output, { gradient: dy });
           return leaves.map((leaf) => {
             if (leaf.grad === undefined) return undefined;

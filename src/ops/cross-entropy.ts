@@ -25,6 +25,7 @@ interface Settings {
 
 const crossEntropyOp = defineOp({
   name: 'crossEntropy',
+  autocast: 'float32',
   forward(ctx, logits: Tensor, labels: Tensor | undefined, targets: Tensor | undefined, s: Settings): Tensor {
     const [loss, gradient] = native.crossEntropy(
       logits.id,

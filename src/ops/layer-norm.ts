@@ -17,6 +17,7 @@ function optionalWrap(id: Parameters<typeof wrap>[0] | undefined): Tensor | unde
 
 const layerNormOp = defineOp({
   name: 'layerNorm',
+  autocast: 'float32',
   forward(ctx, x: Tensor, gamma: Tensor | undefined, beta: Tensor | undefined, eps: number): Tensor {
     const [y, , mean, rstd] = native.layerNorm(x.id, undefined, gamma?.id, beta?.id, eps);
     const statistics = [wrap(mean), wrap(rstd)] as const;
@@ -34,6 +35,7 @@ const layerNormOp = defineOp({
 
 const layerNormResidualOp = defineOp({
   name: 'layerNormResidual',
+  autocast: 'float32',
   forward(
     ctx,
     x: Tensor,

@@ -1,7 +1,9 @@
 import { native } from '../native.js';
+import { cast } from '../tensor/autocast.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
+import { plus } from './operand.js';
 
 /** What may follow the product inside the same kernel. */
 export type Activation = 'none' | 'gelu' | 'geluTanh' | 'relu' | 'silu';
@@ -29,6 +31,7 @@ function rows(x: Tensor): Tensor {
 
 const linearOp = defineOp({
   name: 'linear',
+  autocast: ['lower', 'lower', 'keep', 'keep'], // a float32 bias is added as such; a float32 residual stays one
   forward(
     ctx,
     x: Tensor,
@@ -47,14 +50,13 @@ const linearOp = defineOp({
     ctx.save(x, weight, before);
     const after = wrap(native[activation](before.id));
     if (residual === undefined) return after;
-    const sum = wrap(native.add(after.id, residual.id, 0));
-    after.dispose();
-    return sum;
+    return plus(cast(after, residual.dtype), residual);
   },
   backward({ saved: [x, weight, before], needsGrad, state }, dy) {
     if (dy === undefined) return [];
     const activation = state as Activation;
-    const dz = activation === 'none' ? dy : wrap(DERIVATIVES[activation](dy.id, before.id, 0));
+    const own = cast(dy, x.dtype); // beside a float32 residual the result is float32
+    const dz = activation === 'none' ? own : wrap(DERIVATIVES[activation](own.id, before.id, 0));
     const dz2 = rows(dz);
     const dz2T = wrap(native.transpose(dz2.id, 0, 1));
     return [

@@ -5,6 +5,7 @@ import { type Tensor, wrap } from '../tensor/tensor.js';
 
 const matmulOp = defineOp({
   name: 'matmul',
+  autocast: 'lower',
   forward(ctx, a: Tensor, b: Tensor): Tensor {
     ctx.save(a, b);
     return wrap(native.matmul(a.id, b.id));

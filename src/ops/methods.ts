@@ -322,6 +322,7 @@ type OwnKeys =
   | 'edge'
   | 'kept'
   | 'grad'
+  | 'half'
   | 'id'
   | 'shape'
   | 'strides'

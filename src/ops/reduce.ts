@@ -61,6 +61,7 @@ function spread(dy: Tensor, reduction: Reduction): Tensor {
 
 const sumOp = defineOp({
   name: 'sum',
+  autocast: 'float32',
   forward(ctx, x: Tensor, dims: readonly number[], keepdim: boolean): Tensor {
     const y = wrap(native.sum(x.id, dims, keepdim));
     if (ctx.recording) ctx.state = { shape: x.shape, dims, correction: 0 } satisfies Reduction;
@@ -71,6 +72,7 @@ const sumOp = defineOp({
 
 const meanOp = defineOp({
   name: 'mean',
+  autocast: 'float32',
   forward(ctx, x: Tensor, dims: readonly number[], keepdim: boolean): Tensor {
     const y = wrap(native.mean(x.id, dims, keepdim));
     if (ctx.recording) ctx.state = { shape: x.shape, dims, correction: 0 } satisfies Reduction;
@@ -85,6 +87,7 @@ const meanOp = defineOp({
 
 const varianceOp = defineOp({
   name: 'variance',
+  autocast: 'float32',
   forward(ctx, x: Tensor, dims: readonly number[], keepdim: boolean, correction: number): Tensor {
     const y = wrap(native.variance(x.id, dims, correction, keepdim));
     ctx.save(x);

@@ -8,6 +8,7 @@ import { type Tensor, deviceIndex, setEdge, wrap } from '../tensor/tensor.js';
 
 const cumsumOp = defineOp({
   name: 'cumsum',
+  autocast: 'float32',
   forward(ctx, x: Tensor, dim: number): Tensor {
     ctx.state = dim;
     return wrap(native.cumsum(x.id, dim, false));

@@ -26,6 +26,7 @@ interface State {
 
 const softmaxOp = defineOp({
   name: 'softmax',
+  autocast: 'float32',
   forward(ctx, x: Tensor, state: State): Tensor {
     const y = wrap(native.softmax(x.id, state.dim, state.log));
     ctx.save(y);
@@ -63,6 +64,7 @@ export function logSoftmax<D extends FloatDType>(x: Tensor<D>, options: SoftmaxO
 
 const logsumexpOp = defineOp({
   name: 'logsumexp',
+  autocast: 'float32',
   forward(ctx, x: Tensor, dim: number, keepdim: boolean): Tensor {
     const y = wrap(native.logsumexp(x.id, dim, true));
     ctx.save(x);

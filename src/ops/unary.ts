@@ -38,11 +38,15 @@ const DERIVATIVES = {
   erf: ['x', (dy, x) => times(dy, times(wrap(native.exp(negative(times(x, x)).id)), ERF_SLOPE))],
 } as const satisfies Record<string, readonly ['none' | 'x' | 'y', Backward]>;
 
+/** What 16 bits are too few for, as in PyTorch. */
+const IN_FLOAT32: ReadonlySet<string> = new Set(['exp', 'log', 'rsqrt']);
+
 function unary(name: keyof typeof DERIVATIVES): (x: Tensor) => Tensor {
   const [reads, derivative]: readonly ['none' | 'x' | 'y', Backward] = DERIVATIVES[name];
   const kernel: (x: TensorId) => TensorId = native[name];
   return defineOp({
     name,
+    ...(IN_FLOAT32.has(name) && { autocast: 'float32' }),
     forward(ctx, x: Tensor): Tensor {
       const y = wrap(kernel(x.id));
       if (reads !== 'none') ctx.save(reads === 'x' ? x : y);

@@ -45,6 +45,7 @@ class AdamBase extends Optimizer {
       u.grads.map((t) => t.id),
       u.states[0].map((t) => t.id),
       u.states[1].map((t) => t.id),
+      u.copies.map((t) => t?.id),
       u.lr,
       u.weightDecay,
       this.betas[0],

@@ -61,6 +61,8 @@ export interface Update {
   readonly grads: readonly Tensor[];
   /** For each state tensor, one for each parameter. */
   readonly states: readonly (readonly Tensor[])[];
+  /** Autocast's 16-bit copies, which the kernel writes anew. */
+  readonly copies: readonly (Tensor | undefined)[];
   readonly lr: readonly number[];
   readonly weightDecay: readonly number[];
   /** Counts from 1. */
@@ -127,12 +129,16 @@ export abstract class Optimizer {
         params: slots.map((slot) => slot.param),
         grads: slots.map((slot) => gradOf(slot.param)),
         states: this.stateNames.map((_, k) => slots.map((slot) => slot.state[k])),
+        copies: slots.map((slot) => slot.param.half?.tensor),
         lr: slots.map((slot) => slot.group.lr),
         weightDecay: slots.map((slot) => slot.group.weightDecay),
         step: steps + 1,
         norm: norm,
         maxNorm: maxNorm ?? 0,
       });
+      for (const { param } of slots) {
+        if (param.half !== undefined) param.half = { ...param.half, writes: native.writes(param.id) };
+      }
       for (const slot of slots) slot.steps += 1;
     }
     return norm;

@@ -45,6 +45,7 @@ export class SGD extends Optimizer {
       u.params.map((t) => t.id),
       u.grads.map((t) => t.id),
       (u.states[0] ?? []).map((t) => t.id),
+      u.copies.map((t) => t?.id),
       u.lr,
       u.weightDecay,
       this.momentum,

@@ -1,6 +1,8 @@
 /**
  * How every differentiable op is made, Tenon's own and its users'.
  */
+import { type AutocastRule, autocastDType, cast, castArguments } from './autocast.js';
+import type { DType } from './dtype.js';
 import { fail } from './error.js';
 import { keep, scoped } from './scope.js';
 import { isGradEnabled, nextSequence, noGrad } from './tape.js';
@@ -27,6 +29,11 @@ export type Gradient = Tensor | undefined | readonly (Tensor | undefined)[];
 export interface OpDefinition<Args extends readonly unknown[], Result extends Tensor | readonly Tensor[]> {
   /** Its name in messages. */
   readonly name: string;
+  /**
+   * What `autocast` does to the floating-point inputs: one rule, or one for each argument. Default: where they have several
+   * dtypes, they are brought to the widest. Forward, what it saves and backward see the tensors after that.
+   */
+  readonly autocast?: AutocastRule | readonly AutocastRule[];
   /**
    * Computes the result. Ops called in it are not recorded, and what it makes and neither saves nor returns is freed.
    */
@@ -78,9 +85,14 @@ export function defineOp<Args extends readonly unknown[], Result extends Tensor 
     const result = runForward(definition, ctx, args);
     const outputs: readonly Tensor[] = result instanceof Tensor ? [result] : result;
     const inputs: (Edge | undefined)[] = [];
+    // What forward saw may have been cast: the gradients go back to the inputs' own dtypes.
+    const dtypes: DType[] | undefined = autocastDType() === 'float32' ? undefined : [];
     const layout = args.map((arg) => {
       const tensors = arg instanceof Tensor ? [arg] : isTensorArray(arg) ? arg : [];
-      for (const tensor of tensors) inputs.push(tensor.edge);
+      for (const tensor of tensors) {
+        inputs.push(tensor.edge);
+        dtypes?.push((tensor as Tensor).dtype);
+      }
       return { isArray: !(arg instanceof Tensor), count: tensors.length };
     });
     for (const input of inputs) if (input !== undefined) input.node.owners += 1;
@@ -90,7 +102,10 @@ export function defineOp<Args extends readonly unknown[], Result extends Tensor 
       inputs,
       outputs: outputs.length,
       owners: 0,
-      backward: (gradients) => flatten(name, layout, definition.backward(ctx, ...gradients)),
+      backward: (gradients) => {
+        const results = flatten(name, layout, definition.backward(ctx, ...gradients));
+        return dtypes === undefined ? results : results.map((result, i) => result && cast(result, dtypes[i]));
+      },
       release: () => {
         for (const tensor of saved ?? []) (tensor as Tensor | undefined)?.dispose();
         saved = undefined;
@@ -114,7 +129,7 @@ function runForward<Args extends readonly unknown[], Result extends Tensor | rea
   args: Args,
 ): Result {
   return scoped(definition.name, (made) => {
-    const result = noGrad(() => definition.forward(ctx, ...args));
+    const result = noGrad(() => definition.forward(ctx, ...castArguments(definition.autocast, args)));
     const own = (tensor: Tensor): Tensor => (made(tensor) ? tensor : share(tensor));
     return (result instanceof Tensor ? own(result) : result.map(own)) as Result;
   });

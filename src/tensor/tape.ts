@@ -6,6 +6,7 @@
  * order of their making, which is a topological order, and frees what each saved as soon as it has run.
  */
 import { native } from '../native.js';
+import { autocast } from './autocast.js';
 import { dtypeCode, isFloating, type DType, type FloatDType } from './dtype.js';
 import { fail } from './error.js';
 import { keep, scope, scoped } from './scope.js';
@@ -239,7 +240,10 @@ function inReverse(outputs: readonly Tensor[]): GraphNode[] {
 /** Runs one node's backward and passes its results on. */
 function step(op: string, node: GraphNode, slots: Slots, pending: Map<GraphNode, Slots>): void {
   // `share` gives the run an owner of its own, whether the node made the gradient or passed one through.
-  const results = scope(() => node.backward(slots).map((result) => result && share(result)));
+  // It computes in the dtypes of what forward saved, whatever region this is.
+  const results = scope(() =>
+    autocast('float32', () => node.backward(slots).map((result) => result && share(result))),
+  );
   if (results.length !== node.inputs.length) {
     fail(op, 'AUTOGRAD', `expected ${node.inputs.length} gradients from ${node.name}, got ${results.length}`);
   }

@@ -32,6 +32,12 @@ export interface GraphNode {
   readonly leaf?: Tensor;
 }
 
+/** @internal A tensor's values in 16 bits, as they were after so many writes in place. */
+export interface HalfCopy {
+  readonly tensor: Tensor;
+  readonly writes: number;
+}
+
 /** @internal One output of a node. */
 export interface Edge {
   readonly node: GraphNode;
@@ -68,6 +74,8 @@ export class Tensor<D extends DType = DType> {
   edge: Edge | undefined;
   /** @internal Set by `keep()`. */
   kept = false;
+  /** @internal Made by autocast, renewed by optimizers. */
+  half: HalfCopy | undefined;
   /** The accumulated gradient of a leaf, after `backward()`. */
   grad: Tensor<D> | undefined;
   private description: Description | undefined;
@@ -161,6 +169,8 @@ export class Tensor<D extends DType = DType> {
     this.handle.release();
     this.grad?.dispose();
     this.grad = undefined;
+    this.half?.tensor.dispose();
+    this.half = undefined;
     setEdge(this, undefined);
   }
 

@@ -1,11 +1,14 @@
 /**
  * The fused linear layer against the simple ops that it stands for.
  */
-import { zeros } from '../../src/index.js';
+import test from 'ava';
+
+import { type FloatDType, type FloatTensor, scope, uniform, zeros } from '../../src/index.js';
 import * as ops from '../../src/ops/linear.js';
 import { forbidden, opCases } from '../helpers/op-case.js';
 import { type Nd, combine, permuted, product, random, reshaped } from '../helpers/nd.js';
 import { gelu, geluTanh, silu } from '../helpers/functions.js';
+import { relativeError } from '../helpers/golden.js';
 
 interface Options {
   readonly activation?: ops.Activation;
@@ -111,4 +114,30 @@ opCases(ops, {
       ),
     ],
   },
+});
+
+test('16-bit operands take a float32 bias, and a float32 residual, which makes the result float32', async (t) => {
+  for (const dtype of ['bfloat16', 'float16'] as const) {
+    for (const activation of activations) {
+      const [x, w, b, r] = [[5, 48], [33, 48], [33], [5, 33]].map((shape) => uniform(shape, { low: -1 }));
+      // The types of linear know one dtype; autocast mixes them.
+      const [x16, w16] = [x, w].map((operand): FloatTensor => operand.to(dtype));
+      const [exact, mixed, narrow] = scope((): FloatTensor[] => [
+        ops.linear(x16.to('float64'), w16.to('float64'), b.to('float64'), {
+          activation,
+          residual: r.to('float64'),
+        }),
+        ops.linear<FloatDType>(x16, w16, b, { activation, residual: r }),
+        ops.linear(x16, w16, b, { activation }).sub(ops.linear(x16, w16, undefined, { activation })),
+      ]);
+      t.is(mixed.dtype, 'float32');
+      t.is(narrow.dtype, dtype);
+      const error = relativeError(await mixed.data(), await exact.data());
+      t.true(error < 1e-5, `${dtype}, ${activation}: ${error}`);
+      if (activation === 'none') {
+        const bias = Array.from({ length: 5 }, () => [...b.dataSync()]).flat();
+        t.true(relativeError(await narrow.data(), bias) < 2 ** -5);
+      }
+    }
+  }
 });

@@ -10,6 +10,7 @@ import {
   arange,
   argmax,
   attention,
+  autocast,
   crossEntropy,
   exp,
   full,
@@ -64,6 +65,19 @@ async function values(): Promise<void> {
   await f32().data({ bigint: true });
   // @ts-expect-error bigint is for int64
   await i32().item({ bigint: true });
+}
+
+function mixedPrecision(): void {
+  gives<Tensor<'float32'>>()(
+    autocast('bfloat16', () => matmul(f32(), f32())),
+    true,
+  );
+  gives<[number, Tensor<'float64'>]>()(
+    autocast('float16', (): [number, Tensor<'float64'>] => [1, f64()]),
+    true,
+  );
+  // @ts-expect-error 16 bits or float32
+  autocast('float64', f64);
 }
 
 function creation(): void {
@@ -147,7 +161,7 @@ function options(): void {
 test('what the compiler knows of dtypes and options stays that way', (t) => {
   // Compiling this file is the test; these functions are never called.
   t.deepEqual(
-    [values, creation, ops, options].map((f) => f.name),
-    ['values', 'creation', 'ops', 'options'],
+    [values, mixedPrecision, creation, ops, options].map((f) => f.name),
+    ['values', 'mixedPrecision', 'creation', 'ops', 'options'],
   );
 });
