@@ -187,6 +187,33 @@ export interface NativeOps {
     rows: TensorId,
     scale: number,
   ) => TensorId;
+  readonly windowAttention: (
+    qkv: TensorId,
+    table: TensorId,
+    padding: TensorId | undefined,
+    window: readonly number[],
+    shift: readonly number[],
+    scale: number,
+    dropout: number,
+    seed: number,
+    offset: number,
+  ) => [TensorId, TensorId];
+  readonly windowAttentionBackward: (
+    dout: TensorId,
+    qkv: TensorId,
+    table: TensorId,
+    padding: TensorId | undefined,
+    out: TensorId,
+    lse: TensorId,
+    window: readonly number[],
+    shift: readonly number[],
+    scale: number,
+    dropout: number,
+    seed: number,
+    offset: number,
+    needsDtable: boolean,
+    needsDpadding: boolean,
+  ) => [TensorId, TensorId, TensorId];
   readonly crossEntropy: (
     logits: TensorId,
     labels: TensorId | undefined,

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "core/view.h"
+#include "core/windows.h"
 
 namespace tenon {
 
@@ -308,6 +309,40 @@ struct AttentionRowsArgs {
   double scale = 1;
 };
 
+// Attention inside Swin's windows, straight from the projection and back to the map, with nothing rolled, partitioned or
+// masked in between: for a window's positions i and j
+//   out_i = sum_j dropout(softmax_j(scale q_i k_j + table[offset(i, j)] + (side(i) == side(j) ? 0 : -100))) v_j.
+// Everything is contiguous; d <= 256.
+struct WindowAttentionArgs {
+  View qkv;      // [B, H, W, 3 * heads * d], ordered (q, k, v), head, d
+  View table;    // [windows.offsets(), heads]
+  View padding;  // [3 * heads * d]: q, k and v of positions outside the map; absent: zeros
+  View out;      // [B, H, W, heads * d]
+  View lse;      // [B, heads, H, W] float32 (float64 for float64): log of the softmax's denominator
+  Windows windows;
+  double scale = 1;
+  double dropout = 0;  // element (b * windows + window, head, i, j) draws as DropoutArgs at its flat index
+  uint64_t seed = 0;
+  uint64_t offset = 0;
+};
+
+struct WindowAttentionBackwardArgs {
+  View qkv;
+  View table;
+  View padding;
+  View out;
+  View dout;
+  View lse;
+  View dqkv;
+  View dtable;    // or absent; summed in a fixed order
+  View dpadding;  // or absent
+  Windows windows;
+  double scale = 1;
+  double dropout = 0;
+  uint64_t seed = 0;
+  uint64_t offset = 0;
+};
+
 // ---- losses ----------------------------------------------------------------------------------------------------
 
 enum class Reduction : uint8_t { None, Mean, Sum };
@@ -444,40 +479,42 @@ struct LerpArgs {
 
 // ---- the table -------------------------------------------------------------------------------------------------
 
-#define TENON_KERNELS(K)                           \
-  K(fill, FillArgs)                                \
-  K(arange, ArangeArgs)                            \
-  K(copy, CopyArgs)                                \
-  K(unary, UnaryArgs)                              \
-  K(binary, BinaryArgs)                            \
-  K(where, WhereArgs)                              \
-  K(reduce, ReduceArgs)                            \
-  K(cumsum, CumsumArgs)                            \
-  K(softmax, SoftmaxArgs)                          \
-  K(softmax_backward, SoftmaxBackwardArgs)         \
-  K(logsumexp, LogsumexpArgs)                      \
-  K(topk, TopkArgs)                                \
-  K(index_select, IndexSelectArgs)                 \
-  K(index_add, IndexAddArgs)                       \
-  K(gather, GatherArgs)                            \
-  K(scatter_add, ScatterAddArgs)                   \
-  K(one_hot, OneHotArgs)                           \
-  K(matmul, MatmulArgs)                            \
-  K(layer_norm, LayerNormArgs)                     \
-  K(layer_norm_backward, LayerNormBackwardArgs)    \
-  K(attention, AttentionArgs)                      \
-  K(attention_backward, AttentionBackwardArgs)     \
-  K(attention_rows, AttentionRowsArgs)             \
-  K(cross_entropy, CrossEntropyArgs)               \
-  K(random, RandomArgs)                            \
-  K(permutation, PermutationArgs)                  \
-  K(dropout, DropoutArgs)                          \
-  K(interpolate, InterpolateArgs)                  \
-  K(interpolate_backward, InterpolateBackwardArgs) \
-  K(adam, AdamArgs)                                \
-  K(sgd, SgdArgs)                                  \
-  K(global_norm, GlobalNormArgs)                   \
-  K(clip, ClipArgs)                                \
+#define TENON_KERNELS(K)                                    \
+  K(fill, FillArgs)                                         \
+  K(arange, ArangeArgs)                                     \
+  K(copy, CopyArgs)                                         \
+  K(unary, UnaryArgs)                                       \
+  K(binary, BinaryArgs)                                     \
+  K(where, WhereArgs)                                       \
+  K(reduce, ReduceArgs)                                     \
+  K(cumsum, CumsumArgs)                                     \
+  K(softmax, SoftmaxArgs)                                   \
+  K(softmax_backward, SoftmaxBackwardArgs)                  \
+  K(logsumexp, LogsumexpArgs)                               \
+  K(topk, TopkArgs)                                         \
+  K(index_select, IndexSelectArgs)                          \
+  K(index_add, IndexAddArgs)                                \
+  K(gather, GatherArgs)                                     \
+  K(scatter_add, ScatterAddArgs)                            \
+  K(one_hot, OneHotArgs)                                    \
+  K(matmul, MatmulArgs)                                     \
+  K(layer_norm, LayerNormArgs)                              \
+  K(layer_norm_backward, LayerNormBackwardArgs)             \
+  K(attention, AttentionArgs)                               \
+  K(attention_backward, AttentionBackwardArgs)              \
+  K(attention_rows, AttentionRowsArgs)                      \
+  K(window_attention, WindowAttentionArgs)                  \
+  K(window_attention_backward, WindowAttentionBackwardArgs) \
+  K(cross_entropy, CrossEntropyArgs)                        \
+  K(random, RandomArgs)                                     \
+  K(permutation, PermutationArgs)                           \
+  K(dropout, DropoutArgs)                                   \
+  K(interpolate, InterpolateArgs)                           \
+  K(interpolate_backward, InterpolateBackwardArgs)          \
+  K(adam, AdamArgs)                                         \
+  K(sgd, SgdArgs)                                           \
+  K(global_norm, GlobalNormArgs)                            \
+  K(clip, ClipArgs)                                         \
   K(lerp, LerpArgs)
 
 // `stream` is the device's own handle (a cudaStream_t on CUDA; nothing on the CPU, whose executor calls the kernel).

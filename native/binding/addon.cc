@@ -80,6 +80,11 @@ void define_ops(Module& m) {
       "attentionPackedBackward", {"dout", "qkv", "heads", "bias", "mask", "out", "lse", "scale", "dropout",
                                   "seed", "offset", "needsDbias"});
   m.def<&ops::attention_rows>("attentionRows", {"q", "k", "bias", "mask", "rows", "scale"});
+  m.def<&ops::window_attention>("windowAttention", {"qkv", "table", "padding", "window", "shift", "scale",
+                                                    "dropout", "seed", "offset"});
+  m.def<&ops::window_attention_backward>(
+      "windowAttentionBackward", {"dout", "qkv", "table", "padding", "out", "lse", "window", "shift", "scale",
+                                  "dropout", "seed", "offset", "needsDtable", "needsDpadding"});
   m.def<&ops::cross_entropy>("crossEntropy", {"logits", "labels", "targets", "smoothing", "ignoreIndex",
                                               "reduction", "needsGradient"});
 

@@ -163,6 +163,19 @@ std::tuple<Tensor, Tensor> attention_packed_backward(const Tensor& dout, const T
 Tensor attention_rows(const Tensor& q, const Tensor& k, const OptionalTensor& bias,
                       const OptionalTensor& mask, const Tensor& rows, double scale);
 
+// ---- window_attention.cc
+// qkv [B, H, W, 3 * heads * d], table [(2 h - 1) (2 w - 1), heads] -> out [B, H, W, heads * d] and lse [B, heads, H, W];
+// window and shift are [h, w] and less; padding [3 * heads * d] is what positions outside the map hold
+std::tuple<Tensor, Tensor> window_attention(const Tensor& qkv, const Tensor& table,
+                                            const OptionalTensor& padding, const Dims& window,
+                                            const Dims& shift, double scale, double dropout, uint64_t seed,
+                                            uint64_t offset);
+// dqkv, dtable, dpadding (the last two absent unless asked for)
+std::tuple<Tensor, Tensor, Tensor> window_attention_backward(
+    const Tensor& dout, const Tensor& qkv, const Tensor& table, const OptionalTensor& padding,
+    const Tensor& out, const Tensor& lse, const Dims& window, const Dims& shift, double scale, double dropout,
+    uint64_t seed, uint64_t offset, bool needs_dtable, bool needs_dpadding);
+
 // ---- cross_entropy.cc
 // loss and, when asked for, its gradient; exactly one of labels and targets; reduction is "none", "mean" or "sum"
 std::tuple<Tensor, Tensor> cross_entropy(const Tensor& logits, const OptionalTensor& labels,

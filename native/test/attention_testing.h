@@ -58,12 +58,6 @@ inline View window(const Buffer& packed, int64_t which) {
   return w;
 }
 
-inline std::vector<double> values(const View& x) {
-  std::vector<double> out;
-  for_each_offset(x.shape, x.strides, [&](int64_t i) { out.push_back(load(x.dtype, x.data, i)); });
-  return out;
-}
-
 // One call's tensors. Outputs are NaN until a kernel has run.
 struct Problem {
   Case c;

@@ -85,6 +85,13 @@ void for_each_offset(const Shape& shape, const Shape& strides, F&& f) {
   }
 }
 
+// The elements in row-major order.
+inline std::vector<double> values(const View& x) {
+  std::vector<double> out;
+  for_each_offset(x.shape, x.strides, [&](int64_t i) { out.push_back(load(x.dtype, x.data, i)); });
+  return out;
+}
+
 // A strided tensor that owns its memory. Elements start as NaN (integers as all ones), and the bytes around and
 // between them stay 0xff unless somebody writes where nothing should be written.
 class Buffer {
@@ -122,13 +129,7 @@ class Buffer {
     return *this;
   }
 
-  // The elements in row-major order.
-  std::vector<double> values() const {
-    std::vector<double> out;
-    for_each_offset(view_.shape, view_.strides,
-                    [&](int64_t i) { out.push_back(load(view_.dtype, view_.data, i)); });
-    return out;
-  }
+  std::vector<double> values() const { return testing::values(view_); }
 
   // Whether every byte outside the elements is as it was.
   bool intact() const {

@@ -72,4 +72,6 @@ export {
 } from './unary.js';
 export type { GeluOptions } from './unary.js';
 export { maskedFill, where } from './where.js';
+export { windowAttention } from './window-attention.js';
+export type { WindowAttentionOptions } from './window-attention.js';
 import './methods.js';

@@ -70,62 +70,6 @@ HWY_BEFORE_NAMESPACE();
 namespace tenon::cpu::HWY_NAMESPACE {
 namespace {
 
-// delta[i] = dout[i] out[i]
-template <typename T>
-void row_products(const HeadRows& x, const HeadRows& y, int64_t rows, int64_t columns,
-                  T* HWY_RESTRICT delta) {
-  const hn::ScalableTag<T> d;
-  constexpr int64_t lanes = HWY_LANES(T);
-  with_storage_type<T>(x.dtype, [&]<typename S>(S*) {
-    for (int64_t i = 0; i < rows; ++i) {
-      const S* a = x.row<const S>(i);
-      const S* b = y.row<const S>(i);
-      auto sums = hn::Zero(d);
-      int64_t j = 0;
-      for (; j + lanes <= columns; j += lanes)
-        sums = hn::MulAdd(load_f32(d, a + j), load_f32(d, b + j), sums);
-      T sum = hn::GetLane(hn::SumOfLanes(d, sums));
-      for (; j < columns; ++j) sum += static_cast<T>(a[j]) * static_cast<T>(b[j]);
-      delta[i] = sum;
-    }
-  });
-}
-
-// From rows of scores and of dout v^T: scores becomes D, dscores becomes dS. keep is null without dropout.
-template <typename T>
-HWY_NOINLINE void score_gradients(const T* HWY_RESTRICT lse, const T* HWY_RESTRICT delta,
-                                  const T* HWY_RESTRICT keep, int64_t stride, int64_t rows, int64_t n,
-                                  T* HWY_RESTRICT scores, T* HWY_RESTRICT dscores) {
-  const hn::ScalableTag<T> d;
-  using V = hn::Vec<decltype(d)>;
-  constexpr int64_t lanes = HWY_LANES(T);
-  for_row_groups(rows, [&]<int kRows>(std::integral_constant<int, kRows>, int64_t i) {
-    V shifts[kRows], deltas[kRows];
-#pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) {
-      // Nothing attended to: exp(score - infinity) = 0.
-      shifts[r] = hn::Set(d, lse[i + r] == kMinusInfinity<T> ? -kMinusInfinity<T> : lse[i + r]);
-      deltas[r] = hn::Set(d, delta[i + r]);
-    }
-    for (int64_t j = 0; j < n; j += lanes) {
-#pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r) {
-        const int64_t at = (i + r) * stride + j;
-        const V p = exp_score(d, hn::Sub(hn::Load(d, scores + at), shifts[r]));
-        const V dp = hn::Load(d, dscores + at);
-        if (keep == nullptr) {
-          hn::Store(p, d, scores + at);
-          hn::Store(hn::Mul(p, hn::Sub(dp, deltas[r])), d, dscores + at);
-        } else {
-          const V factor = hn::Load(d, keep + at);
-          hn::Store(hn::Mul(p, factor), d, scores + at);
-          hn::Store(hn::Mul(p, hn::MulSub(dp, factor, deltas[r])), d, dscores + at);
-        }
-      }
-    }
-  });
-}
-
 // Split `split` of head (b, h): dk and dv of its keys, and their contribution to dq and dbias. `dbias` points at the
 // head's [Nq, Nk] or is null; it is written by the first head of a chunk and added to by the others.
 template <typename T>

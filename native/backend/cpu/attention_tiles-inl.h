@@ -37,16 +37,17 @@ HWY_INLINE void with_storage_type(DType dtype, F&& f) {
   }
 }
 
-// to[i] = scale * x[first + i], rows padded with zeros to `stride`, and zero rows up to `padded`.
-template <typename T>
-void pack_rows(const HeadRows& x, int64_t first, int64_t count, int64_t padded, int64_t columns, T scale,
+// to[i] = scale * x[first + i], rows padded with zeros to `stride`, and zero rows up to `padded`. Rows: HeadRows, or
+// another that says where row i is.
+template <typename T, typename Rows>
+void pack_rows(const Rows& x, int64_t first, int64_t count, int64_t padded, int64_t columns, T scale,
                T* HWY_RESTRICT to, int64_t stride) {
   const hn::ScalableTag<T> d;
   constexpr int64_t lanes = HWY_LANES(T);
   with_storage_type<T>(x.dtype, [&]<typename S>(S*) {
     const auto factor = hn::Set(d, scale);
     for (int64_t i = 0; i < count; ++i) {
-      const S* from = x.row<const S>(first + i);
+      const S* from = x.template row<const S>(first + i);
       T* row = to + i * stride;
       int64_t j = 0;
       for (; j + lanes <= columns; j += lanes) hn::Store(hn::Mul(load_f32(d, from + j), factor), d, row + j);
@@ -58,15 +59,15 @@ void pack_rows(const HeadRows& x, int64_t first, int64_t count, int64_t padded, 
 }
 
 // x[first + i] = factor * from[i]; factor may differ from row to row.
-template <typename T, typename Factor>
-void unpack_rows(const HeadRows& x, int64_t first, int64_t count, int64_t columns, Factor&& factor,
+template <typename T, typename Rows, typename Factor>
+void unpack_rows(const Rows& x, int64_t first, int64_t count, int64_t columns, Factor&& factor,
                  const T* HWY_RESTRICT from, int64_t stride) {
   const hn::ScalableTag<T> d;
   constexpr int64_t lanes = HWY_LANES(T);
   with_storage_type<T>(x.dtype, [&]<typename S>(S*) {
     for (int64_t i = 0; i < count; ++i) {
       const T* row = from + i * stride;
-      S* to = x.row<S>(first + i);
+      S* to = x.template row<S>(first + i);
       const T scale = factor(i);
       const auto scales = hn::Set(d, scale);
       int64_t j = 0;
@@ -158,7 +159,7 @@ void transpose(const T* HWY_RESTRICT from, int64_t from_stride, int64_t rows, in
 
 // ---- products ----------------------------------------------------------------------------------------------------
 
-// c (+)= a b over `depth`. The lanes run along the rows of b and c; elements of a are broadcast.
+// c = a b over `depth`, or start + a b. The lanes run along the rows of b and c; elements of a are broadcast.
 template <typename T>
 struct Product {
   const T* a;
@@ -168,6 +169,7 @@ struct Product {
   T* c;
   int64_t c_stride;
   int64_t depth;
+  const T* start = c;  // rows as far apart as c's
 };
 
 enum class Left { Plain, Transposed };  // a[i][k] or a[k][i]
@@ -187,13 +189,14 @@ HWY_INLINE void multiply_tile(const Product<T>& p, int64_t i0, int64_t j0) {
   const int64_t row = kLeft == Left::Plain ? p.a_stride : 1, step = kLeft == Left::Plain ? 1 : p.a_stride;
   const T* HWY_RESTRICT a = p.a + i0 * row;
   const T* HWY_RESTRICT b = p.b + j0;
-  T* HWY_RESTRICT c = p.c + i0 * p.c_stride + j0;
+  const T* start = p.start + i0 * p.c_stride + j0;
+  T* c = p.c + i0 * p.c_stride + j0;
   V sum[kRows][kVectors];
 #pragma GCC unroll 12
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors; ++j) {
-      sum[i][j] = kSum == Sum::Add ? hn::Load(d, c + i * p.c_stride + j * lanes) : hn::Zero(d);
+      sum[i][j] = kSum == Sum::Add ? hn::Load(d, start + i * p.c_stride + j * lanes) : hn::Zero(d);
     }
   }
   for (int64_t k = 0; k < p.depth; ++k, a += step, b += p.b_stride) {
