@@ -70,3 +70,15 @@ export function completeConfig<Config extends object>(
   }
   return { ...defaults, ...options };
 }
+
+/** Settings that count something, each with the least that it may be. @throws TensorError VALUE for another */
+export function checkCounts(
+  op: string,
+  counts: Readonly<Record<string, readonly [value: number, least: number]>>,
+): void {
+  for (const [name, [value, least]] of Object.entries(counts)) {
+    if (!Number.isInteger(value) || value < least) {
+      fail(op, 'VALUE', `expected ${name} to be a whole number of at least ${least}, got ${value}`);
+    }
+  }
+}

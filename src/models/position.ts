@@ -10,15 +10,11 @@ import { fail } from '../tensor/error.js';
 export type ImageSize = number | readonly [height: number, width: number];
 
 /** Rows and columns of patches. @throws TensorError VALUE when the patch does not divide the size */
-export function gridOf(size: ImageSize, patch: number): readonly [rows: number, columns: number] {
+export function gridOf(op: string, size: ImageSize, patch: number): readonly [rows: number, columns: number] {
   const [height, width] = typeof size === 'number' ? [size, size] : size;
   for (const n of [height, width]) {
     if (!(Number.isInteger(n) && n > 0 && n % patch === 0)) {
-      fail(
-        'VisionTransformer',
-        'VALUE',
-        `expected an image size that patches of ${patch} divide, got ${height} x ${width}`,
-      );
+      fail(op, 'VALUE', `expected an image size that patches of ${patch} divide, got ${height} x ${width}`);
     }
   }
   return [height / patch, width / patch];

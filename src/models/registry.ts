@@ -5,12 +5,14 @@ import { fail } from '../tensor/error.js';
 import { DEIT } from './deit-variants.js';
 import type { DistilledVisionTransformer } from './deit.js';
 import type { Family, Model, ModelConfig, ModelCount } from './family.js';
+import { SWIN } from './swin-variants.js';
 import { VIT } from './vit-variants.js';
 
 /** Every family, by what the names of its models begin with. A new family is one line here. */
 const FAMILIES = {
   vit: VIT,
   deit: DEIT,
+  swin: SWIN,
 } as const;
 
 /** A family's name. */

@@ -29,7 +29,7 @@ import {
 } from '../nn/index.js';
 import { cat, indexSelect, normal, topk, zeros } from '../ops/index.js';
 import { fail } from '../tensor/error.js';
-import { type ModelConfig, type ModelCount, completeConfig } from './family.js';
+import { type ModelConfig, type ModelCount, checkCounts, completeConfig } from './family.js';
 import { gridOf, refitPositions, resizePositions } from './position.js';
 
 /** Everything that makes up a ViT. The names are timm's. */
@@ -191,7 +191,7 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
     this.config = config;
     const { embedDim: dim, depth, normEps: eps } = config;
     check(config);
-    const [rows, columns] = gridOf(config.imgSize, config.patchSize);
+    const [rows, columns] = gridOf('VisionTransformer', config.imgSize, config.patchSize);
     this.clsToken = config.classToken ? parameter(zeros([1, 1, dim])) : undefined;
     this.regToken = config.regTokens > 0 ? parameter(zeros([1, config.regTokens, dim])) : undefined;
     const positions = rows * columns + this.tablePrefix;
@@ -276,7 +276,7 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
     const { config } = this;
     const [height, width] = images.shape.slice(-2);
     const grid = [height / config.patchSize, width / config.patchSize] as const;
-    const own = gridOf(config.imgSize, config.patchSize);
+    const own = gridOf('VisionTransformer', config.imgSize, config.patchSize);
     const isOwnSize = grid[0] === own[0] && grid[1] === own[1];
     if (!isOwnSize && !config.dynamicImgSize) {
       fail(
@@ -355,7 +355,7 @@ export function resizeViT(
 export function countViT(options: Partial<ViTConfig>): ModelCount {
   const config: ViTConfig = { ...DEFAULTS, ...options };
   const { embedDim: dim, depth, numHeads, patchSize, inChans, numClasses, imgSize } = config;
-  const [rows, columns] = gridOf(imgSize, patchSize);
+  const [rows, columns] = gridOf('VisionTransformer', imgSize, patchSize);
   const hidden = Math.trunc(dim * config.mlpRatio);
   const prefix = (config.classToken ? 1 : 0) + config.regTokens;
   const n = rows * columns + prefix;
@@ -383,25 +383,15 @@ export function countViT(options: Partial<ViTConfig>): ModelCount {
 }
 
 function check(config: ViTConfig): void {
-  const counts = {
-    patchSize: 1,
-    inChans: 1,
-    embedDim: 1,
-    depth: 1,
-    numHeads: 1,
-    numClasses: 0,
-    regTokens: 0,
-  };
-  for (const [name, least] of Object.entries(counts)) {
-    const value = config[name as keyof typeof counts];
-    if (!Number.isInteger(value) || value < least) {
-      fail(
-        'VisionTransformer',
-        'VALUE',
-        `expected ${name} to be a whole number of at least ${least}, got ${value}`,
-      );
-    }
-  }
+  checkCounts('VisionTransformer', {
+    patchSize: [config.patchSize, 1],
+    inChans: [config.inChans, 1],
+    embedDim: [config.embedDim, 1],
+    depth: [config.depth, 1],
+    numHeads: [config.numHeads, 1],
+    numClasses: [config.numClasses, 0],
+    regTokens: [config.regTokens, 0],
+  });
   if (config.globalPool === 'token' && !config.classToken) {
     fail('VisionTransformer', 'VALUE', "expected globalPool 'avg' without a class token, got 'token'");
   }

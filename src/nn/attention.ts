@@ -1,6 +1,6 @@
 import { type AttentionOptions, attention, attentionPacked } from '../ops/attention.js';
 import { fail } from '../tensor/error.js';
-import { Dropout } from './dropout.js';
+import { Dropout, dropAndAdd } from './dropout.js';
 import { LayerNorm } from './layer-norm.js';
 import { Linear } from './linear.js';
 import { type FloatTensor, Module } from './module.js';
@@ -66,9 +66,7 @@ export class Attention extends Module<[x: FloatTensor, extras?: AttentionCall], 
       this.qNorm === undefined || this.kNorm === undefined
         ? attentionPacked(qkv, { ...options, numHeads: this.numHeads })
         : this.normedAttention(qkv, this.qNorm, this.kNorm, options);
-    if (this.projDrop.p === 0 || !this.training) return this.proj.call(mixed, residual);
-    const y = this.projDrop.call(this.proj.call(mixed));
-    return residual === undefined ? y : y.add(residual);
+    return dropAndAdd(this.proj, this.projDrop, mixed, residual);
   }
 
   /** Attention with q and k normalised by head. */

@@ -1,5 +1,6 @@
 import { dropPath, dropout } from '../ops/dropout.js';
 import { fail } from '../tensor/error.js';
+import type { Linear } from './linear.js';
 import { type FloatTensor, Module } from './module.js';
 
 function checkRate(op: string, p: number): number {
@@ -18,6 +19,23 @@ export class Dropout extends Module<[x: FloatTensor], FloatTensor> {
   override forward(x: FloatTensor): FloatTensor {
     return this.training ? dropout(x, this.p) : x;
   }
+
+  /** Whether a call would change anything now. */
+  get active(): boolean {
+    return this.training && this.p > 0;
+  }
+}
+
+/** `drop(layer(x)) + residual`: in one kernel where no dropout stands between the product and the sum. */
+export function dropAndAdd(
+  layer: Linear,
+  drop: Dropout,
+  x: FloatTensor,
+  residual?: FloatTensor,
+): FloatTensor {
+  if (!drop.active) return layer.call(x, residual);
+  const y = drop.call(layer.call(x));
+  return residual === undefined ? y : y.add(residual);
 }
 
 /** Stochastic depth: in training, zeroes whole samples with probability p and divides the others by 1 - p. */

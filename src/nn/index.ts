@@ -22,3 +22,5 @@ export { Module, buffer, describe, parameter, snapshot } from './module.js';
 export type { AnyModule, FloatTensor, ForwardHook, LoadReport, TensorModule } from './module.js';
 export { PatchEmbed, PatchProjection } from './patch-embed.js';
 export type { PatchEmbedOptions } from './patch-embed.js';
+export { WindowAttention } from './window-attention.js';
+export type { WindowAttentionLayerOptions } from './window-attention.js';

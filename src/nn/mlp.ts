@@ -1,5 +1,5 @@
 import type { Activation } from '../ops/linear.js';
-import { Dropout } from './dropout.js';
+import { Dropout, dropAndAdd } from './dropout.js';
 import { Linear } from './linear.js';
 import { type FloatTensor, Module } from './module.js';
 
@@ -32,9 +32,6 @@ export class Mlp extends Module<[x: FloatTensor, residual?: FloatTensor | undefi
   }
 
   override forward(x: FloatTensor, residual?: FloatTensor): FloatTensor {
-    const hidden = this.drop.call(this.fc1.call(x));
-    if (this.drop.p === 0 || !this.training) return this.fc2.call(hidden, residual);
-    const y = this.drop.call(this.fc2.call(hidden));
-    return residual === undefined ? y : y.add(residual);
+    return dropAndAdd(this.fc2, this.drop, this.drop.call(this.fc1.call(x)), residual);
   }
 }

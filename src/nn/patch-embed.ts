@@ -1,6 +1,7 @@
 import { linear } from '../ops/linear.js';
 import { uniform } from '../ops/random.js';
 import { fail } from '../tensor/error.js';
+import { LayerNorm } from './layer-norm.js';
 import { type FloatTensor, Module, parameter } from './module.js';
 
 /** A convolution whose stride is its kernel: a linear layer on patches. */
@@ -29,6 +30,8 @@ export interface PatchEmbedOptions {
   readonly embedDim: number;
   /** Default true. */
   readonly bias?: boolean;
+  /** Normalise the tokens, with this eps. Default: no norm. */
+  readonly normEps?: number | undefined;
 }
 
 /**
@@ -39,6 +42,7 @@ export interface PatchEmbedOptions {
  */
 export class PatchEmbed extends Module<[images: FloatTensor], FloatTensor> {
   readonly proj: PatchProjection;
+  readonly norm: LayerNorm | undefined;
   readonly patchSize: number;
   readonly inChans: number;
 
@@ -52,6 +56,8 @@ export class PatchEmbed extends Module<[images: FloatTensor], FloatTensor> {
       options.patchSize,
       options.bias ?? true,
     );
+    const { normEps: eps } = options;
+    this.norm = eps === undefined ? undefined : new LayerNorm(options.embedDim, { eps });
   }
 
   override forward(images: FloatTensor): FloatTensor {
@@ -70,6 +76,7 @@ export class PatchEmbed extends Module<[images: FloatTensor], FloatTensor> {
       .reshape([batch, channels, rows, p, columns, p])
       .permute([0, 2, 4, 1, 3, 5])
       .reshape([batch, rows * columns, channels * p * p]);
-    return this.proj.call(patches);
+    const tokens = this.proj.call(patches);
+    return this.norm === undefined ? tokens : this.norm.call(tokens);
   }
 }

@@ -5,7 +5,15 @@ import { existsSync, readFileSync } from 'node:fs';
 
 import type { ExecutionContext } from 'ava';
 
-import { type FloatTensor, type Model, type Tensor, crossEntropy, noGrad } from '../../src/index.js';
+import {
+  AdamW,
+  type FloatTensor,
+  type Model,
+  type Tensor,
+  crossEntropy,
+  noGrad,
+  scope,
+} from '../../src/index.js';
 import { asTensor, goldenPath, readGolden, relativeError } from './golden.js';
 
 /** The constructor's arguments of a golden model, in Tenon's names. */
@@ -54,6 +62,41 @@ export async function matchesTimm(
     }
     const error = relativeError(await parameter.grad.data(), expected.data);
     t.true(error < 1e-3, `gradient of ${name}: ${error}`);
+  }
+}
+
+/** Trains from timm's first weights, and compares losses, gradient norms and final weights with timm's and PyTorch's. */
+export async function followsTimm(t: ExecutionContext, folder: string, model: Model): Promise<void> {
+  const { tensors: io } = readGolden(`train/${folder}/io.safetensors`);
+  const recipe = JSON.parse(readFileSync(goldenPath(`train/${folder}/trajectory.json`), 'utf8')) as {
+    label_smoothing: number;
+    clip_grad_norm: number;
+    lr: number;
+    weight_decay: number;
+    losses: number[];
+    grad_norms: number[];
+  };
+  model.loadStateDict(goldenState(`train/${folder}/init.safetensors`));
+  const optimizer = new AdamW(model.parameters(), { lr: recipe.lr, weightDecay: recipe.weight_decay });
+  const images = asTensor(io['pixel_values']) as FloatTensor;
+  const labels = asTensor(io['labels']) as Tensor<'int64'>;
+  for (const [step, expected] of recipe.losses.entries()) {
+    const [loss, norm] = scope(() => {
+      const loss = crossEntropy(model.call(images), labels, { labelSmoothing: recipe.label_smoothing });
+      loss.backward();
+      const norm = optimizer.step({ maxNorm: recipe.clip_grad_norm });
+      optimizer.zeroGrad();
+      return [loss, norm];
+    });
+    const got = await loss.item();
+    t.true(Math.abs(got / expected - 1) < 1e-3, `loss of step ${step}: ${got}, expected ${expected}`);
+    const gotNorm = await (norm as Tensor<'float32'>).item();
+    t.true(Math.abs(gotNorm / recipe.grad_norms[step] - 1) < 5e-3, `norm of step ${step}: ${gotNorm}`);
+  }
+  for (const [name, parameter] of model.namedParameters()) {
+    const expected = io[`final.${name}`];
+    const error = relativeError(await parameter.data(), expected.data);
+    t.true(error < 5e-3, `final ${name}: ${error}`);
   }
 }
 

@@ -1,24 +1,17 @@
-import { readFileSync } from 'node:fs';
-
 import test from 'ava';
 
 import {
-  AdamW,
   TensorError,
   VisionTransformer,
-  crossEntropy,
   describeModel,
   manualSeed,
   noGrad,
   normal,
-  scope,
   zeros,
-  type FloatTensor,
-  type Tensor,
   type ViTConfig,
 } from '../../src/index.js';
-import { asTensor, goldenPath, readGolden, relativeError, sharedTest } from '../helpers/golden.js';
-import { goldenState, matchesTimm, timmConfig } from '../helpers/timm.js';
+import { goldenPath, sharedTest } from '../helpers/golden.js';
+import { followsTimm, matchesTimm, timmConfig } from '../helpers/timm.js';
 
 for (const folder of ['timm-vit', 'timm-vit-gap']) {
   sharedTest(
@@ -28,44 +21,8 @@ for (const folder of ['timm-vit', 'timm-vit-gap']) {
   );
 }
 
-sharedTest(
-  '12 steps of training follow the losses of timm and PyTorch',
-  goldenPath('train/timm-vit'),
-  async (t) => {
-    const { tensors: io } = readGolden('train/timm-vit/io.safetensors');
-    const recipe = JSON.parse(readFileSync(goldenPath('train/timm-vit/trajectory.json'), 'utf8')) as {
-      label_smoothing: number;
-      clip_grad_norm: number;
-      lr: number;
-      weight_decay: number;
-      losses: number[];
-      grad_norms: number[];
-    };
-    const initial = goldenState('train/timm-vit/init.safetensors');
-    const model = new VisionTransformer(timmConfig('timm-vit'));
-    model.loadStateDict(initial);
-    const optimizer = new AdamW(model.parameters(), { lr: recipe.lr, weightDecay: recipe.weight_decay });
-    const images = asTensor(io['pixel_values']) as FloatTensor;
-    const labels = asTensor(io['labels']) as Tensor<'int64'>;
-    for (const [step, expected] of recipe.losses.entries()) {
-      const [loss, norm] = scope(() => {
-        const loss = crossEntropy(model.call(images), labels, { labelSmoothing: recipe.label_smoothing });
-        loss.backward();
-        const norm = optimizer.step({ maxNorm: recipe.clip_grad_norm });
-        optimizer.zeroGrad();
-        return [loss, norm];
-      });
-      const got = await loss.item();
-      t.true(Math.abs(got / expected - 1) < 1e-3, `loss of step ${step}: ${got}, expected ${expected}`);
-      const gotNorm = await (norm as Tensor<'float32'>).item();
-      t.true(Math.abs(gotNorm / recipe.grad_norms[step] - 1) < 5e-3, `norm of step ${step}: ${gotNorm}`);
-    }
-    for (const [name, parameter] of model.namedParameters()) {
-      const expected = io[`final.${name}`];
-      const error = relativeError(await parameter.data(), expected.data);
-      t.true(error < 5e-3, `final ${name}: ${error}`);
-    }
-  },
+sharedTest("12 steps of training follow timm's and PyTorch's losses", goldenPath('train/timm-vit'), (t) =>
+  followsTimm(t, 'timm-vit', new VisionTransformer(timmConfig('timm-vit'))),
 );
 
 test('parameters are counted as they are made', (t) => {
