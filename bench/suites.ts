@@ -1,8 +1,9 @@
 /**
- * The suites: `dispatch` (the cost of a call), `kernels` (the shapes of a ViT-Ti/16 training step, against what the
+ * The suites: `dispatch` (the cost of a call), `kernels` (the shapes of a ViT-Ti/16 training step and Swin-T's window attention, against what the
  * machine can do) and `models` (whole training steps and forward passes).
  */
 import type { Case, DispatchOp, Task } from './tasks.js';
+import { SWIN_TINY } from './swin.js';
 import { VIT_CIFAR, VIT_TINY, tokens } from './vit.js';
 
 const BATCH = 16;
@@ -50,6 +51,14 @@ function attention(n: number): [string, Task][] {
   ]);
 }
 
+function windowAttention(shift: number): [string, Task][] {
+  const sizes = { batch: 8, map: 56, window: 7, heads: 3, headDim: 32 };
+  return [false, true].map((backward) => [
+    `windowAttention 8x56x56, 3x32, window 7, shift ${shift}${backward ? ', with backward' : ''}`,
+    { kind: 'windowAttention', ...sizes, shift, backward },
+  ]);
+}
+
 const KERNELS: readonly [name: string, task: Task][] = [
   ...linear('patch', 768, 192, ROWS - BATCH),
   ...linear('qkv', 192, 576),
@@ -61,6 +70,8 @@ const KERNELS: readonly [name: string, task: Task][] = [
   ...rowwise('gelu', ROWS, 4 * VIT_TINY.dim),
   ...rowwise('softmax', ROWS * VIT_TINY.heads, tokens(VIT_TINY)),
   ...[49, 65, 197, 577, 4096].flatMap(attention),
+  ...windowAttention(0),
+  ...windowAttention(3),
   ['crossEntropy 128x1000', { kind: 'crossEntropy', rows: 128, classes: 1000 }],
   ['AdamW over ViT-Ti/16', { kind: 'adamw', vit: VIT_TINY }],
 ];
@@ -71,6 +82,8 @@ const MODELS: readonly [name: string, task: Task][] = [
   ['ViT-Ti/16 224, batch 1, inference', { kind: 'vit', vit: VIT_TINY, batch: 1, train: false }],
   ['ViT CIFAR, batch 128, training step', { kind: 'vit', vit: VIT_CIFAR, batch: 128, train: true }],
   ['ViT CIFAR, batch 128, inference', { kind: 'vit', vit: VIT_CIFAR, batch: 128, train: false }],
+  ['Swin-T 224, batch 8, training step', { kind: 'swin', swin: SWIN_TINY, batch: 8, train: true }],
+  ['Swin-T 224, batch 8, inference', { kind: 'swin', swin: SWIN_TINY, batch: 8, train: false }],
 ];
 
 function cases(suite: string, tasks: readonly (readonly [name: string, task: Task])[]): Case[] {
@@ -78,7 +91,7 @@ function cases(suite: string, tasks: readonly (readonly [name: string, task: Tas
     suite,
     name,
     task,
-    memory: task.kind === 'vit' || (task.kind === 'attention' && task.tokens > 1000),
+    memory: task.kind === 'vit' || task.kind === 'swin' || (task.kind === 'attention' && task.tokens > 1000),
   }));
 }
 

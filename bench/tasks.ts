@@ -1,6 +1,7 @@
 /**
  * What is measured: tasks that every system prepares in its own way, and the work that one run of each does.
  */
+import { type SwinShape, swinFlops } from './swin.js';
 import { type VitConfig, elements, forwardFlops, parameterShapes } from './vit.js';
 
 /** What a small call costs, whatever it computes. */
@@ -38,12 +39,24 @@ export type Task =
       readonly headDim: number;
       readonly backward: boolean;
     }
+  /** Swin's attention in windows of square maps, from the projection of a map `[batch, map, map, 3 heads headDim]`. */
+  | {
+      readonly kind: 'windowAttention';
+      readonly batch: number;
+      readonly map: number;
+      readonly window: number;
+      readonly shift: number;
+      readonly heads: number;
+      readonly headDim: number;
+      readonly backward: boolean;
+    }
   /** Loss and gradient. */
   | { readonly kind: 'crossEntropy'; readonly rows: number; readonly classes: number }
   /** One update of all parameters of a model. */
   | { readonly kind: 'adamw'; readonly vit: VitConfig }
   /** A training step (forward, backward, AdamW) or a forward pass of a model. */
-  | { readonly kind: 'vit'; readonly vit: VitConfig; readonly batch: number; readonly train: boolean };
+  | { readonly kind: 'vit'; readonly vit: VitConfig; readonly batch: number; readonly train: boolean }
+  | { readonly kind: 'swin'; readonly swin: SwinShape; readonly batch: number; readonly train: boolean };
 
 /** The tasks of some kinds. */
 export type TaskOf<K extends Task['kind']> = Extract<Task, { readonly kind: K }>;
@@ -80,8 +93,14 @@ export function flops(task: Task): number {
       const product = 2 * task.batch * task.heads * task.tokens ** 2 * task.headDim;
       return product * (task.backward ? 7 : 2);
     }
+    case 'windowAttention': {
+      const product = 2 * task.batch * task.heads * (task.map * task.window) ** 2 * task.headDim;
+      return product * (task.backward ? 7 : 2);
+    }
     case 'vit':
       return forwardFlops(task.vit) * task.batch * (task.train ? 3 : 1);
+    case 'swin':
+      return swinFlops(task.swin) * task.batch * (task.train ? 3 : 1);
     case 'dispatch':
     case 'copy':
     case 'layerNorm':
@@ -112,7 +131,9 @@ export function bytes(task: Task): number {
     case 'gemm':
     case 'linear':
     case 'attention':
+    case 'windowAttention':
     case 'vit':
+    case 'swin':
       return 0;
   }
 }
@@ -122,7 +143,7 @@ export function metricOf(task: Task): Metric {
   if (task.kind === 'dispatch') {
     return { name: 'time per op', unit: 'us', lessIsBetter: true, of: (s) => (s / task.calls) * 1e6 };
   }
-  if (task.kind === 'vit') {
+  if (task.kind === 'vit' || task.kind === 'swin') {
     return { name: 'throughput', unit: 'images/s', lessIsBetter: false, of: (s) => task.batch / s };
   }
   const operations = flops(task);

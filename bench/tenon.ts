@@ -5,6 +5,8 @@ import {
   AdamW,
   type FloatTensor,
   type Tensor,
+  type Model,
+  SwinTransformer,
   VisionTransformer,
   attentionPacked,
   copyInto,
@@ -26,6 +28,7 @@ import {
   slice,
   softmax,
   tensor,
+  windowAttention,
   zeros,
 } from '../src/index.js';
 import { native } from '../src/native.js';
@@ -33,6 +36,7 @@ import { tenonVersion } from './machine.js';
 import { profileNative } from './profile.js';
 import type { Prepared, System } from './system.js';
 import { type Task, type TaskOf, flops } from './tasks.js';
+import type { SwinShape } from './swin.js';
 import type { VitConfig } from './vit.js';
 
 type F32 = Tensor<'float32'>;
@@ -140,6 +144,17 @@ function attention({ batch, tokens, heads, headDim, backward }: TaskOf<'attentio
   return differentiable((qkv) => attentionPacked(qkv, { numHeads: heads }), [qkv], backward);
 }
 
+function windowed(task: TaskOf<'windowAttention'>): Op {
+  const { batch, map, window, shift, heads, headDim, backward } = task;
+  const qkv = normal([batch, map, map, 3 * heads * headDim]);
+  const table = normal([(2 * window - 1) ** 2, heads]);
+  return differentiable(
+    (qkv, table) => windowAttention(qkv, table, { window, shift }),
+    [qkv, table],
+    backward,
+  );
+}
+
 function labelsFor(rows: number, classes: number): Tensor<'int64'> {
   return tensor(
     Array.from({ length: rows }, (_, i) => i % classes),
@@ -165,6 +180,19 @@ export function createVit(vit: VitConfig): VisionTransformer {
   });
 }
 
+/** Tenon's own Swin of a benchmark's configuration. */
+export function createSwin(swin: SwinShape): SwinTransformer {
+  return new SwinTransformer({
+    imgSize: swin.image,
+    patchSize: swin.patch,
+    embedDim: swin.dim,
+    depths: swin.depths,
+    numHeads: swin.heads,
+    windowSize: swin.window,
+    numClasses: swin.classes,
+  });
+}
+
 const ADAMW = { lr: 1e-3, weightDecay: 0.05 };
 
 function adamw({ vit }: TaskOf<'adamw'>): Op {
@@ -174,14 +202,16 @@ function adamw({ vit }: TaskOf<'adamw'>): Op {
   return () => optimizer.step();
 }
 
-function model({ vit, batch, train }: TaskOf<'vit'>): Prepared {
-  const model = createVit(vit);
-  const images: FloatTensor = normal([batch, 3, vit.image, vit.image]);
+function model(task: TaskOf<'vit' | 'swin'>): Prepared {
+  const { batch, train } = task;
+  const { image, classes } = task.kind === 'vit' ? task.vit : task.swin;
+  const model: Model = task.kind === 'vit' ? createVit(task.vit) : createSwin(task.swin);
+  const images: FloatTensor = normal([batch, 3, image, image]);
   if (!train) {
     model.eval();
     return { run: () => inferenceMode(() => model.call(images).dataSync()) };
   }
-  const labels = labelsFor(batch, vit.classes);
+  const labels = labelsFor(batch, classes);
   const optimizer = new AdamW(model.parameters(), ADAMW);
   return {
     run: () =>
@@ -195,7 +225,7 @@ function model({ vit, batch, train }: TaskOf<'vit'>): Prepared {
   };
 }
 
-function kernel(task: Exclude<Task, TaskOf<'dispatch' | 'vit'>>): Op {
+function kernel(task: Exclude<Task, TaskOf<'dispatch' | 'vit' | 'swin'>>): Op {
   switch (task.kind) {
     case 'gemm': {
       const a = normal([task.size, task.size]);
@@ -215,6 +245,8 @@ function kernel(task: Exclude<Task, TaskOf<'dispatch' | 'vit'>>): Op {
       return rowwise(task);
     case 'attention':
       return attention(task);
+    case 'windowAttention':
+      return windowed(task);
     case 'crossEntropy':
       return loss(task);
     case 'adamw':
@@ -224,7 +256,7 @@ function kernel(task: Exclude<Task, TaskOf<'dispatch' | 'vit'>>): Op {
 
 function prepare(task: Task): Prepared {
   if (task.kind === 'dispatch') return dispatch(task);
-  if (task.kind === 'vit') return model(task);
+  if (task.kind === 'vit' || task.kind === 'swin') return model(task);
   // As in a model, a kernel is enqueued while others run: waiting for each would add what it takes to wake threads.
   return prepared(kernel(task), flops(task) > 1e9 ? 1 : 8);
 }

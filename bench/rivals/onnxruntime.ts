@@ -139,6 +139,8 @@ function modelOf(task: Task): Model | undefined {
     case 'copy':
     case 'crossEntropy':
     case 'adamw':
+    case 'windowAttention':
+    case 'swin':
       return undefined;
   }
 }
@@ -150,7 +152,7 @@ export function loadOnnxruntime(threads: number): System {
     threads,
     async prepare(task): Promise<Prepared | Unsupported> {
       const model = modelOf(task);
-      if (model === undefined) return { unsupported: 'it runs inference alone' };
+      if (model === undefined) return { unsupported: 'it runs inference of ViT alone' };
       const session = await ort.InferenceSession.create(model.bytes, {
         intraOpNumThreads: threads,
         interOpNumThreads: 1,

@@ -1,7 +1,7 @@
 """The process of PyTorch: the tasks of bench/tasks.ts, by the messages of bench/system.ts.
 
 Requests are lines of JSON on standard input, replies on file descriptor 3. The models are timm's vision transformers
-in plain torch: fused qkv, scaled_dot_product_attention, exact GELU, layer norms with eps 1e-6, AdamW as it comes.
+(and its Swin, pytorch_swin.py) in plain torch: fused qkv, scaled_dot_product_attention, exact GELU, layer norms with eps 1e-6, AdamW as it comes.
 """
 
 import json
@@ -14,6 +14,8 @@ import time
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from pytorch_swin import Swin, relative_index, shift_mask, window_attention
 
 
 class Attention(nn.Module):
@@ -154,6 +156,16 @@ def attention(task):
     return differentiable(lambda qkv: packed_attention(qkv, task["heads"]), [qkv], task["backward"])
 
 
+def windowed_attention(task):
+    side, window, shift, heads = task["map"], task["window"], task["shift"], task["heads"]
+    qkv = torch.randn(task["batch"], side, side, 3 * heads * task["headDim"])
+    table = torch.randn((2 * window - 1) ** 2, heads)
+    index = relative_index(window)
+    mask = shift_mask(side, side, window, shift) if shift > 0 else None
+    op = lambda qkv, table: window_attention(qkv, table, index, mask, window, shift)
+    return differentiable(op, [qkv, table], task["backward"])
+
+
 def cross_entropy(task):
     logits = torch.randn(task["rows"], task["classes"], requires_grad=True)
     labels = torch.arange(task["rows"]) % task["classes"]
@@ -168,8 +180,15 @@ def adamw(task):
 
 
 def vit(task):
-    config, batch = task["vit"], task["batch"]
-    model = Vit(**config)
+    return model_task(Vit(**task["vit"]), task["vit"], task)
+
+
+def swin(task):
+    return model_task(Swin(**task["swin"]), task["swin"], task)
+
+
+def model_task(model, config, task):
+    batch = task["batch"]
     images = torch.randn(batch, 3, config["image"], config["image"])
     labels = torch.arange(batch) % config["classes"]
     if not task["train"]:
@@ -216,6 +235,8 @@ TASKS = {
     "crossEntropy": cross_entropy,
     "adamw": adamw,
     "vit": vit,
+    "swin": swin,
+    "windowAttention": windowed_attention,
 }
 
 

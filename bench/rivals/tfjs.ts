@@ -276,6 +276,9 @@ class Tasks {
       case 'gemm':
       case 'copy':
         return { unsupported: 'it is not near the limits of the machine' };
+      case 'windowAttention':
+      case 'swin':
+        return { unsupported: 'it has no Swin' };
     }
   }
 }

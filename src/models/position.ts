@@ -32,7 +32,8 @@ export function refitPositions(
   from: { readonly imgSize?: ImageSize; readonly patchSize?: number } = {},
 ): FloatTensor {
   const count = table.shape[1] - prefix;
-  const own = from.imgSize === undefined ? undefined : gridOf(from.imgSize, from.patchSize ?? 16);
+  const own =
+    from.imgSize === undefined ? undefined : gridOf('refitPositions', from.imgSize, from.patchSize ?? 16);
   const side = Math.floor(Math.sqrt(count));
   return resizePositions(
     table,

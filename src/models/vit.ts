@@ -348,7 +348,7 @@ export function resizeViT(
 ): FloatTensor | undefined {
   if (name !== 'pos_embed') return undefined;
   const { imgSize, patchSize } = model.config;
-  return refitPositions(value, gridOf(imgSize, patchSize), model.tablePrefix, from);
+  return refitPositions(value, gridOf('VisionTransformer', imgSize, patchSize), model.tablePrefix, from);
 }
 
 /** Image size, parameters and multiply-accumulates of a ViT, from its settings alone. */

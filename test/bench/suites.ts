@@ -32,5 +32,7 @@ test('peak memory is measured for the models and for attention over 4096 tokens'
     'models/ViT-Ti/16 224, batch 1, inference',
     'models/ViT CIFAR, batch 128, training step',
     'models/ViT CIFAR, batch 128, inference',
+    'models/Swin-T 224, batch 8, training step',
+    'models/Swin-T 224, batch 8, inference',
   ]);
 });

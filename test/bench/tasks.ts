@@ -1,7 +1,9 @@
 import test from 'ava';
 
+import { describeModel } from '../../src/index.js';
 import { type Task, bytes, flops, limitOf, metricOf } from '../../bench/tasks.js';
-import { createVit } from '../../bench/tenon.js';
+import { SWIN_TINY, swinFlops } from '../../bench/swin.js';
+import { createSwin, createVit } from '../../bench/tenon.js';
 import { VIT_CIFAR, VIT_TINY, forwardFlops, parameterShapes } from '../../bench/vit.js';
 
 test('ViT-Ti/16 takes 2.51 GFLOP an image forward, and three times that to train', (t) => {
@@ -17,6 +19,12 @@ test('operations and parameters are those of the library’s own model', (t) => 
     const own = Object.entries(model.stateDict()).map(([name, { shape }]) => [name, [...shape]]);
     t.deepEqual(new Map(parameterShapes(vit)), new Map(own as [string, number[]][]));
   }
+});
+
+test('Swin-T takes what the library counts', (t) => {
+  using model = createSwin({ ...SWIN_TINY, depths: [2, 2, 2, 2] });
+  const { gflops } = describeModel({ name: 'test', family: 'swin', config: { ...model.config } });
+  t.is(swinFlops({ ...SWIN_TINY, depths: [2, 2, 2, 2] }), Math.round(1e9 * gflops));
 });
 
 test('a product of n^3 multiplications has 2 n^3 operations; attention two products forward, seven with backward', (t) => {
