@@ -129,6 +129,97 @@ export interface NativeOps {
     rstd: TensorId,
     dsum: TensorId | undefined,
   ) => [TensorId, TensorId, TensorId];
+  readonly conv2d: (
+    x: TensorId,
+    weight: TensorId,
+    bias: TensorId | undefined,
+    residual: TensorId | undefined,
+    stride: readonly number[],
+    padding: readonly number[],
+    dilation: readonly number[],
+    groups: number,
+    relu: boolean,
+  ) => TensorId;
+  readonly conv2dInputGradient: (
+    dy: TensorId,
+    weight: TensorId,
+    height: number,
+    width: number,
+    stride: readonly number[],
+    padding: readonly number[],
+    dilation: readonly number[],
+    groups: number,
+  ) => TensorId;
+  readonly conv2dWeightGradient: (
+    dy: TensorId,
+    x: TensorId,
+    kernel: readonly number[],
+    stride: readonly number[],
+    padding: readonly number[],
+    dilation: readonly number[],
+    groups: number,
+    needsDbias: boolean,
+  ) => [TensorId, TensorId];
+  readonly batchNorm: (
+    x: TensorId,
+    gamma: TensorId | undefined,
+    beta: TensorId | undefined,
+    runningMean: TensorId | undefined,
+    runningVar: TensorId | undefined,
+    residual: TensorId | undefined,
+    training: boolean,
+    momentum: number,
+    eps: number,
+    relu: boolean,
+  ) => [TensorId, TensorId, TensorId];
+  readonly batchNormBackward: (
+    dy: TensorId,
+    x: TensorId,
+    y: TensorId | undefined,
+    gamma: TensorId | undefined,
+    hasBeta: boolean,
+    mean: TensorId,
+    rstd: TensorId,
+    training: boolean,
+    needsDresidual: boolean,
+  ) => [TensorId, TensorId, TensorId, TensorId];
+  readonly maxPool2d: (
+    x: TensorId,
+    kernel: readonly number[],
+    stride: readonly number[],
+    padding: readonly number[],
+    dilation: readonly number[],
+    ceilMode: boolean,
+  ) => [TensorId, TensorId];
+  readonly maxPool2dBackward: (
+    dy: TensorId,
+    index: TensorId,
+    height: number,
+    width: number,
+    kernel: readonly number[],
+    stride: readonly number[],
+    padding: readonly number[],
+    dilation: readonly number[],
+  ) => TensorId;
+  readonly avgPool2d: (
+    x: TensorId,
+    kernel: readonly number[],
+    stride: readonly number[],
+    padding: readonly number[],
+    ceilMode: boolean,
+    countPadding: boolean,
+  ) => TensorId;
+  readonly avgPool2dBackward: (
+    dy: TensorId,
+    height: number,
+    width: number,
+    kernel: readonly number[],
+    stride: readonly number[],
+    padding: readonly number[],
+    countPadding: boolean,
+  ) => TensorId;
+  readonly adaptiveAvgPool2d: (x: TensorId, height: number, width: number) => TensorId;
+  readonly adaptiveAvgPool2dBackward: (dy: TensorId, height: number, width: number) => TensorId;
   readonly attention: (
     q: TensorId,
     k: TensorId,

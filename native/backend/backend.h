@@ -257,6 +257,116 @@ struct LayerNormBackwardArgs {
   View dbeta;   // [C] or absent
 };
 
+// ---- convolution, batch normalisation, pooling --------------------------------------------------------------------
+//
+// Images are [B, C, H, W] and lie channels-last: the C values of a pixel are neighbours, then come W, H and B, packed
+// (is_channels_last in core/view.h). So a chain of these kernels never permutes.
+
+// How a kernel moves over an image: along rows, then along columns.
+struct Window {
+  int64_t kernel[2] = {1, 1};
+  int64_t stride[2] = {1, 1};
+  int64_t padding[2] = {0, 0};  // on either side
+  int64_t dilation[2] = {1, 1};
+};
+
+// y = x * weight + bias + residual, and its positive part with relu. Output channel o sees the input channels of its
+// group: weight is [O, C / groups, kh, kw], contiguous.
+struct Conv2dArgs {
+  View x;  // [B, C, H, W] channels-last
+  View weight;
+  View bias;      // [O], contiguous, or absent
+  View residual;  // as y, or absent
+  View y;         // [B, O, h, w] channels-last
+  Window window;
+  int64_t groups = 1;
+  bool relu = false;
+};
+
+struct Conv2dInputGradientArgs {
+  View dy;
+  View weight;
+  View dx;
+  Window window;
+  int64_t groups = 1;
+};
+
+struct Conv2dWeightGradientArgs {
+  View dy;
+  View x;
+  View dweight;
+  View dbias;  // [O] or absent
+  Window window;
+  int64_t groups = 1;
+};
+
+// y = (x - mean) * rstd * gamma + beta + residual for each of C columns, and its positive part with relu.
+// All contiguous [rows, C]. In training mean and rstd are those of the columns, and the running statistics move towards
+// them by `momentum` (the variance divided by rows - 1); else they come from the running statistics.
+struct BatchNormArgs {
+  View x;
+  View residual;      // or absent
+  View gamma;         // [C] or absent
+  View beta;          // [C] or absent
+  View running_mean;  // [C], or absent in training
+  View running_var;
+  View y;
+  View mean;  // [C] float32 (float64 for float64)
+  View rstd;  // [C]
+  double eps = 1e-5;
+  double momentum = 0.1;
+  bool training = true;
+  bool relu = false;
+};
+
+// With g = dy, or with y its part where y > 0: dx in training through the statistics, dresidual = g.
+struct BatchNormBackwardArgs {
+  View dy;
+  View x;
+  View y;  // the forward's, where it had relu; or absent
+  View gamma;
+  View mean;
+  View rstd;
+  View dx;
+  View dresidual;  // or absent
+  View dgamma;     // [C] or absent
+  View dbeta;      // [C] or absent
+  bool training = true;
+};
+
+// The largest element under the window, the first of equals, NaN being the largest; -infinity where it meets no pixel.
+struct MaxPool2dArgs {
+  View x;
+  View y;
+  View index;  // int32, as y: the pixel h * W + w that was chosen
+  Window window;
+};
+
+struct MaxPool2dBackwardArgs {
+  View dy;
+  View index;
+  View dx;
+  Window window;
+};
+
+// The mean under the window, which with `adaptive` covers rows [floor(i H / h), ceil((i + 1) H / h)), and columns
+// alike. Zeros beyond the image count where count_padding says so, up to the padding.
+struct AvgPool2dArgs {
+  View x;
+  View y;
+  Window window;
+  bool adaptive = false;
+  bool count_padding = true;
+};
+
+struct AvgPool2dBackwardArgs {
+  View dy;
+  View dx;
+  Window window;
+  bool adaptive = false;
+  bool count_padding = true;
+};
+
 // ---- attention -------------------------------------------------------------------------------------------------
 
 // out = dropout(softmax(scale q k^T + bias, masked)) v, never holding an Nq x Nk matrix.
@@ -500,6 +610,15 @@ struct LerpArgs {
   K(matmul, MatmulArgs)                                     \
   K(layer_norm, LayerNormArgs)                              \
   K(layer_norm_backward, LayerNormBackwardArgs)             \
+  K(conv2d, Conv2dArgs)                                     \
+  K(conv2d_input_gradient, Conv2dInputGradientArgs)         \
+  K(conv2d_weight_gradient, Conv2dWeightGradientArgs)       \
+  K(batch_norm, BatchNormArgs)                              \
+  K(batch_norm_backward, BatchNormBackwardArgs)             \
+  K(max_pool2d, MaxPool2dArgs)                              \
+  K(max_pool2d_backward, MaxPool2dBackwardArgs)             \
+  K(avg_pool2d, AvgPool2dArgs)                              \
+  K(avg_pool2d_backward, AvgPool2dBackwardArgs)             \
   K(attention, AttentionArgs)                               \
   K(attention_backward, AttentionBackwardArgs)              \
   K(attention_rows, AttentionRowsArgs)                      \

@@ -71,6 +71,24 @@ void define_ops(Module& m) {
   m.def<&ops::layer_norm>("layerNorm", {"x", "residual", "gamma", "beta", "eps"});
   m.def<&ops::layer_norm_backward>("layerNormBackward",
                                    {"dy", "s", "gamma", "hasBeta", "mean", "rstd", "dsum"});
+  m.def<&ops::conv2d>("conv2d",
+                      {"x", "weight", "bias", "residual", "stride", "padding", "dilation", "groups", "relu"});
+  m.def<&ops::conv2d_input_gradient>(
+      "conv2dInputGradient", {"dy", "weight", "height", "width", "stride", "padding", "dilation", "groups"});
+  m.def<&ops::conv2d_weight_gradient>(
+      "conv2dWeightGradient", {"dy", "x", "kernel", "stride", "padding", "dilation", "groups", "needsDbias"});
+  m.def<&ops::batch_norm>("batchNorm", {"x", "gamma", "beta", "runningMean", "runningVar", "residual",
+                                        "training", "momentum", "eps", "relu"});
+  m.def<&ops::batch_norm_backward>("batchNormBackward", {"dy", "x", "y", "gamma", "hasBeta", "mean", "rstd",
+                                                         "training", "needsDresidual"});
+  m.def<&ops::max_pool2d>("maxPool2d", {"x", "kernel", "stride", "padding", "dilation", "ceilMode"});
+  m.def<&ops::max_pool2d_backward>(
+      "maxPool2dBackward", {"dy", "index", "height", "width", "kernel", "stride", "padding", "dilation"});
+  m.def<&ops::avg_pool2d>("avgPool2d", {"x", "kernel", "stride", "padding", "ceilMode", "countPadding"});
+  m.def<&ops::avg_pool2d_backward>("avgPool2dBackward",
+                                   {"dy", "height", "width", "kernel", "stride", "padding", "countPadding"});
+  m.def<&ops::adaptive_avg_pool2d>("adaptiveAvgPool2d", {"x", "height", "width"});
+  m.def<&ops::adaptive_avg_pool2d_backward>("adaptiveAvgPool2dBackward", {"dy", "height", "width"});
   m.def<&ops::attention>("attention", {"q", "k", "v", "bias", "mask", "scale", "dropout", "seed", "offset"});
   m.def<&ops::attention_backward>("attentionBackward", {"dout", "q", "k", "v", "bias", "mask", "out", "lse",
                                                         "scale", "dropout", "seed", "offset", "needsDbias"});

@@ -64,6 +64,9 @@ class Shape {
 // Row-major strides, in elements.
 Shape contiguous_strides(const Shape& shape);
 
+// Strides of an image [B, C, H, W] that lies as [B, H, W, C].
+Shape channels_last_strides(const Shape& shape);
+
 // "[2, 3, 4]"
 std::string to_string(const Shape& shape);
 

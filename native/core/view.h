@@ -26,6 +26,15 @@ struct View {
     }
     return true;
   }
+  // Whether an image [B, C, H, W] lies as [B, H, W, C].
+  bool is_channels_last() const {
+    if (shape.ndim() != 4) return false;
+    const Shape packed = channels_last_strides(shape);
+    for (int i = 0; i < 4; ++i) {
+      if (shape[i] != 1 && strides[i] != packed[i]) return false;
+    }
+    return true;
+  }
 
   template <typename T>
   T* as() const {

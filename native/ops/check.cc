@@ -11,6 +11,13 @@ Tensor contiguous(const Tensor& x) {
   return out;
 }
 
+Tensor channels_last(const Tensor& x) {
+  if (x.view().is_channels_last()) return x;
+  Tensor out = empty_channels_last(x.device(), x.shape(), x.dtype());
+  launch(x.device(), "channelsLast", &Kernels::copy, CopyArgs{x.view(), out.view()});
+  return out;
+}
+
 Tensor with_rows(const Tensor& x) {
   const bool rows = x.ndim() == 0 || x.size(-1) <= 1 || x.stride(-1) == 1;
   const bool forward = std::all_of(x.strides().begin(), x.strides().end(), [](int64_t s) { return s >= 0; });

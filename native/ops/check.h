@@ -106,10 +106,19 @@ inline Tensor empty(Device& device, const Shape& shape, DType dtype) {
 
 inline Tensor empty_like(const Tensor& x) { return empty(x.device(), x.shape(), x.dtype()); }
 
+// A new image [B, C, H, W] that lies channels-last.
+inline Tensor empty_channels_last(Device& device, const Shape& shape, DType dtype) {
+  const Tensor x = empty(device, shape, dtype);
+  return x.with(shape, channels_last_strides(shape), 0);
+}
+
 inline View optional_view(const std::optional<Tensor>& x) { return x ? x->view() : View{}; }
 
 // x itself when its elements lie in row-major order, else a copy that does.
 Tensor contiguous(const Tensor& x);
+
+// x itself when it is an image that lies channels-last, else a copy that does.
+Tensor channels_last(const Tensor& x);
 
 // x itself when the last dimension has stride 1 (and no stride is negative), else a contiguous copy.
 Tensor with_rows(const Tensor& x);

@@ -6,6 +6,18 @@ namespace tenon::ops {
 
 namespace {
 
+// The result of an elementwise op: channels-last where an operand is an image of its shape that lies so, so that a
+// chain of image ops never permutes; else row-major.
+Tensor result(const Tensor& like, const Shape& shape, DType dtype,
+              std::initializer_list<const Tensor*> operands) {
+  for (const Tensor* x : operands) {
+    if (x != nullptr && x->shape() == shape && !x->is_contiguous() && x->view().is_channels_last()) {
+      return empty_channels_last(like.device(), shape, dtype);
+    }
+  }
+  return empty(like.device(), shape, dtype);
+}
+
 Tensor unary(const char* op, UnaryOp kind, const Tensor& x, double a = 0, double b = 0) {
   switch (kind) {
     case UnaryOp::LogicalNot:
@@ -21,7 +33,7 @@ Tensor unary(const char* op, UnaryOp kind, const Tensor& x, double a = 0, double
     default:
       check_floating(op, "x", x);
   }
-  Tensor out = empty_like(x);
+  Tensor out = result(x, x.shape(), x.dtype(), {&x});
   launch(x.device(), op, &Kernels::unary, UnaryArgs{kind, x.view(), out.view(), a, b});
   return out;
 }
@@ -50,7 +62,7 @@ Tensor binary(const char* op, BinaryOp kind, const OptionalTensor& a, const Opti
   if (!a || !b) check_number(op, x.dtype(), scalar);
   const Shape shape = a && b ? broadcast_shapes(op, a->shape(), b->shape()) : x.shape();
   const bool truth = is_comparison(kind) || is_logical(kind);
-  Tensor out = empty(x.device(), shape, truth ? DType::Bool : x.dtype());
+  Tensor out = result(x, shape, truth ? DType::Bool : x.dtype(), {a ? &*a : nullptr, b ? &*b : nullptr});
   const auto operand = [&](const OptionalTensor& t) {
     return t ? broadcast_to(op, *t, shape).view() : View{};
   };
@@ -96,7 +108,7 @@ Tensor where(const Tensor& condition, const OptionalTensor& a, const OptionalTen
   const DType dtype = a ? a->dtype() : b->dtype();
   if (!a) check_number("where", dtype, a_scalar);
   if (!b) check_number("where", dtype, b_scalar);
-  Tensor out = empty(condition.device(), shape, dtype);
+  Tensor out = result(condition, shape, dtype, {&condition, a ? &*a : nullptr, b ? &*b : nullptr});
   const auto operand = [&](const OptionalTensor& t) {
     return t ? broadcast_to("where", *t, shape).view() : View{};
   };

@@ -140,6 +140,45 @@ std::tuple<Tensor, Tensor, Tensor> layer_norm_backward(const Tensor& dy, const T
                                                        const Tensor& mean, const Tensor& rstd,
                                                        const OptionalTensor& dsum);
 
+// ---- conv2d.cc: results are channels-last; stride, padding and dilation are of rows and columns
+// relu(x * weight + bias + residual), or the same without relu
+Tensor conv2d(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
+              const OptionalTensor& residual, const Dims& stride, const Dims& padding, const Dims& dilation,
+              int64_t groups, bool relu);
+Tensor conv2d_input_gradient(const Tensor& dy, const Tensor& weight, int64_t height, int64_t width,
+                             const Dims& stride, const Dims& padding, const Dims& dilation, int64_t groups);
+// dweight, dbias (absent unless asked for)
+std::tuple<Tensor, Tensor> conv2d_weight_gradient(const Tensor& dy, const Tensor& x, const Dims& kernel,
+                                                  const Dims& stride, const Dims& padding,
+                                                  const Dims& dilation, int64_t groups, bool needs_dbias);
+
+// ---- batch_norm.cc
+// y, mean, rstd; dimension 1 has the channels. In training the running statistics, if any, move in place.
+std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& x, const OptionalTensor& gamma,
+                                              const OptionalTensor& beta, const OptionalTensor& running_mean,
+                                              const OptionalTensor& running_var,
+                                              const OptionalTensor& residual, bool training, double momentum,
+                                              double eps, bool relu);
+// dx, dgamma, dbeta, dresidual (absent unless asked for); y is given where relu was
+std::tuple<Tensor, Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& dy, const Tensor& x,
+                                                               const OptionalTensor& y,
+                                                               const OptionalTensor& gamma, bool has_beta,
+                                                               const Tensor& mean, const Tensor& rstd,
+                                                               bool training, bool needs_dresidual);
+
+// ---- pool2d.cc
+// y, and the pixel of each maximum
+std::tuple<Tensor, Tensor> max_pool2d(const Tensor& x, const Dims& kernel, const Dims& stride,
+                                      const Dims& padding, const Dims& dilation, bool ceil_mode);
+Tensor max_pool2d_backward(const Tensor& dy, const Tensor& index, int64_t height, int64_t width,
+                           const Dims& kernel, const Dims& stride, const Dims& padding, const Dims& dilation);
+Tensor avg_pool2d(const Tensor& x, const Dims& kernel, const Dims& stride, const Dims& padding,
+                  bool ceil_mode, bool count_padding);
+Tensor avg_pool2d_backward(const Tensor& dy, int64_t height, int64_t width, const Dims& kernel,
+                           const Dims& stride, const Dims& padding, bool count_padding);
+Tensor adaptive_avg_pool2d(const Tensor& x, int64_t height, int64_t width);
+Tensor adaptive_avg_pool2d_backward(const Tensor& dy, int64_t height, int64_t width);
+
 // ---- attention.cc
 // q [B, H, Nq, d], k and v [B, H, Nk, d] -> out [B, H, Nq, d] (stored as [B, Nq, H, d]) and lse [B, H, Nq]
 std::tuple<Tensor, Tensor> attention(const Tensor& q, const Tensor& k, const Tensor& v,

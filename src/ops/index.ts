@@ -1,6 +1,8 @@
 export { add, div, maximum, minimum, mul, pow, sub } from './arithmetic.js';
 export { attention, attentionPacked, attentionRows, attentionWithLse } from './attention.js';
 export type { AttentionOptions, PackedAttentionOptions } from './attention.js';
+export { batchNorm } from './batch-norm.js';
+export type { BatchNormOptions } from './batch-norm.js';
 export { checkpoint } from './checkpoint.js';
 export {
   equal,
@@ -12,6 +14,8 @@ export {
   logicalOr,
   notEqual,
 } from './comparison.js';
+export { conv2d } from './conv2d.js';
+export type { Conv2dOptions } from './conv2d.js';
 export { arange, clone, eye, full, ones, onesLike, to, zeros, zerosLike } from './creation.js';
 export type { ArangeOptions, CreateOptions } from './creation.js';
 export { crossEntropy } from './cross-entropy.js';
@@ -30,6 +34,8 @@ export { linear } from './linear.js';
 export type { Activation, LinearOptions } from './linear.js';
 export { matmul } from './matmul.js';
 export { flip, pad, roll } from './pad.js';
+export { adaptiveAvgPool2d, avgPool2d, maxPool2d } from './pool2d.js';
+export type { AvgPoolOptions, MaxPoolOptions, PoolOptions } from './pool2d.js';
 export { bernoulli, normal, permutation, randint, truncatedNormal, uniform } from './random.js';
 export { all, any, argmax, argmin, max, mean, min, sum, variance } from './reduce.js';
 export type { ArgOptions, ReduceOptions, VarianceOptions } from './reduce.js';
@@ -40,7 +46,7 @@ export { narrow, select, slice } from './slice.js';
 export type { SliceRange } from './slice.js';
 export { logSoftmax, logsumexp, softmax } from './softmax.js';
 export type { LogsumexpOptions, SoftmaxOptions } from './softmax.js';
-export type { IndexTensor, Operand } from './operand.js';
+export type { IndexTensor, Operand, Pair } from './operand.js';
 export { tensor, toArray } from './tensor.js';
 export type {
   DTypeOfData,

@@ -4,6 +4,7 @@
  */
 import { native, type TensorId } from '../native.js';
 import type { DType, IndexDType } from '../tensor/dtype.js';
+import { fail } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
 /** A tensor, or a number that takes the dtype of the tensor beside it. */
@@ -11,6 +12,21 @@ export type Operand<D extends DType = DType> = Tensor<D> | number;
 
 /** Whole numbers that are places in another tensor. */
 export type IndexTensor = Tensor<'int32'> | Tensor<'int64'> | Tensor<IndexDType>;
+
+/** A measure of an image: one number for rows and columns alike, or [rows, columns]. */
+export type Pair = number | readonly [rows: number, columns: number];
+
+/** The measure as [rows, columns]. */
+export const pairOf = (value: Pair): readonly number[] =>
+  typeof value === 'number' ? [value, value] : value;
+
+/** Whether an image op ends in ReLU. @throws TensorError VALUE for any other activation but none */
+export function isRelu(op: string, activation: string): boolean {
+  if (activation !== 'none' && activation !== 'relu') {
+    fail(op, 'VALUE', `expected an activation of none or relu, got '${activation}'`);
+  }
+  return activation === 'relu';
+}
 
 type BinaryKernel = (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
 

@@ -9,7 +9,10 @@ import test from 'ava';
 import {
   add,
   attention,
+  avgPool2d,
+  batchNorm,
   cat,
+  conv2d,
   crossEntropy,
   div,
   einsum,
@@ -22,6 +25,7 @@ import {
   logsumexp,
   matmul,
   max,
+  maxPool2d,
   mean,
   mul,
   rearrange,
@@ -50,6 +54,11 @@ interface Arguments {
   readonly equation: string;
   readonly pattern: string;
   readonly axes: Readonly<Record<string, number>>;
+  readonly stride?: number;
+  readonly padding?: number;
+  readonly groups?: number;
+  readonly kernel: number;
+  readonly training: boolean;
 }
 
 type Inputs = Readonly<Record<string, FloatTensor>>;
@@ -65,6 +74,12 @@ const CALLS: Readonly<Record<string, (inputs: Inputs, args: Arguments) => FloatT
   log_softmax: ({ x }, { dim }) => logSoftmax(x, { dim }),
   logsumexp: ({ x }, { dim }) => logsumexp(x, { dim }),
   layer_norm: ({ x, w, b }, { eps }) => layerNorm(x, w, b, { eps }),
+  conv2d: ({ x, w, b }, { stride = 1, padding = 0, groups = 1 }) =>
+    conv2d(x, w, b, { stride, padding, groups }),
+  batch_norm: ({ x, w, b, rm, rv }, { training, eps = 1e-5 }) =>
+    batchNorm(x, w, b, { runningMean: rm, runningVar: rv, training, eps }),
+  max_pool2d: ({ x }, { kernel, stride = 1, padding = 0 }) => maxPool2d(x, kernel, { stride, padding }),
+  avg_pool2d: ({ x }, { kernel, stride = 1 }) => avgPool2d(x, kernel, { stride }),
   attention: ({ q, k, v }) => attention(q, k, v),
   'attention with additive bias (broadcast over B)': ({ q, k, v, bias }) => attention(q, k, v, { bias }),
   cross_entropy: ({ x, y }, args) =>
@@ -87,14 +102,7 @@ const CALLS: Readonly<Record<string, (inputs: Inputs, args: Arguments) => FloatT
 };
 
 /** Goldens of ops that Tenon does not have yet. */
-const NOT_YET = new Set([
-  'conv2d',
-  'batch_norm',
-  'max_pool2d',
-  'avg_pool2d',
-  'DeiT soft distillation loss',
-  'DeiT hard distillation loss',
-]);
+const NOT_YET = new Set(['DeiT soft distillation loss', 'DeiT hard distillation loss']);
 
 const folder = goldenPath('ops');
 const files = existsSync(folder) ? readdirSync(folder).filter((file) => file.endsWith('.safetensors')) : [];

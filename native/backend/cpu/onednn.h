@@ -1,4 +1,7 @@
-// The only door to oneDNN (onednn.cc): both its v2 and its v3 interface are served.
+// The only door to oneDNN (onednn_*.cc): both its v2 and its v3 interface are served.
+//
+// Each function computes `args` (no size of which is zero) and returns true, or returns false and touches nothing where
+// oneDNN has no optimised kernel for these dtypes, strides or this processor.
 #pragma once
 
 #include <string>
@@ -9,8 +12,10 @@ namespace tenon::cpu {
 
 std::string onednn_version();
 
-// Computes `args` (no size of which is zero) and returns true, or returns false and touches nothing where oneDNN has
-// no optimised kernel for these dtypes, strides or this processor.
 bool onednn_matmul(const MatmulArgs& args);
+
+bool onednn_conv2d(const Conv2dArgs& args);
+bool onednn_conv2d_input_gradient(const Conv2dInputGradientArgs& args);
+bool onednn_conv2d_weight_gradient(const Conv2dWeightGradientArgs& args);
 
 }  // namespace tenon::cpu

@@ -3,15 +3,9 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <cstring>
-#include <list>
-#include <memory>
-#include <new>
-#include <oneapi/dnnl/dnnl.hpp>
-#include <optional>
-#include <string_view>
-#include <unordered_map>
-#include <utility>
+#include <string>
+
+#include "backend/cpu/onednn_plan.h"
 
 namespace tenon::cpu {
 
@@ -19,8 +13,7 @@ namespace {
 
 using dnnl::memory;
 
-// ---- the interfaces of v2 and v3 differ in how a primitive and an eltwise post-op are described -----------------
-
+// The interfaces of v2 and v3 differ in how a primitive is described.
 dnnl::matmul::primitive_desc describe(const dnnl::engine& engine, const memory::desc& a,
                                       const memory::desc& b, const std::optional<memory::desc>& bias,
                                       const memory::desc& out, const dnnl::primitive_attr& attributes) {
@@ -34,19 +27,10 @@ dnnl::matmul::primitive_desc describe(const dnnl::engine& engine, const memory::
 #endif
 }
 
-void append_activation(dnnl::post_ops& post_ops, dnnl::algorithm algorithm, float alpha) {
-#if DNNL_VERSION_MAJOR >= 3
-  post_ops.append_eltwise(algorithm, alpha, 0.f);
-#else
-  post_ops.append_eltwise(1.f, algorithm, alpha, 0.f);
-#endif
-}
-
 // ---- what makes two calls use the same primitive ------------------------------------------------------------------
 
 enum class Residual : uint8_t { None, Add, InPlace };
 
-// Everything but the addresses; compared and hashed as bytes, so it has no padding.
 struct Key {
   int64_t batch = 1, m = 0, k = 0, n = 0;
   int64_t a_strides[3] = {}, b_strides[3] = {}, out_strides[3] = {};
@@ -55,29 +39,7 @@ struct Key {
   Activation activation = Activation::None;
   Residual residual = Residual::None;
   bool bias = false, accumulate = false, packed = false;
-
-  bool operator==(const Key& other) const { return std::memcmp(this, &other, sizeof(Key)) == 0; }
 };
-static_assert(std::has_unique_object_representations_v<Key>);
-
-struct KeyHash {
-  size_t operator()(const Key& key) const {
-    return std::hash<std::string_view>()({reinterpret_cast<const char*>(&key), sizeof(Key)});
-  }
-};
-
-std::optional<memory::data_type> data_type(DType dtype) {
-  switch (dtype) {
-    case DType::Float32:
-      return memory::data_type::f32;
-    case DType::BFloat16:
-      return memory::data_type::bf16;
-    case DType::Float16:
-      return memory::data_type::f16;
-    default:
-      return std::nullopt;
-  }
-}
 
 // The strides of x as [batch, rows, columns] where a dimension of size 1 gets the stride that it would have in
 // row-major order; nothing where oneDNN cannot take them (rows that overlap, no unit stride).
@@ -111,27 +73,6 @@ bool packing_pays(const Key& key) {
 
 // ---- primitives, created once per key and executor thread -----------------------------------------------------------
 
-class Buffer {
- public:
-  void* reserve(size_t bytes) {
-    if (bytes > size_) {
-      data_.reset();
-      size_ = 0;
-      data_.reset(static_cast<char*>(::operator new(bytes, kAlignment)));
-      size_ = bytes;
-    }
-    return data_.get();
-  }
-
- private:
-  static constexpr std::align_val_t kAlignment{64};
-  struct Free {
-    void operator()(char* data) const { ::operator delete(data, kAlignment); }
-  };
-  std::unique_ptr<char, Free> data_;
-  size_t size_ = 0;
-};
-
 // A primitive and its operands, whose addresses are set before each execution.
 struct Plan {
   bool supported = false;
@@ -150,7 +91,7 @@ class Context {
   Context() : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
 
   bool run(const Key& key, const MatmulArgs& args) {
-    Plan& plan = find(key);
+    Plan& plan = plans_.find(key, [this](const Key& wanted) { return make(wanted); });
     if (!plan.supported) return false;
     auto& operands = plan.operands;
     operands.at(DNNL_ARG_SRC).set_data_handle(args.a.data);
@@ -173,23 +114,6 @@ class Context {
   }
 
  private:
-  static constexpr size_t kMaxPlans = 1024;
-  using Recent = std::list<std::pair<Key, Plan>>;  // the latest used first
-
-  Plan& find(const Key& key) {
-    if (const auto found = index_.find(key); found != index_.end()) {
-      recent_.splice(recent_.begin(), recent_, found->second);
-      return found->second->second;
-    }
-    recent_.emplace_front(key, make(key));
-    index_.emplace(key, recent_.begin());
-    if (recent_.size() > kMaxPlans) {
-      index_.erase(recent_.back().first);
-      recent_.pop_back();
-    }
-    return recent_.front().second;
-  }
-
   // The residual is the last post-op; the activation, if any, precedes it.
   static int residual_argument(const Key& key) {
     return DNNL_ARG_ATTR_MULTIPLE_POST_OP(key.activation == Activation::None ? 0 : 1) | kResidualOperand;
@@ -204,14 +128,14 @@ class Context {
       const int64_t stride = strides[0] == 0 ? rows * columns : strides[0];
       return memory::desc({batch, rows, columns}, type, memory::dims{stride, strides[1], strides[2]});
     };
-    const auto type = *data_type(key.in);
+    const auto type = *onednn_type(key.in);
     const memory::desc a = desc(key.m, key.k, type, key.a_strides);
     const memory::desc b = desc(key.k, key.n, type, key.b_strides);
-    const memory::desc out = desc(key.m, key.n, *data_type(key.out), key.out_strides);
+    const memory::desc out = desc(key.m, key.n, *onednn_type(key.out), key.out_strides);
     std::optional<memory::desc> bias;
     if (key.bias) {
       const int64_t row[3] = {0, key.n, 1};
-      bias = desc(1, key.n, *data_type(key.bias_dtype), row);
+      bias = desc(1, key.n, *onednn_type(key.bias_dtype), row);
     }
 
     dnnl::post_ops post_ops;
@@ -219,13 +143,13 @@ class Context {
       case Activation::None:
         break;
       case Activation::Gelu:
-        append_activation(post_ops, dnnl::algorithm::eltwise_gelu_erf, 0.f);
+        append_activation(post_ops, dnnl::algorithm::eltwise_gelu_erf);
         break;
       case Activation::GeluTanh:
-        append_activation(post_ops, dnnl::algorithm::eltwise_gelu_tanh, 0.f);
+        append_activation(post_ops, dnnl::algorithm::eltwise_gelu_tanh);
         break;
       case Activation::Relu:
-        append_activation(post_ops, dnnl::algorithm::eltwise_relu, 0.f);
+        append_activation(post_ops, dnnl::algorithm::eltwise_relu);
         break;
       case Activation::Silu:
         append_activation(post_ops, dnnl::algorithm::eltwise_swish, 1.f);
@@ -240,8 +164,7 @@ class Context {
     const memory::desc weights = key.packed ? memory::desc({key.k, key.n}, type, memory::format_tag::any) : b;
     const auto description = describe(engine_, a, weights, bias, out, attributes);
     Plan plan;
-    // The reference implementation is orders of magnitude slower than our own GEMM.
-    if (!description || std::string_view(description.impl_info_str()).starts_with("ref")) return plan;
+    if (!is_optimised(description)) return plan;
     plan.supported = true;
     plan.primitive = dnnl::matmul(description);
     const auto operand = [this](const memory::desc& d) { return memory(d, engine_, DNNL_MEMORY_NONE); };
@@ -262,8 +185,7 @@ class Context {
 
   dnnl::engine engine_;
   dnnl::stream stream_;
-  Recent recent_;
-  std::unordered_map<Key, Recent::iterator, KeyHash> index_;
+  PlanCache<Key, Plan> plans_;
   Buffer scratch_;
   Buffer packed_;
 };
@@ -278,7 +200,7 @@ std::string onednn_version() {
 
 bool onednn_matmul(const MatmulArgs& args) {
   const View &a = args.a, &b = args.b, &out = args.out;
-  if (!data_type(a.dtype) || a.dtype != b.dtype || !data_type(out.dtype)) return false;
+  if (!onednn_type(a.dtype) || a.dtype != b.dtype || !onednn_type(out.dtype)) return false;
   Key key;
   key.batch = out.ndim() == 3 ? out.size(0) : 1;
   key.m = out.size(-2);
@@ -296,7 +218,7 @@ bool onednn_matmul(const MatmulArgs& args) {
   key.activation = args.activation;
   key.accumulate = args.accumulate;
   if (args.bias) {
-    if (!data_type(args.bias.dtype) || (args.bias.stride(0) != 1 && key.n != 1)) return false;
+    if (!onednn_type(args.bias.dtype) || (args.bias.stride(0) != 1 && key.n != 1)) return false;
     key.bias = true;
     key.bias_dtype = args.bias.dtype;
   }

@@ -1,0 +1,106 @@
+// What the files that call oneDNN share: its dtypes, the differences of its v2 and v3 interfaces, and primitives that
+// are made once per key and thread. No other file includes oneDNN's headers.
+#pragma once
+
+#include <cstring>
+#include <functional>
+#include <list>
+#include <memory>
+#include <new>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <optional>
+#include <string_view>
+#include <type_traits>
+#include <unordered_map>
+#include <utility>
+
+#include "core/dtype.h"
+
+namespace tenon::cpu {
+
+inline std::optional<dnnl::memory::data_type> onednn_type(DType dtype) {
+  switch (dtype) {
+    case DType::Float32:
+      return dnnl::memory::data_type::f32;
+    case DType::BFloat16:
+      return dnnl::memory::data_type::bf16;
+    case DType::Float16:
+      return dnnl::memory::data_type::f16;
+    default:
+      return std::nullopt;
+  }
+}
+
+inline void append_activation(dnnl::post_ops& post_ops, dnnl::algorithm algorithm, float alpha = 0.f) {
+#if DNNL_VERSION_MAJOR >= 3
+  post_ops.append_eltwise(algorithm, alpha, 0.f);
+#else
+  post_ops.append_eltwise(1.f, algorithm, alpha, 0.f);
+#endif
+}
+
+// Whether a description is of an optimised kernel: the reference implementation is orders of magnitude slower than our
+// own code.
+template <typename Description>
+bool is_optimised(const Description& description) {
+  return description && !std::string_view(description.impl_info_str()).starts_with("ref");
+}
+
+// Memory that only grows.
+class Buffer {
+ public:
+  void* reserve(size_t bytes) {
+    if (bytes > size_) {
+      data_.reset();
+      size_ = 0;
+      data_.reset(static_cast<char*>(::operator new(bytes, kAlignment)));
+      size_ = bytes;
+    }
+    return data_.get();
+  }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  struct Free {
+    void operator()(char* data) const { ::operator delete(data, kAlignment); }
+  };
+  std::unique_ptr<char, Free> data_;
+  size_t size_ = 0;
+};
+
+// Primitives by what makes two calls use the same one: everything but the addresses. A key is compared and hashed as
+// bytes, so it has no padding.
+template <typename Key, typename Plan>
+class PlanCache {
+  static_assert(std::has_unique_object_representations_v<Key>);
+
+ public:
+  template <typename Make>
+  Plan& find(const Key& key, Make&& make) {
+    const std::string_view bytes = bytes_of(key);
+    if (const auto found = index_.find(bytes); found != index_.end()) {
+      recent_.splice(recent_.begin(), recent_, found->second);
+      return found->second->second;
+    }
+    recent_.emplace_front(key, make(key));
+    index_.emplace(bytes_of(recent_.front().first), recent_.begin());
+    if (recent_.size() > kMaxPlans) {
+      index_.erase(bytes_of(recent_.back().first));
+      recent_.pop_back();
+    }
+    return recent_.front().second;
+  }
+
+ private:
+  static constexpr size_t kMaxPlans = 1024;
+  using Recent = std::list<std::pair<Key, Plan>>;  // the latest used first
+
+  static std::string_view bytes_of(const Key& key) {
+    return {reinterpret_cast<const char*>(&key), sizeof(Key)};
+  }
+
+  Recent recent_;
+  std::unordered_map<std::string_view, typename Recent::iterator> index_;
+};
+
+}  // namespace tenon::cpu
