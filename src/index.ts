@@ -25,6 +25,7 @@ export {
   paramGroups,
   predict,
   readTrainingState,
+  resolveSettings,
   resume,
   saveTrainingState,
   train,

@@ -1,7 +1,15 @@
 import { Command } from 'commander';
 
 import { fail } from '../tensor/error.js';
-import { type RunResult, type TrainRunOptions, resume, train } from '../train/index.js';
+import {
+  type RunResult,
+  SETTINGS,
+  type TrainRunOptions,
+  type TrainSettings,
+  resolveSettings,
+  resume,
+  train,
+} from '../train/index.js';
 import { formatBytes, formatCount, formatShare, formatTime } from './format.js';
 import { Progress } from './progress.js';
 import { addSettings, readSettingsFile, settingsOf } from './settings.js';
@@ -12,7 +20,8 @@ export function trainCommand(): Command {
     .description('train a model on images; writes runs/NAME/ with checkpoints, metrics and a report')
     .argument('[data]', "'shapes' (built in), a folder of images by class, tar shards, CIFAR or MNIST files")
     .option('--resume <folder>', 'continue a run that was stopped, exactly as if it had not been')
-    .option('--config <file>', 'settings from YAML or JSON; flags override them');
+    .option('--config <file>', 'settings from YAML or JSON; flags override them')
+    .option('--print-config', 'write all settings as YAML for --config, and stop');
   addSettings(command);
   return command.action(async (data: string | undefined, options: Record<string, unknown>) => {
     const given = settingsOf(options);
@@ -36,10 +45,23 @@ export function trainCommand(): Command {
     } else {
       const settings = { ...(file === undefined ? {} : await readSettingsFile(file)), ...given };
       const source = data ?? fail('train', 'VALUE', "expected what to train on: a path, or 'shapes'");
+      if (options['printConfig'] === true) {
+        console.log(await configText(source, settings));
+        return;
+      }
       run = (runOptions) => train(source, settings, runOptions);
     }
     await show(run);
   });
+}
+
+/** A configuration file that says everything. */
+async function configText(source: string, settings: TrainSettings): Promise<string> {
+  const config = await resolveSettings(source, settings);
+  const lines = (Object.keys(SETTINGS) as (keyof TrainSettings)[])
+    .filter((key) => config[key] !== undefined)
+    .map((key) => `${key}: ${JSON.stringify(config[key])}`); // JSON is YAML
+  return [`# tenon train ${source} --config <this file>`, ...lines].join('\n');
 }
 
 async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Promise<void> {
@@ -64,6 +86,8 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
           `${classes.length} classes, ${trainImages} training and ${valImages} validation images, ` +
             `${workers} decoding ${workers === 1 ? 'thread' : 'threads'}`,
         );
+        if (config.mixup > 0 || config.cutmix > 0 || config.cutmixMinmax !== undefined)
+          console.log('Images are mixed: training accuracy is that of the class with the larger share');
         console.log(
           epoch === 0
             ? `Writing to ${folder}`

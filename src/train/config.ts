@@ -4,8 +4,9 @@
  */
 import { z } from 'zod';
 
-import type { DatasetSpec } from '../data/index.js';
+import { type DatasetSpec, parseAugment } from '../data/index.js';
 import { fail } from '../tensor/error.js';
+import { RECIPES } from './recipes.js';
 
 interface Setting {
   /** On the command line, with its argument. */
@@ -17,12 +18,29 @@ interface Setting {
 const positive = z.number().positive();
 const atLeast0 = z.number().min(0);
 const probability = z.number().min(0).lt(1);
+const share = z.number().min(0).max(1);
 const count = z.int().positive();
 const rgb = z.tuple([z.number(), z.number(), z.number()], 'expected three numbers');
 const size = z.union([count, z.tuple([count, count])], 'expected a whole number above 0, or two');
 
+/** `none`, or a policy in timm's notation; the policy's own message says what is wrong with another. */
+const policy = z.string().superRefine((text, context) => {
+  if (text === 'none') return;
+  try {
+    parseAugment(text);
+  } catch (error) {
+    const message = (error as Error).message.replace(/^parseAugment: (.*), got '.*'$/, '$1');
+    context.addIssue({ code: 'custom', message });
+  }
+});
+
 /** Every setting, in the order of `tenon train --help`. */
 export const SETTINGS = {
+  recipe: {
+    flag: '--recipe <name>',
+    help: `settings to begin with: ${Object.keys(RECIPES).join(', ')}`,
+    schema: z.enum(Object.keys(RECIPES)),
+  },
   model: { flag: '--model <name>', help: 'model from `tenon models`', schema: z.string() },
   imgSize: {
     flag: '--img-size <pixels>',
@@ -55,6 +73,12 @@ export const SETTINGS = {
     schema: z.enum(['adamw', 'adam', 'sgd']),
   },
   lr: { flag: '--lr <rate>', help: 'highest learning rate', schema: positive },
+  lrBase: {
+    flag: '--lr-base <rate>',
+    help: 'highest learning rate for updates of --lr-base-size images: it grows with their number',
+    schema: positive,
+  },
+  lrBaseSize: { flag: '--lr-base-size <n>', help: 'images of such an update', schema: count },
   minLr: { flag: '--min-lr <rate>', help: 'last learning rate', schema: atLeast0 },
   warmupLr: { flag: '--warmup-lr <rate>', help: 'first learning rate', schema: atLeast0 },
   warmupEpochs: { flag: '--warmup-epochs <n>', help: 'epochs of linear warm-up', schema: atLeast0 },
@@ -70,7 +94,12 @@ export const SETTINGS = {
   modelEmaDecay: {
     flag: '--model-ema-decay <x>',
     help: "decay of the weights' moving average (0: none)",
-    schema: z.number().min(0).max(1),
+    schema: share,
+  },
+  modelEmaWarmup: {
+    flag: '--model-ema-warmup',
+    help: 'begin with a smaller decay, 1 - (1 + updates)^(-2/3)',
+    schema: z.boolean(),
   },
   seed: { flag: '--seed <n>', help: 'of weights, order, augmentation and dropout', schema: z.int().min(0) },
 
@@ -85,13 +114,63 @@ export const SETTINGS = {
     schema: z.tuple([positive, positive]),
   },
   ratio: { flag: '--ratio <min,max>', help: 'its width / height', schema: z.tuple([positive, positive]) },
-  hflip: { flag: '--hflip <p>', help: 'probability of mirroring', schema: z.number().min(0).max(1) },
-  vflip: {
-    flag: '--vflip <p>',
-    help: 'probability of turning upside down',
-    schema: z.number().min(0).max(1),
+  hflip: { flag: '--hflip <p>', help: 'probability of mirroring', schema: share },
+  vflip: { flag: '--vflip <p>', help: 'probability of turning upside down', schema: share },
+  aa: {
+    flag: '--aa <policy>',
+    help: 'RandAugment such as rand-m9-mstd0.5-inc1, 3a for 3-Augment, or none',
+    schema: policy,
   },
-  noAug: { flag: '--no-aug', help: 'no augmentation', schema: z.boolean() },
+  colorJitter: {
+    flag: '--color-jitter <x>',
+    help: 'how far brightness, contrast and saturation stray from 1, or one number for each; not beside RandAugment',
+    schema: z.union(
+      [atLeast0, z.tuple([atLeast0, atLeast0, atLeast0])],
+      'expected a number of at least 0, or three',
+    ),
+  },
+  reprob: { flag: '--reprob <p>', help: 'probability of random erasing', schema: share },
+  remode: {
+    flag: '--remode <mode>',
+    help: 'what erased pixels get: const (0), rand (a number per channel) or pixel (per element)',
+    schema: z.enum(['const', 'rand', 'pixel']),
+  },
+  recount: { flag: '--recount <n>', help: 'rectangles to erase', schema: count },
+  mixup: {
+    flag: '--mixup <alpha>',
+    help: "of the distribution of Mixup's shares (0: no Mixup)",
+    schema: atLeast0,
+  },
+  cutmix: { flag: '--cutmix <alpha>', help: 'the same of CutMix (0: no CutMix)', schema: atLeast0 },
+  cutmixMinmax: {
+    flag: '--cutmix-minmax <min,max>',
+    help: "CutMix's sides, as shares of the image, instead of --cutmix",
+    schema: z
+      .tuple([share, share], 'expected two numbers in [0, 1]')
+      .refine(([min, max]) => min < max, 'expected a first number below the second'),
+  },
+  mixupProb: { flag: '--mixup-prob <p>', help: 'probability that a batch is mixed', schema: share },
+  mixupSwitchProb: {
+    flag: '--mixup-switch-prob <p>',
+    help: 'probability of CutMix, where both may be',
+    schema: share,
+  },
+  mixupMode: {
+    flag: '--mixup-mode <mode>',
+    help: 'one draw for each batch, pair or elem',
+    schema: z.enum(['batch', 'pair', 'elem']),
+  },
+  mixupOffEpoch: {
+    flag: '--mixup-off-epoch <n>',
+    help: 'mix only in so many epochs (0: in all)',
+    schema: z.int().min(0),
+  },
+  augRepeats: {
+    flag: '--aug-repeats <n>',
+    help: 'show each image of an epoch that often; epochs have fewer images (0: once)',
+    schema: z.int().min(0),
+  },
+  noAug: { flag: '--no-aug', help: 'no augmentation and no mixing', schema: z.boolean() },
   interpolation: {
     flag: '--interpolation <filter>',
     help: 'of resizing: bilinear or bicubic',
@@ -142,6 +221,7 @@ export const DEFAULTS = {
   gradAccumSteps: 1,
   epochs: 30,
   lr: 1e-3,
+  lrBaseSize: 512,
   minLr: 0,
   warmupLr: 1e-6,
   warmupEpochs: 1,
@@ -151,6 +231,7 @@ export const DEFAULTS = {
   clipGrad: 1,
   smoothing: 0.1,
   modelEmaDecay: 0,
+  modelEmaWarmup: false,
   seed: 0,
   drop: 0,
   dropPath: 0,
@@ -159,6 +240,18 @@ export const DEFAULTS = {
   ratio: [3 / 4, 4 / 3],
   hflip: 0.5,
   vflip: 0,
+  aa: 'none',
+  colorJitter: 0,
+  reprob: 0,
+  remode: 'pixel',
+  recount: 1,
+  mixup: 0,
+  cutmix: 0,
+  mixupProb: 1,
+  mixupSwitchProb: 0.5,
+  mixupMode: 'batch',
+  mixupOffEpoch: 0,
+  augRepeats: 0,
   noAug: false,
   interpolation: 'bicubic',
   mean: [0.5, 0.5, 0.5],
@@ -190,7 +283,15 @@ const SMALL = 64;
 /** A run's settings with nothing left open; what `config.json` holds. */
 export type TrainConfig = { readonly data: string } & {
   readonly [K in keyof TrainSettings]-?: K extends
-    'patchSize' | 'embedDim' | 'depth' | 'numHeads' | 'globalPool' | 'workers'
+    | 'recipe'
+    | 'patchSize'
+    | 'embedDim'
+    | 'depth'
+    | 'numHeads'
+    | 'globalPool'
+    | 'lrBase'
+    | 'cutmixMinmax'
+    | 'workers'
     ? TrainSettings[K]
     : Exclude<TrainSettings[K], undefined>;
 };
@@ -239,13 +340,16 @@ export interface DataFacts {
   readonly width: number;
 }
 
-/** Fills in what was left open: fixed defaults, and those that follow from the data and the size of its images. */
+/**
+ * Fills in what was left open: what was given goes before the recipe, the recipe before what follows from the data and the
+ * size of its images, and that before the fixed defaults. Whichever of them says something of the learning rate decides it.
+ */
 export function resolveConfig(data: string, settings: TrainSettings, facts: DataFacts): TrainConfig {
   const longer = Math.max(facts.height, facts.width);
   const small = longer <= SMALL;
   const imgSize = settings.imgSize ?? (small ? Math.ceil(longer / 4) * 4 : 224);
   const [height] = typeof imgSize === 'number' ? [imgSize] : imgSize;
-  const derived = {
+  const derived: TrainSettings = {
     model: small ? 'vit_micro_patch4_32' : 'vit_tiny_patch16_224',
     imgSize,
     cropPadding: small ? Math.round(height / 8) : 0,
@@ -254,5 +358,12 @@ export function resolveConfig(data: string, settings: TrainSettings, facts: Data
     ...(facts.kind === 'shapes' && SHAPES),
   };
   const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
-  return { data, ...DEFAULTS, ...derived, ...given } as unknown as TrainConfig;
+  const { batchSize, gradAccumSteps } = { ...DEFAULTS, ...derived, ...given } as TrainConfig;
+  const batch = batchSize * gradAccumSteps;
+  const recipe = settings.recipe === undefined ? {} : RECIPES[settings.recipe]({ batch, small });
+  const layers: readonly TrainSettings[] = [DEFAULTS, derived, recipe, given];
+  const config = Object.assign({ data }, ...layers) as TrainConfig;
+  const rates = layers.findLast(({ lr, lrBase }) => lr !== undefined || lrBase !== undefined);
+  const lr = rates?.lr ?? ((rates?.lrBase ?? config.lr) * batch) / config.lrBaseSize;
+  return { ...config, lr };
 }

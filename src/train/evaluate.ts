@@ -59,6 +59,12 @@ export function imagesOf(batch: Batch): Tensor<'float32'> {
   return tensor(images, { shape: [size, ...shape] });
 }
 
+/** What the loss of a batch compares with: labels `[B]`, or soft targets `[B, classes]` where images are mixed. */
+export function targetOf({ labels, targets, size }: Batch): Tensor<'int32'> | Tensor<'float32'> {
+  if (targets === undefined) return tensor(Int32Array.from(labels));
+  return tensor(targets, { shape: [size, targets.length / size] });
+}
+
 /**
  * Runs the model in evaluation mode over every batch, and puts it back into the mode it was in.
  *

@@ -10,7 +10,7 @@ export { paramGroups } from './param-groups.js';
 export type { DecayableModel } from './param-groups.js';
 export { predict } from './predict.js';
 export type { FilePrediction, PredictOptions } from './predict.js';
-export { inputTransform, resume, train } from './run.js';
+export { inputTransform, resolveSettings, resume, train } from './run.js';
 export type { RunEvents, RunResult, RunStart, TrainRunOptions } from './run.js';
 export { RunFolder } from './run-folder.js';
 export type { Summary } from './run-folder.js';

@@ -1,14 +1,7 @@
 /**
  * A whole training run from settings: data, model, trainer, checkpoints, metrics and report. What `tenon train` does.
  */
-import {
-  type Dataset,
-  DataLoader,
-  type Transform,
-  type TransformStep,
-  findData,
-  openDataset,
-} from '../data/index.js';
+import { type Dataset, DataLoader, type Transform, findData, openDataset } from '../data/index.js';
 import {
   type InputSpec,
   type Model,
@@ -20,6 +13,7 @@ import {
 } from '../models/index.js';
 import { fail } from '../tensor/error.js';
 import { devices, manualSeed, memoryStats, versions } from '../tensor/index.js';
+import { augmentation, mixing } from './augmentation.js';
 import { readTrainingState, saveTrainingState } from './checkpoint.js';
 import { describeClasses } from './classes.js';
 import { type TrainConfig, type TrainSettings, resolveConfig } from './config.js';
@@ -83,6 +77,16 @@ export async function train(
   settings: TrainSettings = {},
   options: TrainRunOptions = {},
 ): Promise<RunResult> {
+  const { config, trainSet, valSet } = await open(data, settings);
+  const run = new Run(config, trainSet, valSet); // before the folder: settings that make no sense leave none behind
+  return run.start(await RunFolder.create(config.output, config.name), options, false);
+}
+
+/** The data, and the settings with nothing left open. */
+async function open(
+  data: string,
+  settings: TrainSettings,
+): Promise<{ config: TrainConfig; trainSet: Dataset; valSet: Dataset }> {
   const specs = await findData(data, {
     ...(settings.valFraction !== undefined && { valFraction: settings.valFraction }),
     ...(settings.seed !== undefined && { seed: settings.seed }),
@@ -91,8 +95,20 @@ export async function train(
   const valSet = await openDataset(specs.val);
   const first = await firstImage(trainSet);
   const config = resolveConfig(data, settings, { kind: specs.train.kind, name: nameOf(data), ...first });
-  const run = new Run(config, trainSet, valSet); // before the folder: settings that make no sense leave none behind
-  return run.start(await RunFolder.create(config.output, config.name), options, false);
+  return { config, trainSet, valSet };
+}
+
+/**
+ * The settings that `train` would use: what was given, and what follows from the recipe, the data and the defaults.
+ *
+ * @throws TensorError IO for data that cannot be used
+ * @example
+ * const { lr, epochs } = await resolveSettings('shapes', { recipe: 'deit' });
+ */
+export async function resolveSettings(data: string, settings: TrainSettings = {}): Promise<TrainConfig> {
+  const { config, trainSet, valSet } = await open(data, settings);
+  await Promise.all([trainSet.close(), valSet.close()]);
+  return config;
 }
 
 /**
@@ -171,21 +187,7 @@ export function inputTransform(input: InputSpec): Transform {
 /** The preparation and augmentation of training images. */
 function trainingTransform(config: TrainConfig): Transform {
   const input = inputTransform(inputOf(config));
-  if (config.noAug) return input;
-  const { size } = input;
-  const { interpolation: mode, cropPadding, scale, ratio, hflip, vflip } = config;
-  const crop: TransformStep[] =
-    cropPadding > 0
-      ? [
-          { kind: 'resize', size, mode },
-          { kind: 'randomCrop', size, padding: cropPadding },
-        ]
-      : [{ kind: 'randomResizedCrop', size, scale, ratio, mode }];
-  const flips: TransformStep[] = [
-    ...(hflip > 0 ? [{ kind: 'horizontalFlip', p: hflip } as const] : []),
-    ...(vflip > 0 ? [{ kind: 'verticalFlip', p: vflip } as const] : []),
-  ];
-  return { ...input, steps: [...crop, ...flips] };
+  return config.noAug ? input : { ...input, ...augmentation(config, input.size) };
 }
 
 async function firstImage(dataset: Dataset): Promise<{ height: number; width: number }> {
@@ -235,6 +237,8 @@ class Run {
       ...common,
       transform: trainingTransform(config),
       shuffle: true,
+      repeats: config.noAug ? 1 : Math.max(1, config.augRepeats),
+      mix: mixing(config),
       dropLast: trainSet.length > batchSize,
     });
     this.valLoader = new DataLoader(valSet, { ...common, transform: inputTransform(inputOf(config)) });

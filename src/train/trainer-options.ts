@@ -30,6 +30,8 @@ export interface TrainerOptions {
   readonly gradAccumSteps?: number;
   /** Decay of the weights' moving average, which is then what is evaluated; undefined for none. */
   readonly modelEmaDecay?: number | undefined;
+  /** Begin the average with a smaller decay, so that short runs have a sensible one. Default false. */
+  readonly modelEmaWarmup?: boolean;
   /** Of dropout and stochastic depth. Default 0. */
   readonly seed?: number;
 }
@@ -53,6 +55,7 @@ export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions 
     smoothing: options.smoothing ?? 0,
     gradAccumSteps: options.gradAccumSteps ?? 1,
     seed: options.seed ?? 0,
+    modelEmaWarmup: options.modelEmaWarmup ?? false,
     clipGrad: options.clipGrad,
     modelEmaDecay: options.modelEmaDecay,
   } as const;

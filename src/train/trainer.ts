@@ -5,7 +5,7 @@
  * when the next has been queued. Nothing waits on the JavaScript thread.
  */
 import { type FloatTensor, snapshot } from '../nn/index.js';
-import { argmax, crossEntropy, tensor } from '../ops/index.js';
+import { argmax, crossEntropy } from '../ops/index.js';
 import { Adam, AdamW, Ema, type Optimizer, SGD, globalNorm } from '../optim/index.js';
 import {
   type Tensor,
@@ -21,7 +21,14 @@ import {
 import { fail } from '../tensor/error.js';
 import type { BatchSource } from '../data/index.js';
 import type { TrainingState } from './checkpoint.js';
-import { type Evaluation, type ImageModel, type Prediction, evaluate, imagesOf } from './evaluate.js';
+import {
+  type Evaluation,
+  type ImageModel,
+  type Prediction,
+  evaluate,
+  imagesOf,
+  targetOf,
+} from './evaluate.js';
 import { type DecayableModel, paramGroups } from './param-groups.js';
 import {
   type EpochMetrics,
@@ -88,8 +95,8 @@ export class Trainer {
     this.model = model;
     this.options = resolveOptions(options);
     this.optimizer = this.makeOptimizer();
-    const decay = this.options.modelEmaDecay;
-    this.ema = decay === undefined ? undefined : new Ema(model.stateDict(), { decay });
+    const { modelEmaDecay: decay, modelEmaWarmup: warmup } = this.options;
+    this.ema = decay === undefined ? undefined : new Ema(model.stateDict(), { decay, warmup });
     manualSeed(this.options.seed);
   }
 
@@ -166,9 +173,9 @@ export class Trainer {
       const lr = lrAt(progress.step);
       const values = scope(() => {
         const images = imagesOf(batch);
-        const labels = tensor(Int32Array.from(batch.labels));
+        const target = targetOf(batch);
         batch.release();
-        return this.step(images, labels, 1 / groupSize, updates ? lr : undefined);
+        return this.step(images, target, 1 / groupSize, updates ? lr : undefined);
       });
       progress.batch = batch.number + 1;
       if (updates) progress.step += 1;
@@ -194,13 +201,13 @@ export class Trainer {
   /** One batch: forward, backward, and with a learning rate the update. */
   private step(
     images: FloatTensor,
-    labels: Tensor<'int32'>,
+    target: Tensor<'int32'> | Tensor<'float32'>,
     scale: number,
     lr: number | undefined,
   ): { loss: Tensor; correct: Tensor } {
     const { smoothing, clipGrad } = this.options;
     const logits = this.model.call(images);
-    const loss = crossEntropy(logits, labels, { labelSmoothing: smoothing });
+    const loss = crossEntropy(logits, target, { labelSmoothing: smoothing });
     backward(scale === 1 ? loss : loss.mul(scale));
     if (lr !== undefined) {
       this.optimizer.setLearningRate(lr);
@@ -208,7 +215,9 @@ export class Trainer {
       this.optimizer.zeroGrad();
       this.ema?.update();
     }
-    const hits = argmax(detach(logits), { dim: 1 }).equal(labels.to('int64'));
+    // Of a mixed image, the class with the larger share counts.
+    const labels = target.ndim === 2 ? argmax(target, { dim: 1 }) : target.to('int64');
+    const hits = argmax(detach(logits), { dim: 1 }).equal(labels);
     return { loss: keep(detach(loss)), correct: keep(hits.to('float32').sum()) };
   }
 

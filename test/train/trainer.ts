@@ -128,6 +128,50 @@ test.serial('the loss is smoothed cross-entropy, and the events count what was d
   t.is(accuracy, hits / 6);
 });
 
+test.serial('soft targets are what the loss compares with, and their largest share is right', async (t) => {
+  const source = tinyBatches(6, 6);
+  const shares = Float32Array.from({ length: 18 }, (_, i) => [0.7, 0.3, 0, 0.1, 0.2, 0.7][i % 6]);
+  const mixed: BatchSource = {
+    ...source,
+    async *epoch(epoch, first) {
+      for await (const batch of source.epoch(epoch, first)) yield { ...batch, targets: shares };
+    },
+  };
+  const model = tinyModel();
+  const logits = inferenceMode(() => model.call(tensor(tinyImages(6).images, { shape: [6, 3, 8, 8] })));
+  const rows = (await logits.toArray()) as number[][];
+  const losses = rows.map((row, i) => {
+    const total = Math.log(row.reduce((sum, x) => sum + Math.exp(x), 0));
+    return row.reduce((sum, x, c) => sum + (0.9 * shares[3 * i + c] + 0.1 / 3) * (total - x), 0);
+  });
+  const hits = rows.filter((row, i) => row.indexOf(Math.max(...row)) === [0, 2][i % 2]).length;
+
+  const trainer = new Trainer(model, { epochs: 1, lr: 1e-3, smoothing: 0.1 });
+  const events: StepEvent[] = [];
+  await trainer.run(mixed, { classes: 3, onStep: (event) => events.push(event) });
+  t.true(Math.abs(events[0].loss - losses.reduce((a, b) => a + b, 0) / 6) < 1e-5);
+  t.is(events[0].accuracy, hits / 6);
+});
+
+test.serial('an average that warms up follows closely at first', async (t) => {
+  const trainer = new Trainer(tinyModel(), {
+    epochs: 1,
+    lr: 0.1,
+    modelEmaDecay: 0.99996,
+    modelEmaWarmup: true,
+  });
+  await trainer.run(tinyBatches(4, 4), { classes: 3 });
+  const start = await weightsOf(new Trainer(tinyModel(), { epochs: 1 }));
+  const now = await weightsOf(trainer);
+  const averages = (
+    await Promise.all(Object.values(trainer.ema?.averages ?? {}).map((average) => average.data()))
+  ).flatMap((part) => Array.from(part as Float32Array));
+  const decay = 1 - 2 ** (-2 / 3); // 0.37 after the first update
+  const expected = now.map((x, i) => decay * start[i] + (1 - decay) * x);
+  t.true(largestDifference(now, start) > 1e-3);
+  t.true(largestDifference(averages, expected) < 1e-6);
+});
+
 test.serial('a few epochs learn three colours', async (t) => {
   const trainer = new Trainer(tinyModel(), {
     epochs: 12,
