@@ -169,6 +169,22 @@ TEST(CrossEntropy, NoRowsThatCount) {
   EXPECT_TRUE(std::isnan(loss.values()[0]));
 }
 
+// In the registers of a warp, and in a block.
+TEST(CrossEntropy, ALabelOutOfRangeIsNamed) {
+  for (const int64_t classes : {8, 11}) {
+    for (const double bad : {static_cast<double>(classes), -1.0}) {
+      Buffer logits(DType::Float32, {3, classes}), labels(DType::Int64, {3}), loss(DType::Float32, {}),
+          dlogits(DType::Float32, {3, classes});
+      logits.fill_normal(1);
+      labels.fill(std::vector<double>{0, -100, bad});
+      EXPECT_EQ(testing::error_of(&Kernels::cross_entropy,
+                                  {logits.view(), labels.view(), {}, loss.view(), dlogits.view()}),
+                "INDEX crossEntropy: expected labels from 0 to " + std::to_string(classes - 1) + ", got " +
+                    std::to_string(static_cast<int>(bad)));
+    }
+  }
+}
+
 TEST(CrossEntropy, ExtremeLogits) {
   Buffer logits(DType::Float32, {4, 3}), labels(DType::Int64, {4}), loss(DType::Float32, {4}),
       dlogits(DType::Float32, {4, 3});

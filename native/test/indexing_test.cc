@@ -9,6 +9,7 @@ namespace tenon {
 namespace {
 
 using testing::Buffer;
+using testing::error_of;
 using testing::run;
 
 const std::vector<DType> kDTypes = {DType::Float32, DType::BFloat16, DType::Float64, DType::Int64,
@@ -18,16 +19,6 @@ Buffer& fill_counting(Buffer& x) {
   std::vector<double> values(x.values().size());
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<double>(i % 120);
   return x.fill(values);
-}
-
-template <typename Args>
-std::string error_of(void (*Kernels::*kernel)(const Args&, void*), const Args& args) {
-  try {
-    run(kernel, args);
-  } catch (const TensorError& error) {
-    return error.code() + std::string(" ") + error.what();
-  }
-  return "no error";
 }
 
 // x [2, 5, 32]: rows that packs divide, in two layouts, along each dimension.

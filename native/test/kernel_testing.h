@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "core/error.h"
 
 namespace tenon::testing {
 
@@ -26,6 +27,17 @@ template <typename Args>
 void run(void (*Kernels::*kernel)(const Args&, void*), const Args& args) {
   (kernels().*kernel)(args, stream());
   wait();
+}
+
+// "no error", or the code and the text of what was thrown.
+template <typename Args>
+std::string error_of(void (*Kernels::*kernel)(const Args&, void*), const Args& args) {
+  try {
+    run(kernel, args);
+  } catch (const TensorError& error) {
+    return error.code() + " " + error.what();
+  }
+  return "no error";
 }
 
 inline double load(DType dtype, const void* data, int64_t i) {

@@ -82,7 +82,7 @@ void attention_rows(const AttentionRowsArgs& args) {
     if (index < 0 || index >= queries) {
       throw TensorError(
           "attention_rows", code::kIndex,
-          "expected rows in [0, " + std::to_string(queries) + "), got " + std::to_string(index));
+          "expected rows from 0 to " + std::to_string(queries - 1) + ", got " + std::to_string(index));
     }
   }
   if (args.out.numel() == 0) return;

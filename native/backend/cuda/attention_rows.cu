@@ -1,12 +1,14 @@
 // The attention probabilities of chosen queries, for looking at: a block takes one query of a head through all keys twice,
 // a thread to a key, first for the softmax's maximum and denominator, then for the probabilities. Scores are computed
-// again rather than kept, so rows may have any length. A query that is not there gives NaN.
+// again rather than kept, so rows may have any length. A query that is not there is reported, and gives NaN.
 #include "backend/cuda/attention.h"
+#include "backend/cuda/data_error.h"
 #include "backend/cuda/kernels.h"
 
 namespace tenon::cuda {
 namespace {
 
+constexpr const char* kOp = "attentionRows";
 constexpr int kThreads = 128;
 
 template <typename S>
@@ -17,6 +19,7 @@ struct Rows {
   int64_t row_stride;
   S* out;
   int chosen, d;
+  IndexCheck check;
 };
 
 // Shared memory holds q's row, then the maximum and the denominator of every warp.
@@ -33,7 +36,7 @@ __global__ void __launch_bounds__(kThreads) probabilities(const Rows<S> a) {
   const int64_t index = a.rows[r * a.row_stride];
   const Terms<S> terms = a.terms.of(b, h);
   S* const out = a.out + static_cast<int64_t>(blockIdx.x) * terms.keys;
-  if (index < 0 || index >= terms.queries) {  // the whole block
+  if (!a.check(index)) {  // the whole block
     for (int j = first; j < terms.keys; j += kThreads)
       out[j] = narrow<S>(std::numeric_limits<T>::quiet_NaN());
     return;
@@ -71,12 +74,18 @@ template <typename S>
 void rows(const AttentionRowsArgs& args, Queue& queue) {
   if (args.out.numel() == 0) return;
   const auto chosen = static_cast<int>(args.rows.size(0)), d = static_cast<int>(args.q.size(3));
-  const Rows<S> a{
-      Heads<const S>(args.q), Heads<const S>(args.k), Terms<S>(args), args.rows.as<const int64_t>(),
-      args.rows.stride(0),    args.out.as<S>(),       chosen,         d};
+  const Rows<S> a{Heads<const S>(args.q),
+                  Heads<const S>(args.k),
+                  Terms<S>(args),
+                  args.rows.as<const int64_t>(),
+                  args.rows.stride(0),
+                  args.out.as<S>(),
+                  chosen,
+                  d,
+                  IndexCheck{kOp, args.q.size(2), queue.data_error(), "rows"}};
   const int64_t blocks = args.q.size(0) * args.q.size(1) * chosen;
   constexpr size_t kPerWarp = 2 * kThreads / kWarpSize;
-  launch(queue, "attentionRows", &probabilities<S>, static_cast<unsigned>(blocks), kThreads,
+  launch(queue, kOp, &probabilities<S>, static_cast<unsigned>(blocks), kThreads,
          (static_cast<size_t>(d) + kPerWarp) * sizeof(Compute<S>), a);
 }
 

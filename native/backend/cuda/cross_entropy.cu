@@ -9,11 +9,12 @@
 // first kernel counts the rows that Mean divides by, as their gradients need it.
 //
 // As in PyTorch, Mean over no rows at all (none given, or all ignored) is NaN; the gradients of ignored rows are zero.
-// A label that is neither a class nor ignored gives NaN in its row.
+// A label that is neither a class nor ignored is reported, and gives NaN in its row.
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "backend/cuda/data_error.h"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/rows.h"
 
@@ -47,6 +48,7 @@ struct Problem {
   const int64_t* counted;  // what gradients are divided by; null: by 1
   int rows, K;
   Compute<S> smoothing;
+  IndexCheck labels_check;
 };
 
 // What a row's loss is made of.
@@ -77,7 +79,7 @@ struct RowOfProblem {
     if (a.labels.data == nullptr) return;
     label = a.labels[row];
     ignored = label == a.labels.ignore_index;
-    invalid = !ignored && (label < 0 || label >= a.K);
+    invalid = !ignored && !a.labels_check(label);
   }
   __device__ __forceinline__ T loss(const Sums<T>& s) const {
     if (ignored) return 0;
@@ -213,6 +215,7 @@ void run(const CrossEntropyArgs& args, Queue& queue) {
   a.rows = rows;
   a.K = K;
   a.smoothing = static_cast<T>(args.smoothing);
+  a.labels_check = {kOp, K, queue.data_error(), "labels"};
   const bool keeps_rows = args.reduction == Reduction::None, mean = args.reduction == Reduction::Mean;
   if (keeps_rows) {
     a.losses = args.loss.as<T>();

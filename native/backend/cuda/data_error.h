@@ -9,6 +9,7 @@ namespace tenon::cuda {
 struct DataError {
   unsigned reported;  // 0: nothing is wrong
   const char* op;     // as the launch named it
+  const char* noun;   // what the index is: "indices", "labels"
   int64_t index;
   int64_t size;
 
@@ -16,21 +17,30 @@ struct DataError {
   void raise() {
     if (reported == 0) return;
     reported = 0;
-    throw TensorError(
-        op, code::kIndex,
-        "expected indices from 0 to " + std::to_string(size - 1) + ", got " + std::to_string(index));
+    throw TensorError(op, code::kIndex,
+                      std::string("expected ") + noun + " from 0 to " + std::to_string(size - 1) + ", got " +
+                          std::to_string(index));
   }
 };
 
-// Whether 0 <= index < size; reports it otherwise.
-__device__ __forceinline__ bool in_range(const char* op, int64_t index, int64_t size, DataError* error) {
-  if (index >= 0 && index < size) return true;
-  if (atomicCAS(&error->reported, 0u, 1u) == 0) {
-    error->op = op;
-    error->index = index;
-    error->size = size;
+// Whether indices lie in [0, size). The host makes it, an argument of a kernel: the host reads the texts, so they must not
+// be literals of device code.
+struct IndexCheck {
+  const char* op;
+  int64_t size;
+  DataError* error;
+  const char* noun = "indices";
+
+  __device__ __forceinline__ bool operator()(int64_t index) const {
+    if (index >= 0 && index < size) return true;
+    if (atomicCAS(&error->reported, 0u, 1u) == 0) {
+      error->op = op;
+      error->noun = noun;
+      error->index = index;
+      error->size = size;
+    }
+    return false;
   }
-  return false;
-}
+};
 
 }  // namespace tenon::cuda

@@ -35,14 +35,13 @@ Shape with(Shape values, int dim, int64_t value) {
 
 template <typename T>
 struct Gather {
-  const char* op;
+  IndexCheck check;
   T* out;
   Index index;
   const T* x;
-  Loops<3> loops;        // of packs of out, of the index, and of x at index 0
-  int64_t tail;          // as in Map
-  int64_t size, stride;  // of x along dim
-  DataError* error;
+  Loops<3> loops;  // of packs of out, of the index, and of x at index 0
+  int64_t tail;    // as in Map
+  int64_t stride;  // of x along dim
 };
 
 template <int kWidth, typename T>
@@ -50,7 +49,7 @@ __global__ void __launch_bounds__(kThreads) gather_kernel(const Gather<T> g) {
   for_packs<kWidth>(g.loops, g.tail, [&](auto width, const Offsets<3>& at) {
     using P = Pack<T, width.value>;
     const int64_t i = g.index[at.at[1]];
-    if (!in_range(g.op, i, g.size, g.error)) return;
+    if (!g.check(i)) return;
     *reinterpret_cast<P*>(g.out + at.at[0]) = *reinterpret_cast<const P*>(g.x + at.at[2] + i * g.stride);
   });
 }
@@ -60,15 +59,13 @@ void run_gather(Queue& queue, const char* op, const View& x, const View& index, 
   if (out.numel() == 0) return;
   with_bits(x.dtype, [&]<typename T>(T) {
     constexpr int kWidth = kFullWidth<T>;
-    Gather<T> g{op,
+    Gather<T> g{IndexCheck{op, x.size(dim), queue.data_error()},
                 out.as<T>(),
                 index_of(index),
                 x.as<const T>(),
                 Loops<3>(out.shape, {out.strides, index_strides, with(x.strides, dim, 0)}),
                 0,
-                x.size(dim),
-                x.stride(dim),
-                queue.data_error()};
+                x.stride(dim)};
     if (rows_take_packs<kWidth>(g.loops, g.out) && packs_lie_whole<kWidth>(g.loops, 2, g.x) &&
         g.loops.strides[0][1] == 0 && g.stride % kWidth == 0) {
       g.tail = take_packs<kWidth>(g.loops);
@@ -81,7 +78,7 @@ void run_gather(Queue& queue, const char* op, const View& x, const View& index, 
 
 template <typename S>
 struct Scatter {
-  const char* op;
+  IndexCheck check;
   S* out;
   Index index;
   const S* src;
@@ -89,7 +86,6 @@ struct Scatter {
   int64_t count, index_stride, src_stride;  // along the line
   int64_t size, out_stride;                 // of the output's line
   int64_t parts;                            // ranges of indices
-  DataError* error;
 };
 
 template <typename S>
@@ -112,7 +108,7 @@ __global__ void __launch_bounds__(kThreads) scatter_kernel(const Scatter<S> s) {
     const Offsets<3> at = locate(s.lines, task % s.lines.count);
     for (int64_t j = 0; j < s.count; ++j) {
       const int64_t i = s.index[at.at[1] + j * s.index_stride];
-      if (!in_range(s.op, i, s.size, s.error) || i < first || i >= last) continue;
+      if (!s.check(i) || i < first || i >= last) continue;
       S& target = s.out[at.at[0] + i * s.out_stride];
       target = sum(target, s.src[at.at[2] + j * s.src_stride]);
     }
@@ -125,7 +121,7 @@ void run_scatter(Queue& queue, const char* op, const View& out, const View& inde
   Shape shape = src.shape, out_line = out.strides, index_line = index_strides, src_line = src.strides;
   for (Shape* s : {&shape, &out_line, &index_line, &src_line}) s->erase(dim);
   with_type(out.dtype, [&]<typename S>(S) {
-    Scatter<S> s{op,
+    Scatter<S> s{IndexCheck{op, out.size(dim), queue.data_error()},
                  out.as<S>(),
                  index_of(index),
                  src.as<const S>(),
@@ -135,8 +131,7 @@ void run_scatter(Queue& queue, const char* op, const View& out, const View& inde
                  src.stride(dim),
                  out.size(dim),
                  out.stride(dim),
-                 1,
-                 queue.data_error()};
+                 1};
     // Ranges of at least 8 places, until there are 1024 threads for each multiprocessor.
     const int64_t wanted = int64_t{1024} * queue.multiprocessors() / s.lines.count;
     s.parts = std::clamp<int64_t>(std::min(wanted, s.size / 8), 1, 64);
@@ -146,12 +141,12 @@ void run_scatter(Queue& queue, const char* op, const View& out, const View& inde
 
 template <typename S>
 __global__ void __launch_bounds__(kThreads)
-    one_hot_kernel(S* out, const Index index, const Loops<3> loops, int64_t classes, DataError* error) {
+    one_hot_kernel(S* out, const Index index, const Loops<3> loops, const IndexCheck check) {
   for (int64_t i = thread_of_grid(); i < loops.count; i += threads_of_grid()) {
     const Offsets<3> at = locate(loops, i);  // of out, of the index, and the class
     const int64_t hot = index[at.at[1]];
     out[at.at[0]] = convert<S>(static_cast<uint8_t>(hot == at.at[2]));
-    in_range("one_hot", hot, classes, error);
+    check(hot);
   }
 }
 
@@ -185,7 +180,7 @@ void one_hot(const OneHotArgs& args, void* stream) {
   const Loops<3> loops(out.shape, {out.strides, index_strides, only(out.shape, last, 1)});
   with_type(out.dtype, [&]<typename S>(S) {
     launch_over(queue, "one_hot", &one_hot_kernel<S>, loops.count, out.as<S>(), index_of(args.index), loops,
-                out.size(last), queue.data_error());
+                IndexCheck{"one_hot", out.size(last), queue.data_error()});
   });
 }
 
