@@ -38,6 +38,7 @@ export type {
   Evaluation,
   FilePrediction,
   ImageModel,
+  Precision,
   PredictOptions,
   Prediction,
   Progress,

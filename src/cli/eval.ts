@@ -3,9 +3,10 @@ import { Command } from 'commander';
 import { DataLoader, findData, openDataset } from '../data/index.js';
 import { loadModel } from '../models/index.js';
 import { fail } from '../tensor/error.js';
-import { describeClasses, evaluate, inputTransform } from '../train/index.js';
+import { SETTINGS, describeClasses, evaluate, inputTransform } from '../train/index.js';
 import { modelFile, splitOf } from './checkpoint.js';
 import { formatShare } from './format.js';
+import { settingsOf } from './settings.js';
 
 /** `tenon eval` */
 export function evalCommand(): Command {
@@ -15,13 +16,21 @@ export function evalCommand(): Command {
     .requiredOption('--checkpoint <path>', "a run's folder or a model's file")
     .option('-b, --batch-size <n>', 'images per batch', '128')
     .option('-j, --workers <n>', 'threads that decode images')
+    .option('--precision <name>', SETTINGS.precision.help, 'float32')
     .option('--json', 'print JSON')
     .action(
       async (
         data: string,
-        options: { checkpoint: string; batchSize: string; workers?: string; json?: boolean },
+        options: {
+          checkpoint: string;
+          batchSize: string;
+          workers?: string;
+          precision: string;
+          json?: boolean;
+        },
       ) => {
         const batchSize = whole('--batch-size', options.batchSize, 1);
+        const { precision = 'float32' } = settingsOf({ precision: options.precision });
         const { model, info } = await loadModel(modelFile(options.checkpoint));
         // A run's own split: its training images must not come back as validation images.
         const { val } = await findData(data, await splitOf(options.checkpoint));
@@ -42,6 +51,7 @@ export function evalCommand(): Command {
         try {
           const { loss, accuracy, top5, images, imagesPerSecond } = await evaluate(model, loader, {
             classes: info.classes.length,
+            precision,
           });
           const { skipped } = loader.stats;
           if (options.json === true) {

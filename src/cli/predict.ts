@@ -4,12 +4,13 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 
 import { isImageFile } from '../data/index.js';
-import { predict } from '../train/index.js';
+import { SETTINGS, predict } from '../train/index.js';
 import { loadModel } from '../models/index.js';
 import { fail } from '../tensor/error.js';
 import { modelFile } from './checkpoint.js';
 import { whole } from './eval.js';
 import { formatShare } from './format.js';
+import { settingsOf } from './settings.js';
 import { formatTable } from './table.js';
 
 /** The images that paths name: files, and those in folders, in order. */
@@ -35,18 +36,20 @@ export function predictCommand(): Command {
     .requiredOption('--checkpoint <path>', "a run's folder or a model's file")
     .option('-k, --topk <n>', 'classes to name', '5')
     .option('-b, --batch-size <n>', 'images per batch', '32')
+    .option('--precision <name>', SETTINGS.precision.help, 'float32')
     .option('--json', 'print JSON')
     .action(
       async (
         paths: string[],
-        options: { checkpoint: string; topk: string; batchSize: string; json?: boolean },
+        options: { checkpoint: string; topk: string; batchSize: string; precision: string; json?: boolean },
       ) => {
         const topk = whole('--topk', options.topk, 1);
         const batchSize = whole('--batch-size', options.batchSize, 1);
+        const { precision = 'float32' } = settingsOf({ precision: options.precision });
         const files = imageFiles(paths);
         const { model, info } = await loadModel(modelFile(options.checkpoint));
         try {
-          const results = await predict(model, info, files, { topk, batchSize });
+          const results = await predict(model, info, files, { topk, batchSize, precision });
           if (options.json === true) {
             console.log(JSON.stringify(results, null, 2));
           } else {

@@ -3,7 +3,7 @@
  * in one step: a kill at any moment leaves the file of before or the new one, each whole.
  */
 import { readSafetensors, saveSafetensors } from '../io/index.js';
-import type { OptimizerState } from '../optim/index.js';
+import type { GradScalerState, OptimizerState } from '../optim/index.js';
 import { fail } from '../tensor/error.js';
 import type { RandomState, Tensor } from '../tensor/index.js';
 import type { Progress } from './progress.js';
@@ -15,6 +15,8 @@ export interface TrainingState {
   readonly values: {
     readonly optimizer: OptimizerState['values'];
     readonly emaSteps: number;
+    /** Of training in float16. */
+    readonly scaler?: GradScalerState | undefined;
     /** Of dropout and stochastic depth; the data's order follows from the epoch and the seed. */
     readonly random: RandomState;
     readonly progress: Progress;

@@ -6,6 +6,7 @@ import { z } from 'zod';
 
 import { type DatasetSpec, parseAugment } from '../data/index.js';
 import { fail } from '../tensor/error.js';
+import { PRECISIONS, type Precision } from './precision.js';
 import { RECIPES } from './recipes.js';
 
 interface Setting {
@@ -200,6 +201,11 @@ export const SETTINGS = {
     help: 'save also within an epoch (0: no)',
     schema: z.int().min(0),
   },
+  precision: {
+    flag: '--precision <name>',
+    help: 'of matrix products and attention: float32, bf16 or fp16',
+    schema: z.enum(Object.keys(PRECISIONS) as [Precision, ...Precision[]]),
+  },
   device: { flag: '--device <name>', help: 'where to train', schema: z.string() },
   output: { flag: '--output <folder>', help: 'folder of the runs', schema: z.string() },
   name: {
@@ -259,6 +265,7 @@ export const DEFAULTS = {
   valFraction: 0.2,
   onCorrupt: 'skip',
   recoveryInterval: 0,
+  precision: 'float32',
   device: 'cpu',
   output: 'runs',
 } as const satisfies TrainSettings;

@@ -4,8 +4,9 @@
 import type { FloatTensor, Module } from '../nn/index.js';
 import { crossEntropy, softmax, tensor, topk } from '../ops/index.js';
 import { fail } from '../tensor/error.js';
-import { inferenceMode, scope, type Tensor } from '../tensor/index.js';
+import { inferenceMode, type Tensor } from '../tensor/index.js';
 import type { Batch, BatchSource } from '../data/index.js';
+import { type Precision, inPrecision } from './precision.js';
 
 /** Any model from images to logits. */
 export type ImageModel = Module<[images: FloatTensor], FloatTensor>;
@@ -36,6 +37,8 @@ export interface Evaluation {
 /** The number of classes, and who watches. */
 export interface EvaluateOptions {
   readonly classes: number;
+  /** Default 'float32'. */
+  readonly precision?: Precision;
   /** Ends the evaluation early: it then rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
   /** Sees each prediction. */
@@ -77,7 +80,7 @@ export async function evaluate(
   source: BatchSource,
   options: EvaluateOptions,
 ): Promise<Evaluation> {
-  const { classes } = options;
+  const { classes, precision = 'float32' } = options;
   const confusion = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
   let images = 0;
   let correct = 0;
@@ -114,7 +117,7 @@ export async function evaluate(
     let before: Pending | undefined;
     for await (const batch of source.epoch(0)) {
       options.signal?.throwIfAborted();
-      const pending = run(model, batch, Math.min(5, classes));
+      const pending = run(model, batch, Math.min(5, classes), precision);
       // The values of one batch are read while the next one is computed.
       if (before !== undefined) await finish(before);
       before = pending;
@@ -135,11 +138,11 @@ export async function evaluate(
   };
 }
 
-function run(model: ImageModel, batch: Batch, k: number): Pending {
+function run(model: ImageModel, batch: Batch, k: number, precision: Precision): Pending {
   const labels = Int32Array.from(batch.labels);
   const indices = Int32Array.from(batch.indices);
   const result = inferenceMode(() =>
-    scope(() => {
+    inPrecision(precision, () => {
       const images = imagesOf(batch);
       batch.release();
       const logits = model.call(images);

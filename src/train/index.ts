@@ -9,6 +9,7 @@ export type { EpochMetrics, Progress, StepEvent } from './progress.js';
 export { paramGroups } from './param-groups.js';
 export type { DecayableModel } from './param-groups.js';
 export { predict } from './predict.js';
+export type { Precision } from './precision.js';
 export type { FilePrediction, PredictOptions } from './predict.js';
 export { inputTransform, resolveSettings, resume, train } from './run.js';
 export type { RunEvents, RunResult, RunStart, TrainRunOptions } from './run.js';

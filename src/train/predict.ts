@@ -4,8 +4,9 @@
 import { applySteps, normalizeInto, readImage, SampleRandom } from '../data/index.js';
 import type { ModelInfo } from '../models/index.js';
 import { softmax, tensor, topk } from '../ops/index.js';
-import { TensorError, inferenceMode, scope } from '../tensor/index.js';
+import { TensorError, inferenceMode } from '../tensor/index.js';
 import type { ImageModel } from './evaluate.js';
+import { type Precision, inPrecision } from './precision.js';
 import { inputTransform } from './run.js';
 
 /** The classes of one image, the most probable first, or why it could not be read. */
@@ -22,6 +23,8 @@ export interface PredictOptions {
   readonly topk?: number;
   /** Images per batch. Default 32. */
   readonly batchSize?: number;
+  /** Default 'float32'. */
+  readonly precision?: Precision;
 }
 
 /**
@@ -37,7 +40,7 @@ export async function predict(
   files: readonly string[],
   options: PredictOptions = {},
 ): Promise<FilePrediction[]> {
-  const { batchSize = 32 } = options;
+  const { batchSize = 32, precision = 'float32' } = options;
   const k = Math.min(options.topk ?? 5, info.classes.length);
   const { steps, size, mean, std } = inputTransform(info.input);
   const pixels = 3 * size[0] * size[1];
@@ -64,7 +67,8 @@ export async function predict(
         failed.set(path, error.message);
       }
     }
-    const [values, classes] = await classify(model, input.subarray(0, read.length * pixels), size, k);
+    const images = input.subarray(0, read.length * pixels);
+    const [values, classes] = await classify(model, images, size, k, precision);
     for (const path of batch) {
       const error = failed.get(path);
       if (error !== undefined) {
@@ -87,11 +91,14 @@ async function classify(
   input: Float32Array,
   [height, width]: readonly [height: number, width: number],
   k: number,
+  precision: Precision,
 ): Promise<[probabilities: ArrayLike<number>, classes: ArrayLike<number>]> {
   const count = input.length / (3 * height * width);
   if (count === 0) return [[], []];
   const { values, indices } = inferenceMode(() =>
-    scope(() => topk(softmax(model.call(tensor(input, { shape: [count, 3, height, width] }))), k)),
+    inPrecision(precision, () =>
+      topk(softmax(model.call(tensor(input, { shape: [count, 3, height, width] }))), k),
+    ),
   );
   try {
     return await Promise.all([values.data(), indices.data()]);

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { writeFileAtomic } from '../io/index.js';
 import { fail } from '../tensor/error.js';
 import { type TrainConfig, parseSettings } from './config.js';
+import type { Precision } from './precision.js';
 import type { EpochMetrics } from './progress.js';
 
 /** What `summary.json` holds. */
@@ -15,6 +16,7 @@ export interface Summary {
   readonly name: string;
   readonly model: string;
   readonly parameters: number;
+  readonly precision: Precision;
   readonly classes: number;
   readonly trainImages: number;
   readonly valImages: number;

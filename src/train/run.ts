@@ -332,6 +332,7 @@ class Run {
       name: folder.path,
       model: config.model,
       parameters: trainer.model.parameterCount,
+      precision: trainer.options.precision,
       classes: this.info.classes.length,
       trainImages: this.trainSet.length,
       valImages: this.valSet.length,
@@ -369,6 +370,7 @@ class Run {
     const { model } = await loadModel(file);
     const { confusion } = await evaluate(model, this.valLoader, {
       classes: classes.length,
+      precision: this.trainer.options.precision,
       onPrediction: (prediction) => predictions.push(prediction),
     });
     model.dispose();

@@ -2,6 +2,7 @@
  * The settings of a trainer, their defaults and their limits.
  */
 import { fail } from '../tensor/error.js';
+import { PRECISIONS, type Precision } from './precision.js';
 
 /** How to train. Names and defaults are timm's where timm has one. */
 export interface TrainerOptions {
@@ -32,6 +33,8 @@ export interface TrainerOptions {
   readonly modelEmaDecay?: number | undefined;
   /** Begin the average with a smaller decay, so that short runs have a sensible one. Default false. */
   readonly modelEmaWarmup?: boolean;
+  /** Of matrix products and attention; weights are float32. Default 'float32'. */
+  readonly precision?: Precision;
   /** Of dropout and stochastic depth. Default 0. */
   readonly seed?: number;
 }
@@ -54,12 +57,17 @@ export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions 
     optBetas: options.optBetas ?? [0.9, 0.999],
     smoothing: options.smoothing ?? 0,
     gradAccumSteps: options.gradAccumSteps ?? 1,
+    precision: options.precision ?? 'float32',
     seed: options.seed ?? 0,
     modelEmaWarmup: options.modelEmaWarmup ?? false,
     clipGrad: options.clipGrad,
     modelEmaDecay: options.modelEmaDecay,
   } as const;
-  const { epochs, gradAccumSteps, warmupEpochs } = resolved;
+  const { epochs, gradAccumSteps, warmupEpochs, precision } = resolved;
+  if (!Object.hasOwn(PRECISIONS, precision)) {
+    const known = Object.keys(PRECISIONS).join(', ');
+    fail('Trainer', 'VALUE', `expected a precision of ${known}, got '${precision}'`);
+  }
   for (const [name, value] of Object.entries({ epochs, gradAccumSteps })) {
     if (Number.isInteger(value) && value > 0) continue;
     fail('Trainer', 'VALUE', `expected ${name} to be a whole number above 0, got ${value}`);

@@ -6,7 +6,7 @@
  */
 import { type FloatTensor, snapshot } from '../nn/index.js';
 import { argmax, crossEntropy } from '../ops/index.js';
-import { Adam, AdamW, Ema, type Optimizer, SGD, globalNorm } from '../optim/index.js';
+import { Adam, AdamW, Ema, GradScaler, type Optimizer, SGD, globalNorm } from '../optim/index.js';
 import {
   type Tensor,
   backward,
@@ -30,6 +30,7 @@ import {
   targetOf,
 } from './evaluate.js';
 import { type DecayableModel, paramGroups } from './param-groups.js';
+import { inPrecision } from './precision.js';
 import {
   type EpochMetrics,
   type Progress,
@@ -88,6 +89,8 @@ export class Trainer {
   readonly options: ResolvedTrainerOptions;
   readonly optimizer: Optimizer;
   readonly ema: Ema | undefined;
+  /** Of losses in float16. */
+  readonly scaler: GradScaler | undefined;
   /** Where the run stands. */
   progress: Progress = { ...START };
 
@@ -97,6 +100,7 @@ export class Trainer {
     this.optimizer = this.makeOptimizer();
     const { modelEmaDecay: decay, modelEmaWarmup: warmup } = this.options;
     this.ema = decay === undefined ? undefined : new Ema(model.stateDict(), { decay, warmup });
+    this.scaler = this.options.precision === 'fp16' ? new GradScaler() : undefined;
     manualSeed(this.options.seed);
   }
 
@@ -175,8 +179,9 @@ export class Trainer {
         const images = imagesOf(batch);
         const target = targetOf(batch);
         batch.release();
-        return this.step(images, target, 1 / groupSize, updates ? lr : undefined);
+        return this.accumulate(images, target, 1 / groupSize);
       });
+      if (updates) await this.update(lr);
       progress.batch = batch.number + 1;
       if (updates) progress.step += 1;
       const pending = { ...values, images: batch.size, batch: progress.batch, step: progress.step, lr };
@@ -198,27 +203,45 @@ export class Trainer {
     return true;
   }
 
-  /** One batch: forward, backward, and with a learning rate the update. */
-  private step(
+  /** One batch: forward, and backward of its share of the update. */
+  private accumulate(
     images: FloatTensor,
     target: Tensor<'int32'> | Tensor<'float32'>,
-    scale: number,
-    lr: number | undefined,
+    share: number,
   ): { loss: Tensor; correct: Tensor } {
-    const { smoothing, clipGrad } = this.options;
-    const logits = this.model.call(images);
-    const loss = crossEntropy(logits, target, { labelSmoothing: smoothing });
-    backward(scale === 1 ? loss : loss.mul(scale));
-    if (lr !== undefined) {
-      this.optimizer.setLearningRate(lr);
-      this.optimizer.step(clipGrad === undefined ? {} : { maxNorm: clipGrad });
-      this.optimizer.zeroGrad();
-      this.ema?.update();
-    }
+    const { smoothing, precision } = this.options;
+    const [logits, loss] = inPrecision(precision, () => {
+      const logits = this.model.call(images);
+      return [logits, crossEntropy(logits, target, { labelSmoothing: smoothing })];
+    });
+    const part = share === 1 ? loss : loss.mul(share);
+    backward(this.scaler?.scale(part) ?? part);
     // Of a mixed image, the class with the larger share counts.
     const labels = target.ndim === 2 ? argmax(target, { dim: 1 }) : target.to('int64');
     const hits = argmax(detach(logits), { dim: 1 }).equal(labels);
     return { loss: keep(detach(loss)), correct: keep(hits.to('float32').sum()) };
+  }
+
+  /** Updates the weights by the gradients that batches have left. With a scaler it waits for them. */
+  private async update(lr: number): Promise<void> {
+    const { clipGrad } = this.options;
+    const options = clipGrad === undefined ? {} : { maxNorm: clipGrad };
+    this.optimizer.setLearningRate(lr);
+    if (this.scaler === undefined) {
+      scope(() => void this.optimizer.step(options));
+    } else {
+      await this.scaler.step(this.optimizer, options);
+      this.scaler.update();
+      if (this.scaler.getScale() < 1) {
+        fail(
+          'Trainer',
+          'VALUE',
+          `expected finite gradients, got overflow without a loss scale; ${REMEDY}, or bf16`,
+        );
+      }
+    }
+    this.optimizer.zeroGrad();
+    this.ema?.update();
   }
 
   /** Reads what a step computed. */
@@ -296,6 +319,7 @@ export class Trainer {
     const run = (): Promise<Evaluation> =>
       evaluate(this.model, source, {
         classes,
+        precision: this.options.precision,
         signal,
         ...(onEvaluated && { onProgress: onEvaluated }),
         ...(onPrediction && { onPrediction }),
@@ -332,6 +356,7 @@ export class Trainer {
       values: {
         optimizer: optimizer.values,
         emaSteps: this.ema?.steps ?? 0,
+        scaler: this.scaler?.stateDict(),
         random: getRandomState(),
         progress: { ...this.progress },
       },
@@ -355,6 +380,9 @@ export class Trainer {
       }
       this.ema.steps = values.emaSteps;
     }
+    this.scaler?.loadStateDict(
+      values.scaler ?? fail('Trainer', 'VALUE', 'expected the state of a gradient scaler, got none'),
+    );
     setRandomState(values.random);
     this.progress = { ...values.progress };
   }

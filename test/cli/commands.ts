@@ -128,6 +128,49 @@ test.serial('eval gives the accuracy that training found, on the same images', a
   t.regex(line.stdout, /^6 images: accuracy \d+\.\d %, top-5 100\.0 %, loss \d\.\d{4}, \d+ images\/s\n$/);
 });
 
+test.serial('a run in bf16 says so, and eval and predict take a precision of their own', async (t) => {
+  const run = ['train', 'photos', '--precision', 'bf16', '--name', 'bf16', ...TINY_FLAGS, '--epochs', '1'];
+  const { code, stderr } = await cliHere(folder, run);
+  t.is(code, 0, stderr);
+  t.is((await json<{ precision: string }>('runs/photos/summary.json')).precision, 'float32');
+  const summary = await json<Record<string, number | string>>('runs/bf16/summary.json');
+  t.is(summary['precision'], 'bf16');
+  t.is((await json<{ config: TrainConfig }>('runs/bf16/config.json')).config.precision, 'bf16');
+  const [epoch] = (await readFile(join(folder, 'runs/bf16/metrics.jsonl'), 'utf8')).split('\n');
+  const { valLoss } = JSON.parse(epoch) as { valLoss: number };
+  const loss = async (precision: string): Promise<number> => {
+    const args = [
+      'eval',
+      'photos',
+      '--checkpoint',
+      'runs/bf16',
+      '--json',
+      '-j',
+      '0',
+      '--precision',
+      precision,
+    ];
+    return (JSON.parse((await cliHere(folder, args)).stdout) as { loss: number }).loss;
+  };
+  t.true(Math.abs((await loss('bf16')) - valLoss) < 1e-6, 'training evaluates in its own precision');
+  const difference = Math.abs((await loss('float32')) - valLoss);
+  t.true(difference > 1e-6 && difference < 2e-2, `${difference}`);
+  const probability = async (precision: string): Promise<number> => {
+    const args = [
+      'predict',
+      'photos/red/0.jpg',
+      '--checkpoint',
+      'runs/bf16',
+      '--json',
+      '--precision',
+      precision,
+    ];
+    return (JSON.parse((await cliHere(folder, args)).stdout) as Named[])[0].top[0].probability;
+  };
+  const moved = Math.abs((await probability('fp16')) - (await probability('float32')));
+  t.true(moved > 0 && moved < 2e-3, `${moved}`);
+});
+
 interface Named {
   readonly path: string;
   readonly top: readonly { readonly label: string; readonly probability: number }[];

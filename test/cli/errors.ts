@@ -79,6 +79,16 @@ const CASES: readonly [what: string, command: string, error: string | RegExp][] 
     'train photos --opt lion',
     '--opt: expected one of "adamw"|"adam"|"sgd", got \'lion\'',
   ],
+  [
+    'an unknown precision',
+    'train photos --precision half',
+    '--precision: expected one of "float32"|"bf16"|"fp16", got \'half\'',
+  ],
+  [
+    'an unknown precision of a prediction',
+    `predict photos ${RUN} --precision bf8`,
+    '--precision: expected one of "float32"|"bf16"|"fp16", got \'bf8\'',
+  ],
   ['too few numbers', 'train photos --mean 0.5', "--mean: expected three numbers, got '0.5'"],
   [
     'an image size in words',
