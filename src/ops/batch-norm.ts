@@ -32,6 +32,7 @@ interface Settings {
 
 const batchNormOp = defineOp({
   name: 'batchNorm',
+  autocast: 'float32',
   forward(
     ctx,
     x: Tensor,

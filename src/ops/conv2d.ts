@@ -30,6 +30,7 @@ interface Settings {
 
 const conv2dOp = defineOp({
   name: 'conv2d',
+  autocast: 'lower',
   forward(
     ctx,
     x: Tensor,

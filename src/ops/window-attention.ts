@@ -43,6 +43,7 @@ interface Settings {
 
 const windowAttentionOp = defineOp({
   name: 'windowAttention',
+  autocast: 'lower',
   forward(ctx, qkv: Tensor, table: Tensor, padding: Tensor | undefined, s: Settings): Tensor {
     const { window, shift, scale, dropout, random } = s;
     const ids = native.windowAttention(
