@@ -57,7 +57,7 @@ inline WindowRows window_rows(const View& x, int64_t b, int64_t column, const in
 }
 
 struct WindowScratch {
-  ScratchBuffer tokens, zeros, discarded;
+  ScratchBuffer tokens, zeros, discarded, sides;
   ScratchBuffer table;   // one head's biases, backwards
   ScratchBuffer terms;   // [kinds of seams, positions, padded row]
   ScratchBuffer dterms;  // [positions, padded row]
@@ -80,8 +80,18 @@ struct WindowTokens {
         discarded(window_scratch().discarded.reserve<double>(d)) {
     std::fill_n(static_cast<double*>(zeros), d, 0.0);
   }
-  void find(const Windows& windows, int64_t window) const {
-    for (int64_t i = 0; i < windows.positions(); ++i) list[i] = windows.token(window, i);
+  // windows.token for all positions, without a division for each.
+  void find(const Windows& w, int64_t window) const {
+    const int64_t top = window / w.columns() * w.height, left = window % w.columns() * w.width;
+    int64_t* to = list;
+    for (int64_t y = top; y < top + w.height; ++y) {
+      const int64_t row = (y + w.shift_y) % w.map_height * w.map_width;
+      int64_t column = (left + w.shift_x) % w.map_width;
+      for (int64_t x = left; x < left + w.width; ++x) {
+        *to++ = y < w.map_height && x < w.map_width ? row + column : -1;
+        if (++column == w.map_width) column = 0;
+      }
+    }
   }
   // `column` of padding's row, or zeros without one.
   void* padding_row(const View& padding, int64_t column) const {
@@ -129,6 +139,8 @@ class WindowTerms {
   void make(int seams, T* HWY_RESTRICT terms) const {
     const Windows& w = windows_;
     const int64_t n = w.positions();
+    uint8_t* sides = window_scratch().sides.reserve<uint8_t>(n);
+    for (int64_t i = 0; i < n; ++i) sides[i] = static_cast<uint8_t>(w.side(seams, i));
     for (int64_t i = 0; i < n; ++i) {
       T* row = terms + i * stride_;
       // Along a row of keys the offset falls by one, so the reversed table runs along with it.
@@ -136,9 +148,7 @@ class WindowTerms {
         std::copy_n(reversed_ + w.offsets() - 1 - w.offset(i, j), w.width, row + j);
       std::fill(row + n, row + stride_, T{0});
       if (seams == 0) continue;
-      for (int64_t j = 0; j < n; ++j) {
-        if (w.side(seams, i) != w.side(seams, j)) row[j] += T(kSeamPenalty);
-      }
+      for (int64_t j = 0; j < n; ++j) row[j] += sides[i] != sides[j] ? T(kSeamPenalty) : T{0};
     }
   }
 

@@ -156,7 +156,11 @@ void run_item(const WindowAttentionBackwardArgs& args, const WindowPartials& par
   T* dtable = static_cast<T*>(partials.dtable) + item * windows.offsets();
   std::fill(dtable, dtable + windows.offsets(), T{0});
   for (int64_t i = 0; i < n; ++i) {
-    for (int64_t j = 0; j < n; ++j) dtable[windows.offset(i, j)] += dterms[i * score_row + j];
+    for (int64_t j0 = 0; j0 < n; j0 += windows.width) {
+      T* to = dtable + windows.offset(i, j0);  // falls along a row of keys
+      const T* from = dterms + i * score_row + j0;
+      for (int64_t j = 0; j < windows.width; ++j) to[-j] += from[j];
+    }
   }
 }
 
