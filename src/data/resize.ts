@@ -161,9 +161,9 @@ function alongRows(image: Image, t: Taps, width: number, rowStart: number, rowEn
       const base = x * t.width;
       for (let k = 0, from = row + first[x] * 3; k < count[x]; k++, from += 3) {
         const weight = weights[base + k];
-        r += weight * data[from];
-        g += weight * data[from + 1];
-        b += weight * data[from + 2];
+        r = (r + Math.imul(weight, data[from])) | 0; // 32 bits hold it, and the engine need not check
+        g = (g + Math.imul(weight, data[from + 1])) | 0;
+        b = (b + Math.imul(weight, data[from + 2])) | 0;
       }
       out[to] = clip8(r);
       out[to + 1] = clip8(g);
@@ -183,7 +183,7 @@ function alongColumns(image: Image, t: Taps, height: number, rowsBefore: number)
     for (let k = 0; k < t.count[y]; k++) {
       const weight = t.weights[y * t.width + k];
       const row = (t.first[y] - rowsBefore + k) * stride;
-      for (let i = 0; i < stride; i++) sums[i] += weight * data[row + i];
+      for (let i = 0; i < stride; i++) sums[i] += Math.imul(weight, data[row + i]);
     }
     const to = y * stride;
     for (let i = 0; i < stride; i++) out[to + i] = clip8(sums[i]);

@@ -48,11 +48,8 @@ export function rotation(degrees: number, { height, width }: Pick<Image, 'height
 export function affine(image: Image, matrix: AffineMatrix, mode: AffineMode, fill: Colour): Image {
   const { height, width } = image;
   const data = new Uint8Array(height * width * 3);
-  for (let i = 0; i < data.length; i += 3) {
-    data[i] = fill[0];
-    data[i + 1] = fill[1];
-    data[i + 2] = fill[2];
-  }
+  data.set(fill);
+  for (let done = 3; done < data.length; done *= 2) data.copyWithin(done, 0, done);
   const out = { data, height, width };
   switch (mode) {
     case 'nearest':
