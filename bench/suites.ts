@@ -76,9 +76,13 @@ const KERNELS: readonly [name: string, task: Task][] = [
   ['AdamW over ViT-Ti/16', { kind: 'adamw', vit: VIT_TINY }],
 ];
 
+const TINY = { kind: 'vit', vit: VIT_TINY, batch: BATCH } as const;
+
 const MODELS: readonly [name: string, task: Task][] = [
-  ['ViT-Ti/16 224, batch 16, training step', { kind: 'vit', vit: VIT_TINY, batch: BATCH, train: true }],
-  ['ViT-Ti/16 224, batch 16, inference', { kind: 'vit', vit: VIT_TINY, batch: BATCH, train: false }],
+  ['ViT-Ti/16 224, batch 16, training step', { ...TINY, train: true }],
+  ['ViT-Ti/16 224, batch 16, inference', { ...TINY, train: false }],
+  ['ViT-Ti/16 224, batch 16, bf16, training step', { ...TINY, train: true, precision: 'bfloat16' }],
+  ['ViT-Ti/16 224, batch 16, bf16, inference', { ...TINY, train: false, precision: 'bfloat16' }],
   ['ViT-Ti/16 224, batch 1, inference', { kind: 'vit', vit: VIT_TINY, batch: 1, train: false }],
   ['ViT CIFAR, batch 128, training step', { kind: 'vit', vit: VIT_CIFAR, batch: 128, train: true }],
   ['ViT CIFAR, batch 128, inference', { kind: 'vit', vit: VIT_CIFAR, batch: 128, train: false }],

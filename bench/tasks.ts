@@ -54,9 +54,16 @@ export type Task =
   | { readonly kind: 'crossEntropy'; readonly rows: number; readonly classes: number }
   /** One update of all parameters of a model. */
   | { readonly kind: 'adamw'; readonly vit: VitConfig }
-  /** A training step (forward, backward, AdamW) or a forward pass of a model. */
-  | { readonly kind: 'vit'; readonly vit: VitConfig; readonly batch: number; readonly train: boolean }
-  | { readonly kind: 'swin'; readonly swin: SwinShape; readonly batch: number; readonly train: boolean };
+  | ({ readonly kind: 'vit'; readonly vit: VitConfig } & ModelRun)
+  | ({ readonly kind: 'swin'; readonly swin: SwinShape } & ModelRun);
+
+/** A training step (forward, backward, AdamW) or a forward pass of a model. */
+interface ModelRun {
+  readonly batch: number;
+  readonly train: boolean;
+  /** Mixed precision with float32 weights, where it is not all float32. */
+  readonly precision?: 'bfloat16';
+}
 
 /** The tasks of some kinds. */
 export type TaskOf<K extends Task['kind']> = Extract<Task, { readonly kind: K }>;

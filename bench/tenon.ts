@@ -9,6 +9,7 @@ import {
   SwinTransformer,
   VisionTransformer,
   attentionPacked,
+  autocast,
   copyInto,
   cpuInfo,
   crossEntropy,
@@ -203,20 +204,20 @@ function adamw({ vit }: TaskOf<'adamw'>): Op {
 }
 
 function model(task: TaskOf<'vit' | 'swin'>): Prepared {
-  const { batch, train } = task;
+  const { batch, train, precision = 'float32' } = task;
   const { image, classes } = task.kind === 'vit' ? task.vit : task.swin;
   const model: Model = task.kind === 'vit' ? createVit(task.vit) : createSwin(task.swin);
   const images: FloatTensor = normal([batch, 3, image, image]);
   if (!train) {
     model.eval();
-    return { run: () => inferenceMode(() => model.call(images).dataSync()) };
+    return { run: () => inferenceMode(() => autocast(precision, () => model.call(images)).dataSync()) };
   }
   const labels = labelsFor(batch, classes);
   const optimizer = new AdamW(model.parameters(), ADAMW);
   return {
     run: () =>
       scope(() => {
-        const loss = crossEntropy(model.call(images), labels);
+        const loss = autocast(precision, () => crossEntropy(model.call(images), labels));
         loss.backward();
         optimizer.step();
         optimizer.zeroGrad();

@@ -134,7 +134,7 @@ function modelOf(task: Task): Model | undefined {
       return { bytes: graph.model(y, 3), input };
     }
     case 'vit':
-      return task.train ? undefined : vitModel(task);
+      return task.train || task.precision !== undefined ? undefined : vitModel(task);
     case 'dispatch':
     case 'copy':
     case 'crossEntropy':

@@ -191,12 +191,13 @@ def model_task(model, config, task):
     batch = task["batch"]
     images = torch.randn(batch, 3, config["image"], config["image"])
     labels = torch.arange(batch) % config["classes"]
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=task.get("precision") == "bfloat16")
     if not task["train"]:
         model.eval()
 
         def infer():
-            with torch.inference_mode():
-                return model(images).numpy()
+            with torch.inference_mode(), autocast:
+                return model(images).float().numpy()
 
         return infer
 
@@ -204,7 +205,8 @@ def model_task(model, config, task):
 
     def step():
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(images), labels)
+        with autocast:
+            loss = F.cross_entropy(model(images), labels)
         loss.backward()
         optimizer.step()
         return loss.item()

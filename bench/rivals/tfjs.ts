@@ -272,7 +272,7 @@ class Tasks {
       case 'adamw':
         return this.adamw(task);
       case 'vit':
-        return this.vit(task);
+        return task.precision === undefined ? this.vit(task) : { unsupported: 'it has no bfloat16' };
       case 'gemm':
       case 'copy':
         return { unsupported: 'it is not near the limits of the machine' };

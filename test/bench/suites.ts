@@ -29,6 +29,8 @@ test('peak memory is measured for the models and for attention over 4096 tokens'
     'kernels/attention 1x3x4096x64, with backward',
     'models/ViT-Ti/16 224, batch 16, training step',
     'models/ViT-Ti/16 224, batch 16, inference',
+    'models/ViT-Ti/16 224, batch 16, bf16, training step',
+    'models/ViT-Ti/16 224, batch 16, bf16, inference',
     'models/ViT-Ti/16 224, batch 1, inference',
     'models/ViT CIFAR, batch 128, training step',
     'models/ViT CIFAR, batch 128, inference',
