@@ -17,11 +17,15 @@ export type {
   SafetensorsHeader,
 } from './io/index.js';
 export {
+  LogitCache,
   SETTINGS,
+  Teacher,
   Trainer,
   cosineSchedule,
+  distillationLoss,
   evaluate,
   inputTransform,
+  openTeacher,
   paramGroups,
   predict,
   readTrainingState,
@@ -33,6 +37,8 @@ export {
 export type {
   CosineOptions,
   DecayableModel,
+  Distillation,
+  DistillationLoss,
   EpochMetrics,
   EvaluateOptions,
   Evaluation,
@@ -49,6 +55,8 @@ export type {
   RunStart,
   StepEvent,
   Summary,
+  TeacherOptions,
+  TeacherSettings,
   TrainConfig,
   TrainRunOptions,
   TrainSettings,

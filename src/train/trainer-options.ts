@@ -2,6 +2,7 @@
  * The settings of a trainer, their defaults and their limits.
  */
 import { fail } from '../tensor/error.js';
+import type { Distillation } from './distillation.js';
 import { PRECISIONS, type Precision } from './precision.js';
 
 /** How to train. Names and defaults are timm's where timm has one. */
@@ -35,13 +36,17 @@ export interface TrainerOptions {
   readonly modelEmaWarmup?: boolean;
   /** Of matrix products and attention; weights are float32. Default 'float32'. */
   readonly precision?: Precision;
+  /** A teacher, besides the labels. Default: none. */
+  readonly distillation?: Distillation | undefined;
   /** Of dropout and stochastic depth. Default 0. */
   readonly seed?: number;
 }
 
 /** Settings with nothing left open. */
-export type ResolvedTrainerOptions = Required<Omit<TrainerOptions, 'clipGrad' | 'modelEmaDecay'>> &
-  Pick<TrainerOptions, 'clipGrad' | 'modelEmaDecay'>;
+export type ResolvedTrainerOptions = Required<
+  Omit<TrainerOptions, 'clipGrad' | 'modelEmaDecay' | 'distillation'>
+> &
+  Pick<TrainerOptions, 'clipGrad' | 'modelEmaDecay' | 'distillation'>;
 
 /** @internal Fills in the defaults. @throws TensorError VALUE */
 export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions {
@@ -62,6 +67,7 @@ export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions 
     modelEmaWarmup: options.modelEmaWarmup ?? false,
     clipGrad: options.clipGrad,
     modelEmaDecay: options.modelEmaDecay,
+    distillation: options.distillation,
   } as const;
   const { epochs, gradAccumSteps, warmupEpochs, precision } = resolved;
   if (!Object.hasOwn(PRECISIONS, precision)) {
@@ -74,6 +80,10 @@ export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions 
   }
   if (!(warmupEpochs >= 0 && warmupEpochs <= epochs)) {
     fail('Trainer', 'VALUE', `expected warmupEpochs within ${epochs} epochs, got ${warmupEpochs}`);
+  }
+  const { alpha = 0.5 } = options.distillation ?? {};
+  if (!(alpha >= 0 && alpha <= 1)) {
+    fail('Trainer', 'VALUE', `expected a distillation alpha in [0, 1], got ${alpha}`);
   }
   return resolved;
 }

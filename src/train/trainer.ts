@@ -5,7 +5,7 @@
  * when the next has been queued. Nothing waits on the JavaScript thread.
  */
 import { type FloatTensor, snapshot } from '../nn/index.js';
-import { argmax, crossEntropy } from '../ops/index.js';
+import { argmax, clone, crossEntropy } from '../ops/index.js';
 import { Adam, AdamW, Ema, GradScaler, type Optimizer, SGD, globalNorm } from '../optim/index.js';
 import {
   type Tensor,
@@ -21,6 +21,7 @@ import {
 import { fail } from '../tensor/error.js';
 import type { BatchSource } from '../data/index.js';
 import type { TrainingState } from './checkpoint.js';
+import { distilledLoss } from './distillation.js';
 import {
   type Evaluation,
   type ImageModel,
@@ -63,6 +64,9 @@ export interface RunOptions extends TrainerEvents {
   /** Updates between two calls of `onSave`; undefined for none within an epoch. */
   readonly saveEvery?: number | undefined;
 }
+
+/** Labels `[B]`, or soft targets `[B, classes]`. */
+type Target = Tensor<'int32'> | Tensor<'float32'>;
 
 /** What to do about numbers that are none. */
 const REMEDY = 'try a lower learning rate, a longer warm-up or gradient clipping';
@@ -165,6 +169,8 @@ export class Trainer {
       options.onStep?.(stepEvent(progress, { ...pending, loss, batches: train.batches }));
     };
 
+    const teacher = this.options.distillation?.teacher;
+    await teacher?.cache?.begin(progress.epoch, progress.batch);
     let before: Pending | undefined;
     let group = -1;
     for await (const batch of train.epoch(progress.epoch, progress.batch)) {
@@ -175,12 +181,16 @@ export class Trainer {
       const groupSize = Math.min(gradAccumSteps, train.batches - groupStart);
       const updates = batch.number === groupStart + groupSize - 1;
       const lr = lrAt(progress.step);
+      const recalled = await teacher?.recall(batch);
       const values = scope(() => {
         const images = imagesOf(batch);
         const target = targetOf(batch);
         batch.release();
-        return this.accumulate(images, target, 1 / groupSize);
+        const taught = teacher && (recalled ?? teacher.call(images));
+        if (taught !== undefined && recalled === undefined) teacher?.cache?.write(keep(clone(taught)));
+        return this.accumulate(images, target, taught, 1 / groupSize);
       });
+      recalled?.dispose();
       if (updates) await this.update(lr);
       progress.batch = batch.number + 1;
       if (updates) progress.step += 1;
@@ -199,6 +209,7 @@ export class Trainer {
       await options.onSave?.();
     }
     if (before !== undefined) await finish(before);
+    await teacher?.cache?.finish();
     clock();
     return true;
   }
@@ -206,14 +217,11 @@ export class Trainer {
   /** One batch: forward, and backward of its share of the update. */
   private accumulate(
     images: FloatTensor,
-    target: Tensor<'int32'> | Tensor<'float32'>,
+    target: Target,
+    taught: FloatTensor | undefined,
     share: number,
   ): { loss: Tensor; correct: Tensor } {
-    const { smoothing, precision } = this.options;
-    const [logits, loss] = inPrecision(precision, () => {
-      const logits = this.model.call(images);
-      return [logits, crossEntropy(logits, target, { labelSmoothing: smoothing })];
-    });
+    const { loss, logits } = inPrecision(this.options.precision, () => this.loss(images, target, taught));
     const part = share === 1 ? loss : loss.mul(share);
     backward(this.scaler?.scale(part) ?? part);
     // Of a mixed image, the class with the larger share counts.
@@ -242,6 +250,22 @@ export class Trainer {
     }
     this.optimizer.zeroGrad();
     this.ema?.update();
+  }
+
+  /** The loss of a batch, and the logits to count hits with. */
+  private loss(
+    images: FloatTensor,
+    target: Target,
+    taught: FloatTensor | undefined,
+  ): { loss: FloatTensor; logits: FloatTensor } {
+    const { smoothing, distillation } = this.options;
+    const base = (logits: FloatTensor): FloatTensor =>
+      crossEntropy(logits, target, { labelSmoothing: smoothing });
+    if (distillation !== undefined && taught !== undefined) {
+      return distilledLoss(this.model, images, taught, base, distillation);
+    }
+    const logits = this.model.call(images);
+    return { loss: base(logits), logits };
   }
 
   /** Reads what a step computed. */
