@@ -1,10 +1,10 @@
 import { Command } from 'commander';
 
 import { DataLoader, findData, openDataset } from '../data/index.js';
-import { loadModel } from '../models/index.js';
+import { loadPretrained } from '../models/index.js';
 import { fail } from '../tensor/error.js';
-import { SETTINGS, describeClasses, evaluate, inputTransform } from '../train/index.js';
-import { modelFile, splitOf } from './checkpoint.js';
+import { SETTINGS, describeClasses, evaluate, inputTransform, modelPath } from '../train/index.js';
+import { splitOf } from './checkpoint.js';
 import { formatShare } from './format.js';
 import { settingsOf } from './settings.js';
 
@@ -13,7 +13,7 @@ export function evalCommand(): Command {
   return new Command('eval')
     .description('evaluate a model on the validation images of some data')
     .argument('<data>', 'as for train')
-    .requiredOption('--checkpoint <path>', "a run's folder or a model's file")
+    .requiredOption('--checkpoint <path>', "a run's folder, or a model's folder or file")
     .option('-b, --batch-size <n>', 'images per batch', '128')
     .option('-j, --workers <n>', 'threads that decode images')
     .option('--precision <name>', SETTINGS.precision.help, 'float32')
@@ -31,7 +31,7 @@ export function evalCommand(): Command {
       ) => {
         const batchSize = whole('--batch-size', options.batchSize, 1);
         const { precision = 'float32' } = settingsOf({ precision: options.precision });
-        const { model, info } = await loadModel(modelFile(options.checkpoint));
+        const { model, info } = await loadPretrained(modelPath('--checkpoint', options.checkpoint));
         // A run's own split: its training images must not come back as validation images.
         const { val } = await findData(data, await splitOf(options.checkpoint));
         const dataset = await openDataset(val);

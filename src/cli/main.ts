@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * The command line: `tenon train | eval | predict | models | info`.
+ * The command line: `tenon train | eval | predict | convert | models | info`.
  */
 import { report, runCli } from './program.js';
 

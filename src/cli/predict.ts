@@ -4,10 +4,9 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 
 import { isImageFile } from '../data/index.js';
-import { SETTINGS, predict } from '../train/index.js';
-import { loadModel } from '../models/index.js';
+import { SETTINGS, modelPath, predict } from '../train/index.js';
+import { loadPretrained } from '../models/index.js';
 import { fail } from '../tensor/error.js';
-import { modelFile } from './checkpoint.js';
 import { whole } from './eval.js';
 import { formatShare } from './format.js';
 import { settingsOf } from './settings.js';
@@ -33,7 +32,7 @@ export function predictCommand(): Command {
   return new Command('predict')
     .description('name what is in images')
     .argument('<images...>', 'files and folders')
-    .requiredOption('--checkpoint <path>', "a run's folder or a model's file")
+    .requiredOption('--checkpoint <path>', "a run's folder, or a model's folder or file")
     .option('-k, --topk <n>', 'classes to name', '5')
     .option('-b, --batch-size <n>', 'images per batch', '32')
     .option('--precision <name>', SETTINGS.precision.help, 'float32')
@@ -47,7 +46,7 @@ export function predictCommand(): Command {
         const batchSize = whole('--batch-size', options.batchSize, 1);
         const { precision = 'float32' } = settingsOf({ precision: options.precision });
         const files = imageFiles(paths);
-        const { model, info } = await loadModel(modelFile(options.checkpoint));
+        const { model, info } = await loadPretrained(modelPath('--checkpoint', options.checkpoint));
         try {
           const results = await predict(model, info, files, { topk, batchSize, precision });
           if (options.json === true) {

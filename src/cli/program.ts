@@ -4,6 +4,7 @@
 import { Command, CommanderError } from 'commander';
 
 import { TensorError, versions } from '../tensor/index.js';
+import { convertCommand } from './convert.js';
 import { evalCommand } from './eval.js';
 import { infoCommand } from './info.js';
 import { modelsCommand } from './models.js';
@@ -39,6 +40,7 @@ export async function runCli(args: readonly string[]): Promise<void> {
     .addCommand(trainCommand())
     .addCommand(evalCommand())
     .addCommand(predictCommand())
+    .addCommand(convertCommand())
     .addCommand(modelsCommand())
     .addCommand(infoCommand());
   for (const command of [program, ...program.commands]) {

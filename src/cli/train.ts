@@ -10,6 +10,7 @@ import {
   resume,
   train,
 } from '../train/index.js';
+import { describePretrained } from './convert.js';
 import { formatBytes, formatCount, formatShare, formatTime } from './format.js';
 import { Progress } from './progress.js';
 import { addSettings, readSettingsFile, settingsOf } from './settings.js';
@@ -80,12 +81,30 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
   try {
     const result = await run({
       signal: stop.signal,
-      onStart: ({ folder, config, parameters, classes, trainImages, valImages, workers, epoch }) => {
+      onStart: ({
+        folder,
+        config,
+        parameters,
+        classes,
+        trainImages,
+        valImages,
+        workers,
+        epoch,
+        pretrained,
+      }) => {
         console.log(`${config.model}, ${formatCount(parameters)} parameters`);
         console.log(
           `${classes.length} classes, ${trainImages} training and ${valImages} validation images, ` +
             `${workers} decoding ${workers === 1 ? 'thread' : 'threads'}`,
         );
+        if (pretrained !== undefined)
+          console.log(`Weights of ${config.pretrained}: ${describePretrained(pretrained)}`);
+        if (config.distillation !== 'none') {
+          console.log(
+            `Learning from ${config.teacher}: ${config.distillation} distillation, ` +
+              `${formatShare(config.distillationAlpha)} of the loss`,
+          );
+        }
         if (config.mixup > 0 || config.cutmix > 0 || config.cutmixMinmax !== undefined)
           console.log('Images are mixed: training accuracy is that of the class with the larger share');
         console.log(

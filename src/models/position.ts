@@ -21,7 +21,7 @@ export function gridOf(op: string, size: ImageSize, patch: number): readonly [ro
 }
 
 /**
- * The position table of a checkpoint for another grid. Without settings that say otherwise, its own grid is a square.
+ * The position table of a checkpoint for another grid. Its own grid is `from` where that fits, or else a square.
  *
  * @throws TensorError SHAPE when the table fits no grid
  */
@@ -29,18 +29,32 @@ export function refitPositions(
   table: FloatTensor,
   to: readonly [rows: number, columns: number],
   prefix: number,
-  from: { readonly imgSize?: ImageSize; readonly patchSize?: number } = {},
+  from?: readonly [rows: number, columns: number],
 ): FloatTensor {
   const count = table.shape[1] - prefix;
-  const own =
-    from.imgSize === undefined ? undefined : gridOf('refitPositions', from.imgSize, from.patchSize ?? 16);
   const side = Math.floor(Math.sqrt(count));
-  return resizePositions(
-    table,
-    own !== undefined && own[0] * own[1] === count ? own : [side, side],
-    to,
-    prefix,
-  );
+  const own = from !== undefined && from[0] * from[1] === count ? from : ([side, side] as const);
+  return resizePositions(table, own, to, prefix);
+}
+
+/**
+ * A table of relative positions `[(2 w - 1)^2, heads]` of a square window for another window: resized by a bicubic filter
+ * without antialiasing, as Swin's code does it; undefined for a table that is no square's.
+ */
+export function resizeBiasTable(
+  table: FloatTensor,
+  window: readonly [height: number, width: number],
+): FloatTensor | undefined {
+  const [rows, heads] = table.shape;
+  const side = Math.sqrt(rows);
+  if (!Number.isInteger(side)) return undefined;
+  const wide: FloatDType = table.dtype === 'float64' ? 'float64' : 'float32';
+  const map = table.to(wide).transpose(0, 1).reshape([1, heads, side, side]);
+  const size = [2 * window[0] - 1, 2 * window[1] - 1] as const;
+  return interpolate(map, size, { mode: 'bicubic' })
+    .reshape([heads, size[0] * size[1]])
+    .transpose(0, 1)
+    .to(table.dtype);
 }
 
 /**

@@ -4,7 +4,8 @@
  * Source: Liu et al. 2021, section 3.3.
  */
 import type { Family } from './family.js';
-import { type SwinConfig, SwinTransformer, countSwin } from './swin.js';
+import { SWIN_LAYOUTS } from './layouts/swin.js';
+import { type SwinConfig, SwinTransformer, countSwin, resizeSwin } from './swin.js';
 
 const DEEP = [2, 2, 18, 2] as const;
 
@@ -29,6 +30,8 @@ export const SWIN: Family<SwinConfig, SwinTransformer> = {
   create: (options) => new SwinTransformer(options),
   count: countSwin,
   classifiers: ['head.fc'],
+  resize: resizeSwin,
+  layouts: SWIN_LAYOUTS,
   entries: {
     ...Object.fromEntries(
       PUBLISHED.map(([size, windowSize, imgSize]): [string, Partial<SwinConfig>] => [

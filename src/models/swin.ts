@@ -28,7 +28,7 @@ import {
 import { pad, zeros } from '../ops/index.js';
 import { fail } from '../tensor/error.js';
 import { type ModelConfig, type ModelCount, checkCounts, completeConfig } from './family.js';
-import { gridOf, resizePositions } from './position.js';
+import { type ImageSize, gridOf, refitPositions, resizeBiasTable, resizePositions } from './position.js';
 
 /** Everything that makes up a Swin. The names are timm's. */
 export interface SwinConfig extends ModelConfig {
@@ -321,6 +321,25 @@ export class SwinTransformer extends Module<[images: FloatTensor], FloatTensor> 
   override forward(images: FloatTensor): FloatTensor {
     return this.forwardHead(this.forwardFeatures(images));
   }
+}
+
+/** A checkpoint's tensor for this model's windows or grid; undefined for all but position tables. */
+export function resizeSwin(
+  name: string,
+  value: FloatTensor,
+  model: SwinTransformer,
+  from: Partial<SwinConfig>,
+): FloatTensor | undefined {
+  const { imgSize, patchSize } = model.config;
+  const grid = (size: ImageSize): ReturnType<typeof gridOf> => gridOf('SwinTransformer', size, patchSize);
+  if (name === 'absolute_pos_embed') {
+    const own = from.imgSize === undefined ? undefined : grid(from.imgSize);
+    return refitPositions(value, grid(imgSize), 0, own);
+  }
+  const attention = model
+    .namedModules()
+    .find(([path]) => `${path}.relative_position_bias_table` === name)?.[1];
+  return attention instanceof WindowAttention ? resizeBiasTable(value, attention.window) : undefined;
 }
 
 /** Image size, parameters and multiply-accumulates of a Swin, from its settings alone. */

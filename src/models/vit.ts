@@ -30,7 +30,7 @@ import {
 import { cat, indexSelect, normal, topk, zeros } from '../ops/index.js';
 import { fail } from '../tensor/error.js';
 import { type ModelConfig, type ModelCount, checkCounts, completeConfig } from './family.js';
-import { gridOf, refitPositions, resizePositions } from './position.js';
+import { type ImageSize, gridOf, refitPositions, resizePositions } from './position.js';
 
 /** Everything that makes up a ViT. The names are timm's. */
 export interface ViTConfig extends ModelConfig {
@@ -348,7 +348,9 @@ export function resizeViT(
 ): FloatTensor | undefined {
   if (name !== 'pos_embed') return undefined;
   const { imgSize, patchSize } = model.config;
-  return refitPositions(value, gridOf('VisionTransformer', imgSize, patchSize), model.tablePrefix, from);
+  const grid = (size: ImageSize): ReturnType<typeof gridOf> => gridOf('VisionTransformer', size, patchSize);
+  const own = from.imgSize === undefined ? undefined : grid(from.imgSize);
+  return refitPositions(value, grid(imgSize), model.tablePrefix, own);
 }
 
 /** Image size, parameters and multiply-accumulates of a ViT, from its settings alone. */

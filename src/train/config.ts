@@ -5,6 +5,7 @@
 import { z } from 'zod';
 
 import { type DatasetSpec, parseAugment } from '../data/index.js';
+import type { ModelInfo } from '../models/index.js';
 import { fail } from '../tensor/error.js';
 import { PRECISIONS, type Precision } from './precision.js';
 import { RECIPES } from './recipes.js';
@@ -43,6 +44,11 @@ export const SETTINGS = {
     schema: z.enum(Object.keys(RECIPES)),
   },
   model: { flag: '--model <name>', help: 'model from `tenon models`', schema: z.string() },
+  pretrained: {
+    flag: '--pretrained <path>',
+    help: 'begin with the weights of a model: a folder of transformers or timm, a run, or a file',
+    schema: z.string(),
+  },
   imgSize: {
     flag: '--img-size <pixels>',
     help: 'image size; two numbers are height and width',
@@ -185,6 +191,43 @@ export const SETTINGS = {
   mean: { flag: '--mean <r,g,b>', help: 'mean of the input, in [0, 1]', schema: rgb },
   std: { flag: '--std <r,g,b>', help: 'standard deviation of the input', schema: rgb },
 
+  cropMode: {
+    flag: '--crop-mode <mode>',
+    help: 'what evaluation resizes before the crop: center (the shorter side) or squash (both)',
+    schema: z.enum(['center', 'squash']),
+  },
+
+  teacher: {
+    flag: '--teacher <path>',
+    help: "learn also from a model of the same classes: a run, or a model's folder or file",
+    schema: z.string(),
+  },
+  teacherModel: {
+    flag: '--teacher-model <name>',
+    help: "the teacher's name, for weights that do not say it",
+    schema: z.string(),
+  },
+  teacherCache: {
+    flag: '--teacher-cache <folder>',
+    help: "keep the teacher's logits, for runs with the same images in the same order",
+    schema: z.string(),
+  },
+  distillation: {
+    flag: '--distillation <type>',
+    help: 'what of the teacher: hard (its class), soft (its probabilities) or none',
+    schema: z.enum(['none', 'soft', 'hard']),
+  },
+  distillationAlpha: {
+    flag: '--distillation-alpha <x>',
+    help: "the teacher's share in the loss",
+    schema: share,
+  },
+  distillationTau: {
+    flag: '--distillation-tau <x>',
+    help: 'temperature of soft distillation',
+    schema: positive,
+  },
+
   valFraction: {
     flag: '--val-fraction <x>',
     help: 'share of the images to evaluate on, where the data has no such folder',
@@ -262,6 +305,9 @@ export const DEFAULTS = {
   interpolation: 'bicubic',
   mean: [0.5, 0.5, 0.5],
   std: [0.5, 0.5, 0.5],
+  cropMode: 'center',
+  distillationAlpha: 0.5,
+  distillationTau: 1,
   valFraction: 0.2,
   onCorrupt: 'skip',
   recoveryInterval: 0,
@@ -284,6 +330,9 @@ const SHAPES: TrainSettings = {
   ratio: [1, 1],
 };
 
+/** The learning rate of weights that know something already. */
+const FINE_TUNING_LR = 1e-4;
+
 /** Images at most this large (in pixels of the longer side) are small: kept as they are, cropped with a padding. */
 const SMALL = 64;
 
@@ -291,6 +340,7 @@ const SMALL = 64;
 export type TrainConfig = { readonly data: string } & {
   readonly [K in keyof TrainSettings]-?: K extends
     | 'recipe'
+    | 'pretrained'
     | 'patchSize'
     | 'embedDim'
     | 'depth'
@@ -298,6 +348,9 @@ export type TrainConfig = { readonly data: string } & {
     | 'globalPool'
     | 'lrBase'
     | 'cutmixMinmax'
+    | 'teacher'
+    | 'teacherModel'
+    | 'teacherCache'
     | 'workers'
     ? TrainSettings[K]
     : Exclude<TrainSettings[K], undefined>;
@@ -350,11 +403,18 @@ export interface DataFacts {
 /**
  * Fills in what was left open: what was given goes before the recipe, the recipe before what follows from the data and the
  * size of its images, and that before the fixed defaults. Whichever of them says something of the learning rate decides it.
+ * A pretrained model brings its settings and its preprocessing, which go before the recipe's.
  */
-export function resolveConfig(data: string, settings: TrainSettings, facts: DataFacts): TrainConfig {
+export function resolveConfig(
+  data: string,
+  settings: TrainSettings,
+  facts: DataFacts,
+  pretrained?: ModelInfo,
+): TrainConfig {
   const longer = Math.max(facts.height, facts.width);
   const small = longer <= SMALL;
-  const imgSize = settings.imgSize ?? (small ? Math.ceil(longer / 4) * 4 : 224);
+  const imgSize =
+    settings.imgSize ?? (pretrained && sizeOf(pretrained)) ?? (small ? Math.ceil(longer / 4) * 4 : 224);
   const [height] = typeof imgSize === 'number' ? [imgSize] : imgSize;
   const derived: TrainSettings = {
     model: small ? 'vit_micro_patch4_32' : 'vit_tiny_patch16_224',
@@ -362,15 +422,40 @@ export function resolveConfig(data: string, settings: TrainSettings, facts: Data
     cropPadding: small ? Math.round(height / 8) : 0,
     cropPct: small ? 1 : 0.9,
     name: facts.name,
+    distillation: settings.teacher === undefined ? 'none' : 'hard',
     ...(facts.kind === 'shapes' && SHAPES),
+    ...(pretrained && { lr: FINE_TUNING_LR }),
   };
   const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
   const { batchSize, gradAccumSteps } = { ...DEFAULTS, ...derived, ...given } as TrainConfig;
   const batch = batchSize * gradAccumSteps;
   const recipe = settings.recipe === undefined ? {} : RECIPES[settings.recipe]({ batch, small });
-  const layers: readonly TrainSettings[] = [DEFAULTS, derived, recipe, given];
+  const begun = pretrained === undefined ? {} : pretrainedSettings(pretrained);
+  const layers: readonly TrainSettings[] = [DEFAULTS, derived, recipe, begun, given];
   const config = Object.assign({ data }, ...layers) as TrainConfig;
   const rates = layers.findLast(({ lr, lrBase }) => lr !== undefined || lrBase !== undefined);
   const lr = rates?.lr ?? ((rates?.lrBase ?? config.lr) * batch) / config.lrBaseSize;
-  return { ...config, lr };
+  return { ...config, lr, modelKwargs: { ...begun.modelKwargs, ...config.modelKwargs } };
+}
+
+/** The size of a model's images; one number for a square. */
+function sizeOf({ input }: ModelInfo): number | [height: number, width: number] {
+  const [height, width] = input.size;
+  return height === width ? height : [height, width];
+}
+
+/** What a pretrained model settles: what it is, and how its images are prepared. */
+function pretrainedSettings({ name, options, input }: ModelInfo): TrainSettings {
+  const training = ['imgSize', 'numClasses', 'dropRate', 'dropPathRate']; // settings of their own
+  const { mean, std, interpolation, cropPct, cropMode = 'center' } = input;
+  const [[r, g, b], [sr, sg, sb]] = [mean, std];
+  return {
+    model: name,
+    modelKwargs: Object.fromEntries(Object.entries(options).filter(([key]) => !training.includes(key))),
+    mean: [r, g, b],
+    std: [sr, sg, sb],
+    interpolation,
+    cropPct,
+    cropMode,
+  };
 }

@@ -18,7 +18,7 @@ export type { Precision } from './precision.js';
 export type { FilePrediction, PredictOptions } from './predict.js';
 export { inputTransform, resolveSettings, resume, train } from './run.js';
 export type { RunEvents, RunResult, RunStart, TrainRunOptions } from './run.js';
-export { RunFolder } from './run-folder.js';
+export { RunFolder, modelPath } from './run-folder.js';
 export type { Summary } from './run-folder.js';
 export { cosineSchedule } from './schedule.js';
 export type { CosineOptions } from './schedule.js';

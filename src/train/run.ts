@@ -7,8 +7,13 @@ import {
   type Model,
   type ModelInfo,
   type ModelOptions,
+  type PretrainedReport,
+  type PretrainedWeights,
+  applyPretrained,
   createModel,
   loadModel,
+  readPretrained,
+  readPretrainedInfo,
   saveModel,
 } from '../models/index.js';
 import { fail } from '../tensor/error.js';
@@ -19,7 +24,8 @@ import { describeClasses } from './classes.js';
 import { type TrainConfig, type TrainSettings, resolveConfig } from './config.js';
 import { type Prediction, evaluate } from './evaluate.js';
 import type { ReportData } from './report.js';
-import { RunFolder, type Summary } from './run-folder.js';
+import { RunFolder, type Summary, modelPath } from './run-folder.js';
+import { openTeacher } from './teacher.js';
 import type { EpochMetrics, StepEvent } from './progress.js';
 import { Trainer } from './trainer.js';
 
@@ -32,6 +38,8 @@ export interface RunStart {
   readonly trainImages: number;
   readonly valImages: number;
   readonly workers: number;
+  /** How the weights of a pretrained model were made to fit. */
+  readonly pretrained?: PretrainedReport | undefined;
   /** Epoch to begin with, from 0; above 0 when resumed. */
   readonly epoch: number;
 }
@@ -78,7 +86,8 @@ export async function train(
   options: TrainRunOptions = {},
 ): Promise<RunResult> {
   const { config, trainSet, valSet } = await open(data, settings);
-  const run = new Run(config, trainSet, valSet); // before the folder: settings that make no sense leave none behind
+  // Before the folder: settings that make no sense leave none behind.
+  const run = await Run.create(config, trainSet, valSet, true);
   return run.start(await RunFolder.create(config.output, config.name), options, false);
 }
 
@@ -94,7 +103,20 @@ async function open(
   const trainSet = await openDataset(specs.train);
   const valSet = await openDataset(specs.val);
   const first = await firstImage(trainSet);
-  const config = resolveConfig(data, settings, { kind: specs.train.kind, name: nameOf(data), ...first });
+  const { pretrained, model } = settings;
+  const info =
+    pretrained === undefined
+      ? undefined
+      : await readPretrainedInfo(modelPath('--pretrained', pretrained), model);
+  if (info !== undefined && model !== undefined && model !== info.name) {
+    fail(
+      'train',
+      'VALUE',
+      `expected no model beside --pretrained, whose model is ${info.name}, got ${model}`,
+    );
+  }
+  const facts = { kind: specs.train.kind, name: nameOf(data), ...first };
+  const config = resolveConfig(data, settings, facts, info);
   return { config, trainSet, valSet };
 }
 
@@ -132,7 +154,10 @@ export async function resume(path: string, options: TrainRunOptions = {}): Promi
   const then = facts(stored.trainImages, stored.valImages, stored.classes);
   if (now !== then || trainSet.classes.join('\n') !== stored.classes.join('\n'))
     fail('resume', 'VALUE', `expected the data of the run, ${then}, got ${now}`);
-  return new Run(config, trainSet, valSet).start(folder, options, true);
+  const run = await Run.create(config, trainSet, valSet, !folder.hasCheckpoint);
+  if (run.teacher?.digest !== stored.teacher)
+    fail('resume', 'VALUE', `expected the teacher of the run in ${config.teacher}, got other weights`);
+  return run.start(folder, options, true);
 }
 
 /** The model that a configuration describes. */
@@ -160,8 +185,15 @@ function sizeOf(config: TrainConfig): readonly [height: number, width: number] {
 }
 
 function inputOf(config: TrainConfig): InputSpec {
-  const { mean, std, interpolation, cropPct } = config;
-  return { size: sizeOf(config), mean, std, interpolation, cropPct };
+  const { mean, std, interpolation, cropPct, cropMode } = config;
+  return {
+    size: sizeOf(config),
+    mean,
+    std,
+    interpolation,
+    cropPct,
+    ...(cropMode === 'squash' && { cropMode }),
+  };
 }
 
 /** The preparation of images for a model, without augmentation. */
@@ -214,20 +246,61 @@ function nameOf(data: string): string {
 /** How many predictions a report shows. */
 const SAMPLES = 24;
 
+/** What a run begins with, besides settings and data. */
+interface Beginning {
+  readonly pretrained: PretrainedWeights | undefined;
+  readonly teacher: Awaited<ReturnType<typeof openTeacher>> | undefined;
+}
+
 class Run {
+  readonly teacher: Beginning['teacher'];
   private readonly trainer: Trainer;
   private readonly info: ModelInfo;
+  private readonly pretrained: PretrainedReport | undefined;
   private readonly trainLoader: DataLoader;
   private readonly valLoader: DataLoader;
   private secondsBefore = 0;
   private readonly started = performance.now();
 
-  constructor(
+  /** Prepares a run; with `begins`, from the weights of the pretrained model, where there is one. */
+  static async create(
+    config: TrainConfig,
+    trainSet: Dataset,
+    valSet: Dataset,
+    begins: boolean,
+  ): Promise<Run> {
+    const { pretrained: path, model, distillation, teacher, teacherModel, teacherCache } = config;
+    if (distillation !== 'none' && teacher === undefined) {
+      fail('train', 'VALUE', `expected a teacher for ${distillation} distillation, got none`);
+    }
+    const pretrained =
+      path !== undefined && begins ? await readPretrained(modelPath('--pretrained', path), model) : undefined;
+    try {
+      return new Run(config, trainSet, valSet, {
+        pretrained,
+        teacher:
+          distillation === 'none' || teacher === undefined
+            ? undefined
+            : await openTeacher(modelPath('--teacher', teacher), {
+                model: teacherModel,
+                cache: teacherCache,
+                classes: trainSet.classes,
+                input: inputOf(config),
+              }),
+      });
+    } finally {
+      for (const tensor of Object.values(pretrained?.tensors ?? {})) tensor.dispose();
+    }
+  }
+
+  private constructor(
     private readonly config: TrainConfig,
     private readonly trainSet: Dataset,
     private readonly valSet: Dataset,
+    { pretrained, teacher }: Beginning,
   ) {
     const classes = trainSet.classes;
+    this.teacher = teacher;
     const { batchSize, seed, workers, onCorrupt, clipGrad, modelEmaDecay, device } = config;
     if (!devices().includes(device)) {
       fail('train', 'VALUE', `expected a device among ${devices().join(', ')}, got '${device}'`);
@@ -246,8 +319,12 @@ class Run {
     manualSeed(seed);
     const { model, name, options } = modelOf(config, classes.length);
     this.info = { name, options, classes, input: inputOf(config) };
+    this.pretrained = pretrained && applyPretrained(model, pretrained);
+    const { distillation: type, distillationAlpha: alpha, distillationTau: tau } = config;
     this.trainer = new Trainer(model, {
       ...config,
+      distillation:
+        teacher === undefined || type === 'none' ? undefined : { type, alpha, tau, teacher: teacher.teacher },
       clipGrad: clipGrad === 0 ? undefined : clipGrad,
       modelEmaDecay: modelEmaDecay === 0 ? undefined : modelEmaDecay,
     });
@@ -264,6 +341,7 @@ class Run {
           classes: this.info.classes,
           trainImages: this.trainSet.length,
           valImages: this.valSet.length,
+          ...(this.teacher && { teacher: this.teacher.digest }),
         });
       }
       options.onStart?.({
@@ -274,6 +352,7 @@ class Run {
         trainImages: this.trainSet.length,
         valImages: this.valSet.length,
         workers: this.trainLoader.workers,
+        pretrained: this.pretrained,
         epoch: trainer.progress.epoch,
       });
       const finished = await trainer.run(this.trainLoader, {
@@ -296,6 +375,7 @@ class Run {
     } finally {
       await Promise.all([this.trainLoader.close(), this.valLoader.close()]);
       await Promise.all([this.trainSet.close(), this.valSet.close()]);
+      await this.teacher?.teacher.close();
       trainer.dispose();
       trainer.model.dispose();
     }

@@ -182,12 +182,12 @@ const CASES: readonly [what: string, command: string, error: string | RegExp][] 
   [
     'a checkpoint that is not there',
     'eval photos --checkpoint none',
-    "--checkpoint: expected a run's folder or a model's file, got none, which does not exist",
+    "--checkpoint: expected a run's folder, or a model's folder or file, got none, which does not exist",
   ],
   [
     'a folder that is no run',
     'eval photos --checkpoint empty',
-    '--checkpoint: expected a finished epoch in the run empty, got none',
+    'loadPretrained: expected model.safetensors or model.safetensors.index.json in empty, got neither',
   ],
   [
     'a truncated checkpoint',
@@ -202,7 +202,7 @@ const CASES: readonly [what: string, command: string, error: string | RegExp][] 
   [
     'a training state for a model',
     'eval photos --checkpoint runs/photos/checkpoints/last.safetensors',
-    /^tenon: loadModel: expected a model that Tenon saved, got .*last\.safetensors without 'tenon\.model' in its metadata\n$/,
+    /^tenon: loadPretrained: expected a config\.json, or the name of the model, got .*last\.safetensors alone\n$/,
   ],
   [
     'a model without classes',

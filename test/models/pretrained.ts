@@ -10,9 +10,11 @@ import {
   DistilledVisionTransformer,
   type InputSpec,
   type LayoutName,
+  type FloatTensor,
   type Model,
   type ModelInfo,
   type Tensor,
+  type SwinTransformer,
   type VisionTransformer,
   createModel,
   inferenceMode,
@@ -40,6 +42,17 @@ for (const folder of ['hf-vit', 'hf-deit', 'hf-deit-distilled']) {
   );
 }
 
+sharedTest(
+  'hf-swin: logits, hidden states, loss and gradients are those of transformers',
+  goldenPath('models/hf-swin'),
+  (t) =>
+    // There a merging ends a stage, and the last hidden state comes before the final norm.
+    matchesTransformers(t, 'hf-swin', (model) => {
+      const last = (model as SwinTransformer).layers.at(-1)!;
+      return [last.downsample!, last];
+    }),
+);
+
 const INPUT: InputSpec = {
   size: [16, 16],
   mean: [0.485, 0.456, 0.406],
@@ -49,12 +62,21 @@ const INPUT: InputSpec = {
   cropMode: 'squash',
 };
 const SMALL = { imgSize: 16, patchSize: 4, embedDim: 24, depth: 2, numHeads: 2, numClasses: 3 } as const;
+const SWIN = {
+  imgSize: 16,
+  patchSize: 2,
+  windowSize: 4,
+  embedDim: 16,
+  depths: [2, 2],
+  numHeads: [2, 4],
+  numClasses: 3,
+} as const;
 const CLASSES = ['cat', 'dog', 'fox'];
 
 /** A small model of a name, and what a file says of it. */
 function small(name: string, settings = {}): { model: Model; info: ModelInfo } {
   manualSeed(7);
-  const options = { ...SMALL, ...settings };
+  const options = name.startsWith('swin') ? { ...SWIN, ...settings } : { ...SMALL, ...settings };
   return {
     model: createModel(name, options).eval(),
     info: { name, options, classes: CLASSES, input: INPUT },
@@ -73,6 +95,7 @@ const MODELS: readonly [name: string, settings: object, layouts: readonly Layout
   ['deit_tiny_patch16_224', {}, ['timm', 'hf', 'hf-current']],
   ['deit_tiny_distilled_patch16_224', {}, ['timm', 'hf', 'hf-current']],
   ['deit3_small_patch16_224', {}, ['timm', 'original']],
+  ['swin_tiny_patch4_window7_224', SWIN, ['timm', 'hf', 'hf-current', 'original']],
 ];
 
 for (const [name, settings, layouts] of MODELS) {
@@ -185,6 +208,35 @@ test('another image size resizes the positions, other classes replace both heads
     Array.from(await (one.stateDict()['pos_embed'] as Tensor<'float32'>).narrow(1, 0, 2).data());
   t.deepEqual(await rows(back.model), await rows(model));
   t.is((await logitsOf(back.model, 24)).length, 8);
+  back.model.dispose();
+  model.dispose();
+});
+
+test('another image size and window resize the tables of a Swin', async (t) => {
+  const folder = await temporaryFolder(t);
+  const { model, info } = small('swin_tiny_patch4_window7_224', { absolutePositions: true });
+  await savePretrained(folder, model, info, 'original');
+  const back = await loadPretrained(folder, { settings: { imgSize: 20, windowSize: 5 } });
+  t.is(back.report.layout, 'original');
+  t.is(back.report.resized.length, 5);
+  t.deepEqual(back.report.resized.slice(0, 2).sort(), [
+    'absolute_pos_embed',
+    'layers.0.blocks.0.attn.relative_position_bias_table',
+  ]);
+  const table = 'layers.1.blocks.1.attn.relative_position_bias_table';
+  const [before, after] = [model, back.model].map((one) => one.stateDict()[table] as FloatTensor);
+  t.deepEqual(
+    [[...before.shape], [...after.shape]],
+    [
+      [49, 4],
+      [81, 4],
+    ],
+  );
+  // The middle of a table of odd sides stays where it is.
+  const middle = async (one: FloatTensor): Promise<number> =>
+    Number((await one.select(0, (one.shape[0] - 1) / 2).data())[1]);
+  t.true(Math.abs((await middle(after)) - (await middle(before))) < 1e-6);
+  t.is((await logitsOf(back.model, 20)).length, 6);
   back.model.dispose();
   model.dispose();
 });

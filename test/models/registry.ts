@@ -15,23 +15,21 @@ import { layoutsNamed, toStoredNames } from '../../src/models/layouts/layout.js'
 import { goldenPath, sharedTest } from '../helpers/golden.js';
 import { timmShapes } from '../helpers/timm.js';
 
-/** Shapes by tensor name. One block stands for all, so that no test allocates the gigabytes of a huge model. */
+/** Shapes by tensor name. One block of a ViT stands for all, so that no test allocates the gigabytes of a huge model. */
 function shapesOf(
   name: string,
   layout: LayoutName = 'timm',
   options = {},
 ): Record<string, readonly number[]> {
   const { family, config } = modelEntry(name);
-  using model = createModel(name, { depth: 1, ...options });
+  const { depth } = config;
+  using model = createModel(name, { ...(depth !== undefined && { depth: 1 }), ...options });
   const [names] = layoutsNamed(familyOf(family).layouts ?? [], layout);
   return scope(() =>
     Object.fromEntries(
       Object.entries(toStoredNames(names, model.stateDict())).flatMap(([key, { shape }]) =>
-        key.includes('.0.')
-          ? Array.from(
-              { length: Number(config['depth']) },
-              (_, i) => [key.replace('.0.', `.${i}.`), shape] as const,
-            )
+        depth !== undefined && key.includes('.0.')
+          ? Array.from({ length: Number(depth) }, (_, i) => [key.replace('.0.', `.${i}.`), shape] as const)
           : [[key, shape] as const],
       ),
     ),
@@ -50,6 +48,7 @@ sharedTest('full-size models have the names and shapes of transformers', goldenP
   const models = {
     'ViTForImageClassification-base': 'vit_base_patch16_224',
     'DeiTForImageClassificationWithTeacher-base': 'deit_base_distilled_patch16_224',
+    'SwinForImageClassification-tiny': 'swin_tiny_patch4_window7_224',
   };
   for (const [file, name] of Object.entries(models)) {
     const path = goldenPath(`state_dicts/hf-${file}.json`);

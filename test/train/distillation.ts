@@ -180,8 +180,12 @@ function trainerWith({ cache, seed }: Attempt): Trainer {
 
 async function trained(attempt: Attempt): Promise<Record<string, string>> {
   const trainer = trainerWith(attempt);
-  await trainer.run(attempt.source ?? tinyBatches(10, 4), { classes: 3 });
-  return digestsOf(trainer.state().tensors);
+  try {
+    await trainer.run(attempt.source ?? tinyBatches(10, 4), { classes: 3 });
+    return await digestsOf(trainer.state().tensors);
+  } finally {
+    await attempt.cache?.close();
+  }
 }
 
 test.serial('kept logits give the same bits as the teacher, which is not asked again', async (t) => {
