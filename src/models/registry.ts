@@ -101,6 +101,18 @@ export function nameOfModel(family: FamilyName, options: ModelOptions): string {
   return entry?.name ?? family;
 }
 
+/** The registered model that has the most of some settings, and none that they leave out; undefined where all have. */
+export function nearestEntry(family: FamilyName, options: ModelOptions): ModelEntry | undefined {
+  const common = (entry: ModelEntry): number =>
+    Object.entries(entry.config).filter(
+      ([key, value]) => JSON.stringify(options[key]) === JSON.stringify(value),
+    ).length;
+  const entries = listModels().filter(
+    (entry) => entry.family === family && Object.keys(entry.config).every((key) => key in options),
+  );
+  return entries.sort((a, b) => common(b) - common(a)).at(0); // stable: the first of equals
+}
+
 /** The line of a name; a family's own name stands for its default settings. @throws TensorError VALUE for an unknown one, with the nearest ones */
 export function modelEntry(name: string): ModelEntry {
   const entry = REGISTRY.get(name);

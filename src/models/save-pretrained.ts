@@ -11,7 +11,7 @@ import type { Model } from './family.js';
 import type { ModelInfo } from './file.js';
 import { writePreprocessor, writePretrainedCfg } from './input.js';
 import { type Json, type Layout, type LayoutName, layoutsNamed, toStoredNames } from './layouts/layout.js';
-import { familyOf, modelEntry } from './registry.js';
+import { familyOf, modelEntry, nearestEntry } from './registry.js';
 
 /**
  * Writes a folder with the weights and what says whose they are: config.json and preprocessor_config.json for
@@ -84,13 +84,29 @@ function describeFor(
   );
 }
 
-/** timm's config.json. `model_args` holds the settings in which the model differs from its name. */
-function timmConfig(settings: Json, info: ModelInfo): Json {
+/**
+ * timm's config.json. `model_args` holds the settings in which the model differs from the named one, as timm's arguments;
+ * timm has none for the norms' eps, which stands beside them.
+ */
+function timmConfig(settings: Json, { name, options, classes, input }: ModelInfo): Json {
+  const named = modelEntry(name);
+  // A model of a size of its own bears its family's name, which timm does not know.
+  const known = { ...options, numClasses: classes.length };
+  const entry = (name === named.family ? nearestEntry(named.family, known) : undefined) ?? named;
+  const args = Object.entries(options).filter(
+    ([key, value]) =>
+      key !== 'numClasses' &&
+      key !== 'normEps' &&
+      JSON.stringify(value) !== JSON.stringify(entry.config[key]),
+  );
   return {
-    architecture: info.name,
+    architecture: entry.name,
     num_classes: settings['numClasses'],
-    label_names: info.classes,
-    model_args: Object.fromEntries(Object.entries(info.options).filter(([key]) => key !== 'numClasses')),
-    pretrained_cfg: writePretrainedCfg(info.input),
+    label_names: classes,
+    model_args: Object.fromEntries(args.map(([key, value]) => [snakeCase(key), value])),
+    ...(options['normEps'] !== undefined && { norm_eps: options['normEps'] }),
+    pretrained_cfg: writePretrainedCfg(input),
   };
 }
+
+const snakeCase = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);

@@ -99,7 +99,10 @@ function timmModel(path: string, given: string | undefined, config: Json = {}): 
   const entry = modelEntry(name);
   const cfg = (config['pretrained_cfg'] ?? {}) as Json;
   const options: ModelOptions = {
-    ...(config['model_args'] as ModelOptions | undefined),
+    ...Object.fromEntries(
+      Object.entries((config['model_args'] ?? {}) as Json).map(([key, value]) => [camelCase(key), value]),
+    ),
+    ...(config['norm_eps'] !== undefined && { normEps: numberOf(config, 'norm_eps', 0) }),
     ...(config['num_classes'] !== undefined && { numClasses: numberOf(config, 'num_classes', 0) }),
   };
   const whole = { ...entry, config: { ...entry.config, ...options } };
@@ -112,6 +115,9 @@ function timmModel(path: string, given: string | undefined, config: Json = {}): 
     layouts,
   };
 }
+
+const camelCase = (name: string): string =>
+  name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
 
 /** Both sides of a size. */
 export function pairOf(size: ImageSize): readonly [height: number, width: number] {

@@ -138,6 +138,26 @@ test('files of transformers hold the published names, a split query, key and val
   model.dispose();
 });
 
+test("a folder of timm has timm's names and arguments", async (t) => {
+  const folder = await temporaryFolder(t);
+  const { model, info } = small('deit_tiny_distilled_patch16_224');
+  await savePretrained(join(folder, 'hf'), model, info, 'hf');
+  const other = await loadPretrained(join(folder, 'hf'));
+  t.is(other.info.name, 'deit');
+  await savePretrained(join(folder, 'timm'), other.model, other.info, 'timm');
+  const config = JSON.parse(await readFile(join(folder, 'timm/config.json'), 'utf8')) as object;
+  t.like(config, {
+    architecture: 'deit_tiny_distilled_patch16_224',
+    num_classes: 3,
+    model_args: { img_size: 16, patch_size: 4, embed_dim: 24, depth: 2, num_heads: 2 },
+    norm_eps: 1e-6,
+  });
+  t.false('distilled' in (config as { model_args: object }).model_args);
+  const back = await loadPretrained(join(folder, 'timm'));
+  t.deepEqual(await logitsOf(back.model), await logitsOf(model));
+  for (const one of [model, other.model, back.model]) one.dispose();
+});
+
 test('weights in several files with an index are one model', async (t) => {
   const folder = await temporaryFolder(t);
   const { model, info } = small('vit_tiny_patch16_224');
