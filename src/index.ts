@@ -44,6 +44,7 @@ export type {
   Evaluation,
   FilePrediction,
   ImageModel,
+  Normalization,
   Precision,
   PredictOptions,
   Prediction,

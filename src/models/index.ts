@@ -19,7 +19,7 @@ export type {
   ModelOptions,
   ModelOptionsOf,
 } from './registry.js';
-export { PatchMerging, SwinBlock, SwinStage, SwinTransformer } from './swin.js';
+export { PatchMerging, SwinBlock, SwinHead, SwinStage, SwinTransformer } from './swin.js';
 export type { SwinConfig } from './swin.js';
 export { Block, VisionTransformer } from './vit.js';
 export type { ViTConfig } from './vit.js';

@@ -210,7 +210,7 @@ export class SwinStage extends Module<[x: FloatTensor], FloatTensor> {
 }
 
 /** The mean of the map, dropout, and a linear layer to classes (left out where there are none). */
-class SwinHead extends Module<[x: FloatTensor, preLogits?: boolean], FloatTensor> {
+export class SwinHead extends Module<[x: FloatTensor, preLogits?: boolean], FloatTensor> {
   readonly drop: Dropout;
   readonly fc: Linear | undefined;
 

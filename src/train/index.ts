@@ -7,7 +7,7 @@ export { distillationLoss } from './distillation.js';
 export type { Distillation, DistillationLoss } from './distillation.js';
 export { LogitCache } from './logit-cache.js';
 export { Teacher, openTeacher } from './teacher.js';
-export type { TeacherOptions, TeacherSettings } from './teacher.js';
+export type { Normalization, TeacherOptions, TeacherSettings } from './teacher.js';
 export { evaluate } from './evaluate.js';
 export type { EvaluateOptions, Evaluation, ImageModel, Prediction } from './evaluate.js';
 export type { EpochMetrics, Progress, StepEvent } from './progress.js';

@@ -16,7 +16,8 @@ import { describeClasses } from './classes.js';
 import type { ImageModel } from './evaluate.js';
 import { LogitCache } from './logit-cache.js';
 
-type Normalization = Pick<InputSpec, 'mean' | 'std'>;
+/** Mean and deviation of a model's images. */
+export type Normalization = Pick<InputSpec, 'mean' | 'std'>;
 
 /** What a teacher is shown, and where its answers are kept. */
 export interface TeacherOptions {

@@ -306,7 +306,11 @@ opCases(ops, {
         'SHAPE',
         'attentionRows: expected rows with 1 dimension, got [1, 1]',
       ],
-      [() => ops.attentionRows(q, q, tensor([3n])), 'INDEX', 'attentionRows: expected rows from 0 to 2, got 3'],
+      [
+        () => ops.attentionRows(q, q, tensor([3n])),
+        'INDEX',
+        'attentionRows: expected rows from 0 to 2, got 3',
+      ],
       [
         () => ops.attentionRows(q, q, tensor([0n]), { bias: zeros([2]) }),
         'SHAPE',
