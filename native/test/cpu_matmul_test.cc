@@ -171,6 +171,36 @@ TEST(CpuMatmul, MultipliesBatchesAndBroadcastsThem) {
   }
 }
 
+TEST(CpuMatmul, GeluOfAFloat32ProductIsRightToTheProductsRounding) {
+  const auto gelu_of = [](const std::vector<double>& values) {  // x times 1
+    const auto n = static_cast<int64_t>(values.size());
+    Buffer x(DType::Float32, {n, 1}), one(DType::Float32, {1, 1}), out(DType::Float32, {n, 1});
+    x.fill(values);
+    one.fill(1);
+    MatmulArgs args{x.view(), one.view(), out.view(), {}, {}};
+    args.activation = Activation::Gelu;
+    cpu::matmul(args);
+    return std::pair(x.values(), out.values());
+  };
+  std::vector<double> inputs;
+  for (int64_t i = -12000; i <= 12000; ++i) inputs.push_back(static_cast<double>(i) / 1000);
+  const auto [x, y] = gelu_of(inputs);
+  double worst = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    worst =
+        std::max(worst, std::abs(y[i] - activate(Activation::Gelu, x[i])) / std::max(1.0, std::abs(x[i])));
+  }
+  EXPECT_LT(worst, 3e-7);
+
+  const double infinity = std::numeric_limits<double>::infinity();
+  const auto special = gelu_of({infinity, -infinity, std::nan(""), 1e-30, -1e-30}).second;
+  EXPECT_EQ(special[0], infinity);
+  EXPECT_NEAR(special[1], 0, 1e-15);
+  EXPECT_TRUE(std::isnan(special[2]));
+  EXPECT_NEAR(special[3], 5e-31, 1e-36);
+  EXPECT_NEAR(special[4], -5e-31, 1e-36);
+}
+
 TEST(CpuMatmul, TakesRepeatedAndReversedRows) {
   for (const Path& path : kPaths) {
     for (const DType dtype : testing::float_dtypes()) {

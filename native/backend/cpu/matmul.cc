@@ -1,14 +1,95 @@
 // out = activation(a b + bias) + residual: oneDNN where it has an optimised kernel, our own GEMM elsewhere.
+//
+// Exact GELU after a float32 product is a pass of our own: oneDNN's epilogue takes longer than reading and writing the
+// product again. [3152, 192] x [192, 768], 2 threads, Zen 4: 4.4 ms without GELU, 5.2 with oneDNN's, 4.85 with ours.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/matmul.cc"
+#include "backend/cpu/block.h"
+//
+#include <algorithm>
+
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/onednn.h"
+#include "backend/cpu/parallel.h"
 
+HWY_BEFORE_NAMESPACE();
+namespace tenon::cpu::HWY_NAMESPACE {
+namespace {
+
+// x Phi(x) = max(x, 0) - t Phi(-t), t = |x|, within 3e-7, as far as the product's own rounding. log2 Phi(-t) is nearly
+// a parabola: a polynomial of degree 7, fitted so that the error of t Phi(-t) is even, then 2 to that power.
+template <class D, class V>
+HWY_INLINE V gelu_epilogue(D d, V x) {
+  const hn::RebindToSigned<D> di;
+  const auto set = [d](float value) { return hn::Set(d, value); };
+  const V size = hn::Abs(x), limit = set(10.0f);
+  const V t = hn::IfThenElse(hn::Gt(size, limit), limit, size);  // keeps NaN
+  V p = hn::MulAdd(set(-1.2594318e-06f), t, set(4.9938673e-05f));
+  p = hn::MulAdd(p, t, set(-0.0008448297f));
+  p = hn::MulAdd(p, t, set(0.008225213f));
+  p = hn::MulAdd(p, t, set(-0.05352006f));
+  p = hn::MulAdd(p, t, set(-0.45877f));
+  p = hn::MulAdd(p, t, set(-1.1511732f));
+  p = hn::MulAdd(p, t, set(-1.0f));
+  const V magic = set(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer kept in the low bits
+  const V shifted = hn::Add(p, magic);
+  const V r = hn::Sub(p, hn::Sub(shifted, magic));
+  V power = hn::MulAdd(set(0.0013276492f), r, set(0.009675549f));
+  power = hn::MulAdd(power, r, set(0.055507135f));
+  power = hn::MulAdd(power, r, set(0.2402212f));
+  power = hn::MulAdd(power, r, set(0.69314694f));
+  power = hn::MulAdd(power, r, set(1.0f));
+  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
+  const V tail = hn::BitCast(d, hn::Add(hn::BitCast(di, power), exponent));
+  return hn::NegMulAdd(t, tail, hn::Max(x, hn::Zero(d)));
+}
+
+void gelu_row(float* x, int64_t n) {
+  map_vectors(
+      x, n, [](auto d, auto v) HWY_ATTR { return gelu_epilogue(d, v); }, x);
+}
+
+}  // namespace
+}  // namespace tenon::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
 namespace tenon::cpu {
+
+namespace {
+
+HWY_EXPORT(gelu_row);
+
+void gelu_rows(const View& x) {
+  const auto row = HWY_DYNAMIC_DISPATCH(gelu_row);
+  const int64_t columns = x.size(-1);
+  constexpr int64_t kGrain = 16384;  // elements for which a second thread pays
+  parallel_for(x.size(0), std::max<int64_t>(1, kGrain / columns), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) row(x.as<float>() + i * x.stride(0), columns);
+  });
+}
+
+bool is_float32_gelu(const MatmulArgs& args) {
+  return args.activation == Activation::Gelu && args.out.dtype == DType::Float32 && args.out.ndim() == 2 &&
+         !args.residual && !args.accumulate;
+}
+
+bool onednn_matmul_gelu(const MatmulArgs& args) {
+  MatmulArgs product = args;
+  product.activation = Activation::None;
+  if (!onednn_matmul(product)) return false;
+  gelu_rows(args.out);
+  return true;
+}
+
+}  // namespace
 
 void matmul(const MatmulArgs& args) {
   const bool empty = args.out.numel() == 0 || args.a.size(-1) == 0;
-  if (!empty && onednn_matmul(args)) return;
+  if (!empty && (is_float32_gelu(args) ? onednn_matmul_gelu(args) : onednn_matmul(args))) return;
   gemm(args);
 }
 
 }  // namespace tenon::cpu
+#endif
