@@ -249,6 +249,7 @@ export interface NativeOps {
   readonly attentionPacked: (
     qkv: TensorId,
     heads: number,
+    queries: number,
     bias: TensorId | undefined,
     mask: TensorId | undefined,
     scale: number,

@@ -92,8 +92,8 @@ void define_ops(Module& m) {
   m.def<&ops::attention>("attention", {"q", "k", "v", "bias", "mask", "scale", "dropout", "seed", "offset"});
   m.def<&ops::attention_backward>("attentionBackward", {"dout", "q", "k", "v", "bias", "mask", "out", "lse",
                                                         "scale", "dropout", "seed", "offset", "needsDbias"});
-  m.def<&ops::attention_packed>("attentionPacked",
-                                {"qkv", "heads", "bias", "mask", "scale", "dropout", "seed", "offset"});
+  m.def<&ops::attention_packed>(
+      "attentionPacked", {"qkv", "heads", "queries", "bias", "mask", "scale", "dropout", "seed", "offset"});
   m.def<&ops::attention_packed_backward>(
       "attentionPackedBackward", {"dout", "qkv", "heads", "bias", "mask", "out", "lse", "scale", "dropout",
                                   "seed", "offset", "needsDbias"});

@@ -59,18 +59,33 @@ Tensor empty_heads(const Tensor& like) {
 
 DType lse_dtype(const Tensor& q) { return q.dtype() == DType::Float64 ? DType::Float64 : DType::Float32; }
 
-// [B, N, 3 H d] -> q, k or v (which = 0, 1, 2) as [B, H, N, d], without a copy.
-Tensor head_window(const Tensor& qkv, int64_t heads, int64_t which) {
-  const int64_t batch = qkv.size(0), n = qkv.size(1), d = qkv.size(2) / (3 * heads);
-  return qkv.with(Shape{batch, heads, n, d}, Shape{qkv.stride(0), d, qkv.stride(1), 1},
-                  qkv.offset() + which * heads * d);
+// [B, N, 3 H d] -> tokens begin to end of q, k or v (which = 0, 1, 2) as [B, H, end - begin, d], without a copy.
+Tensor head_window(const Tensor& qkv, int64_t heads, int64_t which, int64_t begin, int64_t end) {
+  const int64_t batch = qkv.size(0), d = qkv.size(2) / (3 * heads);
+  return qkv.with(Shape{batch, heads, end - begin, d}, Shape{qkv.stride(0), d, qkv.stride(1), 1},
+                  qkv.offset() + begin * qkv.stride(1) + which * heads * d);
 }
 
-void check_packed(const char* op, const Tensor& qkv, int64_t heads) {
+struct Heads {
+  Tensor q;  // of the first `queries` tokens
+  Tensor k;
+  Tensor v;
+};
+
+Heads split_heads(const Tensor& qkv, int64_t heads, int64_t queries) {
+  const int64_t n = qkv.size(1);
+  return {head_window(qkv, heads, 0, 0, queries), head_window(qkv, heads, 1, 0, n),
+          head_window(qkv, heads, 2, 0, n)};
+}
+
+void check_packed(const char* op, const Tensor& qkv, int64_t heads, int64_t queries) {
   check_floating(op, "qkv", qkv);
   check_ndim(op, "qkv [B, N, 3 * heads * d]", qkv, 3);
   if (heads < 1 || qkv.size(2) == 0 || qkv.size(2) % (3 * heads) != 0) {
     fail(op, code::kShape, "expected qkv [B, N, 3 * ", heads, " * d], got ", qkv);
+  }
+  if (queries < 0 || queries > qkv.size(1)) {
+    fail(op, code::kValue, "expected from 0 to ", qkv.size(1), " queries, got ", queries);
   }
 }
 
@@ -144,15 +159,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attention_backward(
   return {dq, dk, dv, to_bias_shape(dbias, bias)};
 }
 
-std::tuple<Tensor, Tensor> attention_packed(const Tensor& qkv, int64_t heads, const OptionalTensor& bias,
-                                            const OptionalTensor& mask, double scale, double dropout,
-                                            uint64_t seed, uint64_t offset) {
-  check_packed("attentionPacked", qkv, heads);
-  const Tensor packed = with_rows(qkv);
-  const auto [out, lse] =
-      run_forward("attentionPacked", head_window(packed, heads, 0), head_window(packed, heads, 1),
-                  head_window(packed, heads, 2), bias, mask, {scale, dropout, seed, offset});
-  const Shape shape{qkv.size(0), qkv.size(1), qkv.size(2) / 3};
+std::tuple<Tensor, Tensor> attention_packed(const Tensor& qkv, int64_t heads, int64_t queries,
+                                            const OptionalTensor& bias, const OptionalTensor& mask,
+                                            double scale, double dropout, uint64_t seed, uint64_t offset) {
+  check_packed("attentionPacked", qkv, heads, queries);
+  const auto [q, k, v] = split_heads(with_rows(qkv), heads, queries);
+  const auto [out, lse] = run_forward("attentionPacked", q, k, v, bias, mask, {scale, dropout, seed, offset});
+  const Shape shape{qkv.size(0), queries, qkv.size(2) / 3};
   return {out.with(shape, contiguous_strides(shape), 0), lse};
 }
 
@@ -161,23 +174,27 @@ std::tuple<Tensor, Tensor> attention_packed_backward(const Tensor& dout, const T
                                                      const Tensor& out, const Tensor& lse, double scale,
                                                      double dropout, uint64_t seed, uint64_t offset,
                                                      bool needs_dbias) {
-  check_packed("attentionPackedBackward", qkv, heads);
-  check_shape("attentionPackedBackward", "dout", dout, out.shape());
-  const Tensor packed = with_rows(qkv);
-  const Tensor q = head_window(packed, heads, 0), k = head_window(packed, heads, 1),
-               v = head_window(packed, heads, 2);
-  const Extras extras = check_extras("attentionBackward", q, k, bias, mask, dropout);
-  const int64_t d = q.size(3);
-  const auto as_heads = [&](const Tensor& x) {
+  constexpr const char* kOp = "attentionPackedBackward";
+  check_ndim(kOp, "out [B, queries, heads * d]", out, 3);
+  const int64_t queries = out.size(1);
+  check_packed(kOp, qkv, heads, queries);
+  check_shape(kOp, "dout", dout, out.shape());
+  const auto [q, k, v] = split_heads(with_rows(qkv), heads, queries);
+  const Extras extras = check_extras(kOp, q, k, bias, mask, dropout);
+  const auto as_heads = [&, &q = q](const Tensor& x) {
     const Tensor rows = contiguous(x);
-    return rows.with(q.shape(), Shape{rows.stride(0), d, rows.stride(1), 1}, rows.offset());
+    return rows.with(q.shape(), Shape{rows.stride(0), q.size(3), rows.stride(1), 1}, rows.offset());
   };
   const Tensor dqkv = empty(qkv.device(), qkv.shape(), qkv.dtype());
+  const Heads gradient = split_heads(dqkv, heads, queries);
+  if (queries < qkv.size(1)) {  // the other tokens asked nothing
+    const Tensor rest = head_window(dqkv, heads, 0, queries, qkv.size(1));
+    launch(qkv.device(), kOp, &Kernels::fill, FillArgs{rest.view(), 0});
+  }
   const Shape scores{q.size(0), q.size(1), q.size(2), k.size(2)};
-  const Tensor dbias = needs_dbias ? empty_dbias("attentionBackward", bias, scores) : Tensor();
-  run_backward("attentionBackward", as_heads(dout), q, k, v, extras, as_heads(out), lse,
-               head_window(dqkv, heads, 0), head_window(dqkv, heads, 1), head_window(dqkv, heads, 2), dbias,
-               {scale, dropout, seed, offset});
+  const Tensor dbias = needs_dbias ? empty_dbias(kOp, bias, scores) : Tensor();
+  run_backward(kOp, as_heads(dout), q, k, v, extras, as_heads(out), lse, gradient.q, gradient.k, gradient.v,
+               dbias, {scale, dropout, seed, offset});
   return {dqkv, to_bias_shape(dbias, bias)};
 }
 

@@ -189,10 +189,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attention_backward(
     const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& bias,
     const OptionalTensor& mask, const Tensor& out, const Tensor& lse, double scale, double dropout,
     uint64_t seed, uint64_t offset, bool needs_dbias);
-// The packed form: qkv [B, N, 3 * H * d] -> out [B, N, H * d] and lse, without a copy of q, k or v.
-std::tuple<Tensor, Tensor> attention_packed(const Tensor& qkv, int64_t heads, const OptionalTensor& bias,
-                                            const OptionalTensor& mask, double scale, double dropout,
-                                            uint64_t seed, uint64_t offset);
+// The packed form: qkv [B, N, 3 * H * d] -> out [B, queries, H * d] and lse, without a copy of q, k or v; only the
+// first `queries` tokens attend.
+std::tuple<Tensor, Tensor> attention_packed(const Tensor& qkv, int64_t heads, int64_t queries,
+                                            const OptionalTensor& bias, const OptionalTensor& mask,
+                                            double scale, double dropout, uint64_t seed, uint64_t offset);
 // dqkv, dbias
 std::tuple<Tensor, Tensor> attention_packed_backward(const Tensor& dout, const Tensor& qkv, int64_t heads,
                                                      const OptionalTensor& bias, const OptionalTensor& mask,

@@ -65,7 +65,11 @@ export class DistilledVisionTransformer extends VisionTransformer {
 
   /** What each head says of its token: the class head's logits and the distillation head's, each `[B, classes]`. */
   heads(images: FloatTensor): [logits: FloatTensor, distLogits: FloatTensor] {
-    return scope(() => this.headsOf(this.forwardFeatures(images)));
+    return scope(() => this.headsOf(this.encodeForHead(images)));
+  }
+
+  protected override get headTokens(): number {
+    return 2;
   }
 
   override forwardHead(tokens: FloatTensor, options: { readonly preLogits?: boolean } = {}): FloatTensor {

@@ -107,7 +107,7 @@ const DEFAULTS: ViTConfig = {
 };
 
 /** One layer of the encoder: attention and MLP, each a residual branch. */
-export class Block extends Module<[x: FloatTensor], FloatTensor> {
+export class Block extends Module<[x: FloatTensor, tokens?: number | undefined], FloatTensor> {
   readonly norm1: LayerNorm;
   readonly attn: Attention;
   readonly ls1: LayerScale | undefined;
@@ -140,17 +140,20 @@ export class Block extends Module<[x: FloatTensor], FloatTensor> {
     this.dropPath2 = new DropPath(dropPathRate);
   }
 
-  override forward(x: FloatTensor): FloatTensor {
+  /** `[B, N, D]` -> `[B, N, D]`, or only the first `tokens` of the result, `[B, tokens, D]`. */
+  override forward(x: FloatTensor, tokens?: number): FloatTensor {
+    const own = tokens === undefined ? x : x.narrow(1, 0, tokens);
+    const queries = tokens;
     if (this.post) {
-      const y = x.add(this.dropPath1.call(this.norm1.call(this.attn.call(x))));
+      const y = own.add(this.dropPath1.call(this.norm1.call(this.attn.call(x, { queries }))));
       return y.add(this.dropPath2.call(this.norm2.call(this.mlp.call(y))));
     }
     if (this.ls1 === undefined && !this.dropPath1.active) {
       // The sums ride in the last matrix product of each branch.
-      const y = this.attn.call(this.norm1.call(x), { residual: x });
+      const y = this.attn.call(this.norm1.call(x), { queries, residual: own });
       return this.mlp.call(this.norm2.call(y), y);
     }
-    const y = x.add(branch(this.attn.call(this.norm1.call(x)), this.ls1, this.dropPath1));
+    const y = own.add(branch(this.attn.call(this.norm1.call(x), { queries }), this.ls1, this.dropPath1));
     return y.add(branch(this.mlp.call(this.norm2.call(y)), this.ls2, this.dropPath2));
   }
 }
@@ -313,10 +316,21 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
 
   /** Tokens after the last block and norm, `[B, prefix + N, D]`. */
   forwardFeatures(images: FloatTensor): FloatTensor {
+    return this.encode(images);
+  }
+
+  /** Tokens after the last block and norm: all, or only the first `tokens`, which is all that the last block computes. */
+  private encode(images: FloatTensor, tokens?: number): FloatTensor {
     let x = this.embed(images);
     if (this.normPre !== undefined) x = this.normPre.call(x);
-    for (const block of this.blocks) x = block.call(x);
+    const last = this.blocks.at(-1);
+    for (const block of this.blocks) x = block === last ? block.call(x, tokens) : block.call(x);
     return this.norm === undefined ? x : this.norm.call(x);
+  }
+
+  /** How many tokens the head reads of the last block, from the first on; undefined for all. */
+  protected get headTokens(): number | undefined {
+    return this.config.globalPool === 'token' ? 1 : undefined;
   }
 
   /** From tokens to logits, or with `preLogits` to pooled features `[B, D]`. */
@@ -329,8 +343,14 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
     return this.head === undefined || options.preLogits === true ? features : this.head.call(features);
   }
 
+  /** Tokens for the head, of which the last block computes no more than it reads, unless a hook in it looks on. */
+  protected encodeForHead(images: FloatTensor): FloatTensor {
+    const isWatched = this.blocks.at(-1)?.isHooked === true;
+    return this.encode(images, isWatched ? undefined : this.headTokens);
+  }
+
   override forward(images: FloatTensor): FloatTensor {
-    return this.forwardHead(this.forwardFeatures(images));
+    return this.forwardHead(this.encodeForHead(images));
   }
 
   /** Multiply-accumulates for one image of `imgSize`: the matrix products of projections, attention and head. */

@@ -20,17 +20,20 @@ export interface AttentionLayerOptions {
   readonly eps?: number;
 }
 
-/** Extras of a call: what to add to the scores, where not to look, and a residual to add to the result. */
+/** Extras of a call: what to add to the scores, where not to look, who asks, and a residual to add to the result. */
 export interface AttentionCall {
   readonly bias?: AttentionOptions['bias'];
   readonly mask?: AttentionOptions['mask'];
+  /** Compute the result of the first so many tokens alone. Default: of all. */
+  readonly queries?: number | undefined;
+  /** Shape of the result. */
   readonly residual?: FloatTensor | undefined;
 }
 
 /**
  * Multi-head self-attention: one projection to q, k and v, fused attention, one projection of the result.
  *
- * Shapes: x `[B, N, C]` -> `[B, N, C]`. The features of `qkv` are ordered (q, k, v), head, d, as in timm.
+ * Shapes: x `[B, N, C]` -> `[B, N, C]`, or `[B, queries, C]`. The features of `qkv` are ordered (q, k, v), head, d, as in timm.
  */
 export class Attention extends Module<[x: FloatTensor, extras?: AttentionCall], FloatTensor> {
   readonly qkv: Linear;
@@ -58,9 +61,8 @@ export class Attention extends Module<[x: FloatTensor, extras?: AttentionCall], 
   }
 
   override forward(x: FloatTensor, extras: AttentionCall = {}): FloatTensor {
-    const { bias, mask, residual } = extras;
-    const dropout = this.training ? this.attnDropout : 0;
-    const options = { bias, mask, dropout };
+    const { residual, ...rest } = extras;
+    const options = { ...rest, dropout: this.training ? this.attnDropout : 0 };
     const qkv = this.qkv.call(x);
     const mixed =
       this.qNorm === undefined || this.kNorm === undefined
@@ -74,12 +76,13 @@ export class Attention extends Module<[x: FloatTensor, extras?: AttentionCall], 
     qkv: FloatTensor,
     qNorm: LayerNorm,
     kNorm: LayerNorm,
-    options: AttentionOptions,
+    options: AttentionOptions & Pick<AttentionCall, 'queries'>,
   ): FloatTensor {
     const [batch, n, features] = qkv.shape;
+    const { queries = n } = options;
     const heads = qkv.reshape([batch, n, 3, this.numHeads, features / (3 * this.numHeads)]);
     const [q, k, v] = heads.unbind(2).map((part) => part.transpose(1, 2));
-    const mixed = attention(qNorm.call(q), kNorm.call(k), v, options);
-    return mixed.transpose(1, 2).reshape([batch, n, features / 3]);
+    const mixed = attention(qNorm.call(q.narrow(2, 0, queries)), kNorm.call(k), v, options);
+    return mixed.transpose(1, 2).reshape([batch, queries, features / 3]);
   }
 }

@@ -105,6 +105,11 @@ export abstract class Module<Args extends readonly unknown[] = never, Result = u
     };
   }
 
+  /** True where a hook listens to this module or to one below. */
+  get isHooked(): boolean {
+    return this.hooks.length > 0 || this.children().some(([, child]) => child.isHooked);
+  }
+
   /** The modules directly below, by name. */
   children(): [name: string, module: AnyModule][] {
     return Object.entries(this).flatMap(([key, value]): [string, AnyModule][] =>

@@ -26,6 +26,8 @@ export interface AttentionOptions<D extends FloatDType = FloatDType> {
 /** The number of heads in packed projections, and how scores become weights. */
 export interface PackedAttentionOptions<D extends FloatDType = FloatDType> extends AttentionOptions<D> {
   readonly numHeads: number;
+  /** Only the first so many tokens attend (to all of them). Default: all. */
+  readonly queries?: number | undefined;
 }
 
 interface Settings {
@@ -97,10 +99,22 @@ const attentionPackedOp = defineOp({
     bias: Tensor | undefined,
     mask: Tensor | undefined,
     heads: number,
+    queries: number,
     s: Settings,
   ): [Tensor, Tensor] {
     const { seed, offset } = s.random;
-    const ids = native.attentionPacked(qkv.id, heads, bias?.id, mask?.id, s.scale, s.dropout, seed, offset);
+    const [biasId, maskId] = [bias?.id, mask?.id];
+    const ids = native.attentionPacked(
+      qkv.id,
+      heads,
+      queries,
+      biasId,
+      maskId,
+      s.scale,
+      s.dropout,
+      seed,
+      offset,
+    );
     const out = wrap(ids[0]);
     const lse = wrap(ids[1]);
     ctx.save(qkv, out, lse, bias, mask);
@@ -180,7 +194,7 @@ export function attentionWithLse<D extends FloatDType>(
  * Self-attention straight from a packed projection, copying neither q, k nor v.
  *
  * Shapes: qkv `[B, N, 3 * H * d]`, whose features are ordered (q, k, v), head, d as timm's fused projection has them
- * -> `[B, N, H * d]`.
+ * -> `[B, N, H * d]`, or `[B, queries, H * d]`.
  *
  * @throws TensorError SHAPE when the last dimension is no multiple of 3 * numHeads, DTYPE or VALUE
  * @example
@@ -190,7 +204,7 @@ export function attentionPacked<D extends FloatDType>(
   qkv: Tensor<D>,
   options: PackedAttentionOptions<D>,
 ): Tensor<D> {
-  const { numHeads } = options;
+  const { numHeads, queries = qkv.shape[1] } = options;
   if (qkv.ndim !== 3 || !(numHeads >= 1) || qkv.shape[2] % (3 * numHeads) !== 0) {
     fail(
       'attentionPacked',
@@ -200,8 +214,8 @@ export function attentionPacked<D extends FloatDType>(
   }
   const [batch, n, features] = qkv.shape;
   const { bias, mask } = options as unknown as { bias?: Tensor; mask?: Tensor };
-  const s = settings(options, features / (3 * numHeads), batch * numHeads * n * n);
-  const [out, lse] = attentionPackedOp(qkv, bias, mask, numHeads, s);
+  const s = settings(options, features / (3 * numHeads), batch * numHeads * queries * n);
+  const [out, lse] = attentionPackedOp(qkv, bias, mask, numHeads, queries, s);
   lse.dispose();
   return out as unknown as Tensor<D>;
 }

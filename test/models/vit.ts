@@ -3,14 +3,16 @@ import test from 'ava';
 import {
   TensorError,
   VisionTransformer,
+  crossEntropy,
   describeModel,
   manualSeed,
   noGrad,
   normal,
   zeros,
+  type FloatTensor,
   type ViTConfig,
 } from '../../src/index.js';
-import { goldenPath, sharedTest } from '../helpers/golden.js';
+import { goldenPath, relativeError, sharedTest } from '../helpers/golden.js';
 import { followsTimm, matchesTimm, timmConfig } from '../helpers/timm.js';
 
 for (const folder of ['timm-vit', 'timm-vit-gap']) {
@@ -100,6 +102,50 @@ test('patch dropout keeps the share it promises, of each image its own', async (
   await model.call(normal([2, 3, 16, 16])).data();
   stop?.();
   t.deepEqual(seen, [1 + 8]);
+});
+
+const POOLED: Record<string, Partial<ViTConfig>> = {
+  'a plain block': {},
+  'layer scale': { initValues: 0.1 },
+  'norms after the branches': { blockNorm: 'post', initValues: 0.5 },
+  'normalised q and k': { qkNorm: true },
+  'register tokens': { regTokens: 2 },
+};
+for (const [name, options] of Object.entries(POOLED)) {
+  test(`the last block computes the class token alone, with the logits and gradients of all: ${name}`, async (t) => {
+    manualSeed(6);
+    using model = new VisionTransformer({ ...TINY, ...options });
+    const images = normal([2, 3, 16, 16]);
+    const labels = zeros([2], { dtype: 'int64' });
+    const gradients = async (logits: FloatTensor): Promise<number[][]> => {
+      crossEntropy(logits, labels).backward();
+      const all = model
+        .parameters()
+        .map(async (parameter) => Array.from((await parameter.grad?.data()) ?? []));
+      const values = [Array.from(await logits.data()), ...(await Promise.all(all))];
+      for (const parameter of model.parameters()) parameter.grad = undefined;
+      return values;
+    };
+    const whole = await gradients(model.forwardHead(model.forwardFeatures(images)));
+    const pooled = await gradients(model.call(images));
+    whole.forEach((expected, i) => {
+      t.is(pooled[i].length, expected.length);
+      if (expected.length > 0) t.true(relativeError(pooled[i], expected) < 1e-4, `gradient ${i}`);
+    });
+  });
+}
+
+test('a hook in the last block sees every token', async (t) => {
+  using model = new VisionTransformer(TINY).eval();
+  const seen: number[] = [];
+  const stop = model.blocks.at(-1)?.mlp.registerForwardHook((_, result) => {
+    seen.push(result.shape[1]);
+    return undefined;
+  });
+  await model.call(zeros([1, 3, 16, 16])).data();
+  stop?.();
+  t.deepEqual(seen, [1 + 16]);
+  t.false(model.isHooked);
 });
 
 test('other image sizes: an error by default, resized positions when asked for', async (t) => {

@@ -217,11 +217,15 @@ opCases(ops, {
   },
   attentionPacked: {
     op: seeded(ops.attentionPacked),
-    reference: (x: Nd, { numHeads, ...options }: Options & { numHeads: number }) => {
-      const [query, k, v] = [0, 1, 2].map((which) => unpacked(x, numHeads, which));
+    reference: (
+      x: Nd,
+      { numHeads, queries = x.shape[1], ...options }: Options & { numHeads: number; queries?: number },
+    ) => {
+      const [all, k, v] = [0, 1, 2].map((which) => unpacked(x, numHeads, which));
+      const d = all.shape[3];
+      const query = table([x.shape[0], numHeads, queries, d], (...index) => all.at(index));
       const { out } = attended(query, k, v, options);
-      const d = out.shape[3];
-      return table([x.shape[0], x.shape[1], numHeads * d], (b, i, c) =>
+      return table([x.shape[0], queries, numHeads * d], (b, i, c) =>
         out.at([b, Math.floor(c / d), i, c % d]),
       );
     },
@@ -233,6 +237,10 @@ opCases(ops, {
       [random([2, 7, 3 * 2 * 5], -1, 1), { numHeads: 2, bias: random([2, 7, 7]) }],
       [random([2, 7, 3 * 2 * 5], -1, 1), { numHeads: 2, bias: random([2, 1, 1, 7]), mask: blind(7, 7) }],
       [random([2, 9, 3 * 2 * 4], -1, 1), { numHeads: 2, dropout: 0.3 }],
+      [random([2, 7, 3 * 2 * 5], -1, 1), { numHeads: 2, queries: 1 }],
+      [random([1, 197, 3 * 64], -1, 1), { numHeads: 1, queries: 2 }],
+      [random([2, 7, 3 * 2 * 5], -1, 1), { numHeads: 2, queries: 3, bias: random([2, 3, 7]), dropout: 0.2 }],
+      [random([2, 5, 24]), { numHeads: 2, queries: 0 }],
       [random([0, 5, 24]), { numHeads: 2 }],
       [random([2, 0, 24]), { numHeads: 2 }],
     ],
@@ -247,6 +255,11 @@ opCases(ops, {
         () => ops.attentionPacked(packed, { numHeads: 5 }),
         'SHAPE',
         'attentionPacked: expected qkv [B, N, 3 * 5 * d], got [1, 3, 24]',
+      ],
+      [
+        () => ops.attentionPacked(packed, { numHeads: 2, queries: 4 }),
+        'VALUE',
+        'attentionPacked: expected from 0 to 3 queries, got 4',
       ],
       [
         () => ops.attentionPacked(packed, { numHeads: 0 }),
