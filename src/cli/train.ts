@@ -140,7 +140,7 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
         `${formatBytes(summary.peakMemoryBytes)} of memory`,
     );
     console.log(`Report: ${report}`);
-    console.log(`Try it: tenon predict <images> --checkpoint ${result.folder}`);
+    console.log(`Try it: npx tenon predict <images> --checkpoint ${result.folder}`);
   } finally {
     progress?.stop();
     process.off('SIGINT', interrupt);

@@ -128,7 +128,11 @@ export class RunFolder {
     }
     const { config, classes } = stored;
     if (typeof config?.data !== 'string' || !Array.isArray(classes)) {
-      return fail('resume', 'IO', `expected the config and classes of a run in ${path}, got neither`);
+      return fail(
+        'resume',
+        'IO',
+        `expected a run's config and classes in ${path}, got a file that lacks them`,
+      );
     }
     const { data, ...settings } = config;
     parseSettings(settings, path);

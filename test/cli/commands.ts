@@ -38,7 +38,7 @@ test.serial('train says what it does, in plain lines where there is no terminal'
     epoch,
     /^Done: validation accuracy \d+\.\d %, \d+ images\/s, 0:0\d, \d+ MiB of memory$/,
     /^Report: runs\/photos\/report\.html$/,
-    /^Try it: tenon predict <images> --checkpoint runs\/photos$/,
+    /^Try it: npx tenon predict <images> --checkpoint runs\/photos$/,
   ];
   t.is(lines.length, expected.length, trained.stdout);
   expected.forEach((pattern, i) => t.regex(lines[i], pattern));

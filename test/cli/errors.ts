@@ -306,7 +306,7 @@ test.serial('a run whose files are damaged does not continue, and says which', a
   oneSentence(
     t,
     await cliHere(folder, ['train', '--resume', 'runs/photos']),
-    'resume: expected the config and classes of a run in runs/photos/config.json, got neither',
+    "resume: expected a run's config and classes in runs/photos/config.json, got a file that lacks them",
   );
 });
 
