@@ -28,13 +28,21 @@ struct Heads {
   bool packs = false;  // rows can be read 16 bytes at a time
 
   Heads() = default;
-  explicit Heads(const View& x) : data(x.as<S>()), batch(x.stride(0)), head(x.stride(1)), row(x.stride(2)) {
+  explicit Heads(const View& x) : Heads(x.as<S>(), x.stride(0), x.stride(1), x.stride(2)) {
     packs = takes_packs<S>(data, x.size(3)) && takes_packs<S>(data, batch) && takes_packs<S>(data, head) &&
             takes_packs<S>(data, row);
   }
+  Heads(S* first, int64_t between_batches, int64_t between_heads, int64_t between_rows)
+      : data(first), batch(between_batches), head(between_heads), row(between_rows) {}
   __device__ __forceinline__ Heads of(int b, int h) const {
     Heads x = *this;
     x.data += b * batch + h * head;
+    return x;
+  }
+  __device__ __forceinline__ S* at(int i) const { return data + i * row; }
+  __device__ __forceinline__ Heads from(int column) const {
+    Heads x = *this;
+    x.data += column;
     return x;
   }
 };
@@ -134,33 +142,34 @@ constexpr int kPaddedRow(int d) { return d + 8; }
 
 // Starts to copy the rows first .. first + kRows of a head, kD elements each, of which what lies beyond `rows` and d
 // becomes zeros. The caller commits and waits.
-template <int kRows, int kD, int kThreads, typename S>
-__device__ __forceinline__ void load_tile(S* tile, const Heads<const S>& x, int first, int rows, int d) {
+template <int kRows, int kD, int kThreads, typename S, typename Rows>
+__device__ __forceinline__ void load_tile(S* tile, const Rows& x, int first, int rows, int d) {
   constexpr int kWidth = 8, kPacks = kD / kWidth;
   for (int p = static_cast<int>(threadIdx.x); p < kRows * kPacks; p += kThreads) {
     const int row = p / kPacks, column = p % kPacks * kWidth;
     S* const to = tile + row * kPaddedRow(kD) + column;
-    const S* const from = x.data + (first + row) * x.row + column;
-    const bool inside = first + row < rows;
+    const S* const from = first + row < rows ? x.at(first + row) : nullptr;
     if (x.packs) {
-      copy_async(to, inside && column < d ? from : x.data, inside && column < d);
+      const bool inside = from != nullptr && column < d;
+      copy_async(to, inside ? from + column : x.data, inside);
     } else {
 #pragma unroll
-      for (int i = 0; i < kWidth; ++i) to[i] = inside && column + i < d ? from[i] : S{};
+      for (int i = 0; i < kWidth; ++i) to[i] = from != nullptr && column + i < d ? from[column + i] : S{};
     }
   }
 }
 
 // Writes kColumns columns of 16 rows of a tile to the rows first .. of a head, by one warp.
-template <int kColumns, typename S>
-__device__ __forceinline__ void store_rows(const S* tile, int stride, const Heads<S>& x, int first, int rows,
+template <int kColumns, typename S, typename Rows>
+__device__ __forceinline__ void store_rows(const S* tile, int stride, const Rows& x, int first, int rows,
                                            int d) {
   constexpr int kWidth = 8, kPacks = kColumns / kWidth;
   for (int p = static_cast<int>(threadIdx.x) % kWarpSize; p < 16 * kPacks; p += kWarpSize) {
     const int row = p / kPacks, column = p % kPacks * kWidth;
-    if (first + row >= rows || column >= d) continue;
+    S* to = first + row < rows && column < d ? x.at(first + row) : nullptr;
+    if (to == nullptr) continue;
+    to += column;
     const S* const from = tile + row * stride + column;
-    S* const to = x.data + (first + row) * x.row + column;
     if (x.packs) {
       *reinterpret_cast<Pack<S, kWidth>*>(to) = *reinterpret_cast<const Pack<S, kWidth>*>(from);
     } else {
@@ -251,13 +260,12 @@ __device__ __forceinline__ void add_product(Sums<kColumns>& sums, const Sums<kK>
 constexpr int kPlainRows = 16, kPlainLanes = 8, kPlainThreads = kPlainRows * kPlainLanes;
 constexpr int kOddRow(int d) { return d + 1; }
 
-template <int kRows, int kD, typename S>
-__device__ __forceinline__ void load_plain_tile(Compute<S>* tile, const Heads<const S>& x, int first,
-                                                int rows, int d) {
+template <int kRows, int kD, typename T, typename Rows>
+__device__ __forceinline__ void load_plain_tile(T* tile, const Rows& x, int first, int rows, int d) {
   for (int p = static_cast<int>(threadIdx.x); p < kRows * kD; p += kPlainThreads) {
     const int row = p / kD, column = p % kD;
-    const bool inside = first + row < rows && column < d;
-    tile[row * kOddRow(kD) + column] = inside ? widen(x.data[(first + row) * x.row + column]) : Compute<S>(0);
+    const auto* const from = first + row < rows && column < d ? x.at(first + row) : nullptr;
+    tile[row * kOddRow(kD) + column] = from != nullptr ? widen(from[column]) : T(0);
   }
 }
 
@@ -271,14 +279,24 @@ __device__ __forceinline__ T dot(const T* a, const T* b) {
 
 // ---- host side -----------------------------------------------------------------------------------------------------
 
-// Calls f with the head dimension rounded up to one that kernels are compiled for.
-template <typename F>
-void with_head_dim(int64_t d, F&& f) {
-  if (d <= 32) return f(std::integral_constant<int, 32>{});
-  if (d <= 64) return f(std::integral_constant<int, 64>{});
-  if (d <= 96) return f(std::integral_constant<int, 96>{});
-  if (d <= 128) return f(std::integral_constant<int, 128>{});
-  return f(std::integral_constant<int, 256>{});
-}
+// The kernels take their operands and terms from a Kind: this one, or windows on a map (window_attention.h), whose rows
+// may be absent: at(i) is null.
+struct Strided {
+  template <typename S>
+  using Heads = cuda::Heads<S>;
+  template <typename S>
+  using Terms = cuda::Terms<S>;
+  static constexpr int kMinBlocks = 0;  // on a multiprocessor, of the forward's: as the compiler likes
+
+  // Calls f with the head dimension rounded up to one that kernels are compiled for.
+  template <typename F>
+  static void with_head_dim(int64_t d, F&& f) {
+    if (d <= 32) return f(std::integral_constant<int, 32>{});
+    if (d <= 64) return f(std::integral_constant<int, 64>{});
+    if (d <= 96) return f(std::integral_constant<int, 96>{});
+    if (d <= 128) return f(std::integral_constant<int, 128>{});
+    return f(std::integral_constant<int, 256>{});
+  }
+};
 
 }  // namespace tenon::cuda
