@@ -98,9 +98,10 @@ struct Normal {
 #pragma unroll
     for (int i = 0; i < kGroup; i += 2) {
       const double radius = sqrt(-2 * log((static_cast<double>(w[i]) + 1) * 0x1p-32));
-      const double angle = static_cast<double>(w[i + 1]) * (0x1p-32 * 6.283185307179586);
-      x[i] = static_cast<T>(mean + deviation * (radius * cos(angle)));
-      x[i + 1] = static_cast<T>(mean + deviation * (radius * sin(angle)));
+      const double half_turns =
+          static_cast<double>(w[i + 1]) * 0x1p-31;  // cos and sin would need a stack frame
+      x[i] = static_cast<T>(mean + deviation * (radius * cospi(half_turns)));
+      x[i + 1] = static_cast<T>(mean + deviation * (radius * sinpi(half_turns)));
     }
   }
 };

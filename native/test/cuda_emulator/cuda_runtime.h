@@ -63,3 +63,5 @@ inline unsigned atomicCAS(unsigned* address, unsigned expected, unsigned value) 
 
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }
+inline double cospi(double x) { return std::cos(x * 3.141592653589793); }
+inline double sinpi(double x) { return std::sin(x * 3.141592653589793); }
