@@ -1,11 +1,12 @@
 // Builds and tests the native code: CMake, run through cmake-js.
 //
-//   node scripts/native.mjs build                         build/Release/tenon.node (CMake works in build/cmake)
+//   node scripts/native.mjs build                         build/Release/tenon.node (CMake works in build/cmake), and
+//                                                         tenon_cuda.so where there are nvcc and an NVIDIA driver
 //   node scripts/native.mjs configure                     CMake's configuration alone, with compile_commands.json
 //   node scripts/native.mjs test [--sanitize LIST] [...]  the GoogleTest harnesses; LIST as in TENON_SANITIZE, e.g.
 //                                                         address,undefined, built apart; more goes to the harnesses
-//   node scripts/native.mjs cuda [--all]                  CUDA's kernels with nvcc, for sm_80 and sm_90 or for all
-//                                                         architectures; fails where one spills registers
+//   node scripts/native.mjs cuda [--all]                  build/Release/tenon_cuda.so with nvcc, for sm_80 and sm_90 or
+//                                                         for all architectures; fails where a kernel spills registers
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -58,6 +59,13 @@ export function buildAddon() {
   cmake('build', 'build/cmake', '--target', 'tenon');
 }
 
+/** Builds the plugin whose GPUs are emulated, for Node's tests, and returns its path. */
+export function buildEmulatedPlugin() {
+  configure('build/cmake', { ...addonOptions, TENON_BUILD_TESTS: 'ON' });
+  cmake('build', 'build/cmake', '--target', 'tenon_cuda_emulated');
+  return join(root, 'build', 'Release', 'tenon_cuda_emulated.so');
+}
+
 /**
  * Builds and runs the GoogleTest harnesses, the CPU's and that of CUDA's kernels on the emulator, and counts their tests;
  * a crash counts as one failure. The thread sanitizer gets the emulator's alone: it knows nothing of OpenMP's barriers.
@@ -92,16 +100,17 @@ function runHarness(path, args) {
   return { passed: tests - failed - disabled, failed: failed === 0 && status !== 0 ? 1 : failed };
 }
 
-/** Compiles CUDA's kernels and holds them to registers: a spill or a stack frame costs more than any tuning gains. */
+/** Builds tenon_cuda.so and holds its kernels to registers: a spill or a stack frame costs more than any tuning gains. */
 function buildCuda(architectures) {
   const folder = `build/cuda-${architectures.length}`;
   configure(folder, {
+    ...addonOptions,
     TENON_BUILD_ADDON: 'OFF',
-    TENON_BUILD_CUDA: 'ON',
+    TENON_CUDA: 'ON',
     CMAKE_CUDA_ARCHITECTURES: architectures.join(';'),
   });
   // From the beginning, because the assembler tells of registers only when it runs.
-  const build = ['--build', folder, '--target', 'tenon_cuda_kernels', '--clean-first'];
+  const build = ['--build', folder, '--target', 'tenon_cuda', '--clean-first'];
   const { status, stdout, stderr } = spawnSync('cmake', build, {
     cwd: root,
     encoding: 'utf8',

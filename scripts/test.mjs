@@ -3,7 +3,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { stripVTControlCharacters } from 'node:util';
 
-import { buildAddon, testNative } from './native.mjs';
+import { buildAddon, buildEmulatedPlugin, testNative } from './native.mjs';
 
 function buildTypeScript() {
   const { status } = spawnSync('node_modules/.bin/tsc', ['-p', 'tsconfig.json'], { stdio: 'inherit' });
@@ -36,6 +36,7 @@ const add = (result) => {
 };
 try {
   buildAddon();
+  buildEmulatedPlugin();
   buildTypeScript();
   add(await testTypeScript(args));
   if (args.length === 0) add(testNative({ args: ['--gtest_brief=1'] }));

@@ -7,6 +7,7 @@
 
 #include "backend/backend.h"
 #include "core/allocator.h"
+#include "core/error.h"
 
 namespace tenon {
 
@@ -36,6 +37,10 @@ class Device {
 // Enqueues one kernel: launch(device, "softmax", &Kernels::softmax, SoftmaxArgs{...}).
 template <typename Args>
 void launch(Device& device, const char* op, void (*Kernels::*kernel)(const Args&, void*), Args args) {
+  if (device.kernels().*kernel == nullptr) {
+    throw TensorError(op, code::kDevice,
+                      device.name() + " has no kernel for this op; run it on another device");
+  }
   device.enqueue(op, [function = device.kernels().*kernel, args = std::move(args)](void* stream) {
     function(args, stream);
   });

@@ -9,7 +9,6 @@ namespace tenon {
 
 namespace {
 
-constexpr size_t kAlignment = 64;           // a cache line, and a full AVX-512 vector
 constexpr size_t kSmall = size_t{1} << 20;  // requests up to 1 MiB share 2 MiB segments
 constexpr size_t kSmallSegment = size_t{2} << 20;
 constexpr size_t kLargeSegment = size_t{32} << 20;
@@ -41,7 +40,7 @@ bool Allocator::BySize::operator()(const Block* a, const Block* b) const {
 }
 
 Allocator::Allocator(std::unique_ptr<MemorySource> source, std::function<void()> idle)
-    : source_(std::move(source)), idle_(std::move(idle)) {}
+    : source_(std::move(source)), alignment_(source_->alignment()), idle_(std::move(idle)) {}
 
 Allocator::~Allocator() {
   for (const auto& segment : segments_) {
@@ -56,7 +55,7 @@ Allocator::~Allocator() {
 void* Allocator::data(const Block* block) { return block->data; }
 
 Allocator::Block* Allocator::allocate(size_t bytes) {
-  const size_t size = round_up(std::max<size_t>(bytes, 1), kAlignment);
+  const size_t size = round_up(std::max<size_t>(bytes, 1), alignment_);
   const bool small = size <= kSmall;
   FreeSet& blocks = pool(small);
   Block wanted;
@@ -125,9 +124,11 @@ Allocator::Block* Allocator::add_segment(size_t bytes, bool small) {
     data = acquire(size);
   }
   if (data == nullptr) {
+    const std::optional<size_t> available = source_->available();
     throw TensorError("allocate", code::kMemory,
                       "out of memory: asked for " + mebibytes(bytes) + ", in use " +
                           mebibytes(stats_.current) + ", held " + mebibytes(stats_.reserved) +
+                          (available ? ", free " + mebibytes(*available) : std::string()) +
                           (limit_ > 0 ? ", limit " + mebibytes(limit_) : std::string()));
   }
   auto segment = std::make_unique<Segment>();

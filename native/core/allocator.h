@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -21,6 +22,10 @@ class MemorySource {
   virtual ~MemorySource() = default;
   virtual void* acquire(size_t bytes) = 0;  // nullptr when there is no more
   virtual void release(void* data, size_t bytes) = 0;
+  virtual std::optional<size_t> available() const {
+    return {};
+  }                                                // bytes that are free, where the source knows
+  virtual size_t alignment() const { return 64; }  // of blocks: a cache line, and a full AVX-512 vector
 };
 
 struct MemoryStats {
@@ -65,6 +70,7 @@ class Allocator {
   FreeSet& pool(bool small) { return small ? small_ : large_; }
 
   std::unique_ptr<MemorySource> source_;
+  size_t alignment_;
   std::function<void()> idle_;
   std::vector<std::unique_ptr<Segment>> segments_;
   FreeSet small_;

@@ -11,7 +11,7 @@ namespace tenon::cuda {
 TENON_KERNELS(TENON_KERNEL)
 #undef TENON_KERNEL
 
-// The table that the device hands to the ops. A kernel that is not written yet throws.
+// The table that the device hands to the ops. A kernel that is not written yet is null.
 const Kernels& kernels();
 
 }  // namespace tenon::cuda

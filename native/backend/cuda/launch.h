@@ -2,32 +2,9 @@
 // sources are compiled by nvcc for a GPU and by a C++ compiler for the emulator of native/test/cuda_emulator.
 #pragma once
 
-#include <cuda_runtime.h>
-
-#include <cstddef>
-#include <cstdint>
-#include <string>
-
-#include "core/error.h"
+#include "backend/cuda/queue.h"
 
 namespace tenon::cuda {
-
-struct DataError;
-
-// What the host side of a kernel needs of its device; the `stream` of the kernel table (backend.h) points to one.
-class Queue {
- public:
-  virtual ~Queue() = default;
-  virtual cudaStream_t stream() = 0;
-  virtual int multiprocessors() const = 0;
-  // Device memory that the next launches may use until the kernel table's function returns: later work on the stream
-  // may overwrite it. At least 256-byte aligned.
-  virtual void* scratch(size_t bytes) = 0;
-  // Where kernels report data that is wrong; host and device reach it, and the host looks when it waits for the stream.
-  virtual DataError* data_error() = 0;
-};
-
-inline Queue& queue_of(void* stream) { return *static_cast<Queue*>(stream); }
 
 constexpr unsigned kFullWarp = 0xffffffffu;
 constexpr int kWarpSize = 32;
@@ -43,13 +20,6 @@ __device__ __forceinline__ T* shared_memory() {
   return static_cast<T*>(emulator::shared_memory());
 #endif
 }
-
-#ifdef __CUDACC__
-inline void check(cudaError_t status, const char* op) {
-  if (status == cudaSuccess) return;
-  throw TensorError(op, code::kDevice, std::string("CUDA error ") + cudaGetErrorString(status));
-}
-#endif
 
 // The blocks that it takes to work on `count` items, `each` in a block.
 inline int blocks_for(int64_t count, int64_t each) { return static_cast<int>((count + each - 1) / each); }
@@ -68,8 +38,7 @@ void launch(Queue& queue, const char* op, void (*kernel)(Parameters...), dim3 gr
   kernel<<<grid, block, shared_bytes, queue.stream()>>>(args...);
   check(cudaGetLastError(), op);
 #else
-  static_cast<void>(queue);
-  emulator::launch(op, grid, block, shared_bytes, [&] { kernel(args...); });
+  emulator::launch(queue.stream(), op, grid, block, shared_bytes, [=] { kernel(args...); });
 #endif
 }
 

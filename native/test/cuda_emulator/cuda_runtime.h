@@ -1,11 +1,13 @@
-// The part of CUDA's runtime header that the kernels use, on the emulator.
+// The part of CUDA's runtime header that the kernels and their device use, on the emulator.
 #pragma once
 
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 
 #include "test/cuda_emulator/emulator.h"
+#include "test/cuda_emulator/runtime.h"
 
 #define __global__
 #define __device__
@@ -15,8 +17,6 @@
 #define __launch_bounds__(...)
 
 using dim3 = tenon::emulator::Dim3;
-struct CUstream_st;
-using cudaStream_t = CUstream_st*;
 
 #define threadIdx (::tenon::emulator::position().thread)
 #define blockIdx (::tenon::emulator::position().block)

@@ -1,0 +1,49 @@
+// Owners of what CUDA's runtime gives out. Letting go cannot fail usefully: after a fault every call does.
+#pragma once
+
+#include <memory>
+
+#include "backend/cuda/queue.h"
+
+namespace tenon::cuda {
+
+template <auto release>
+struct Release {
+  template <typename T>
+  void operator()(T* object) const {
+    static_cast<void>(release(object));
+  }
+};
+
+using StreamHandle = std::unique_ptr<CUstream_st, Release<cudaStreamDestroy>>;
+using EventHandle = std::unique_ptr<CUevent_st, Release<cudaEventDestroy>>;
+using DeviceMemory = std::unique_ptr<void, Release<cudaFree>>;
+using PinnedMemory = std::unique_ptr<void, Release<cudaFreeHost>>;
+
+// A stream that does not wait for the default one.
+inline StreamHandle make_stream() {
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
+  return StreamHandle(stream);
+}
+
+// Who waits for it sleeps.
+inline EventHandle make_event() {
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming | cudaEventBlockingSync), "event");
+  return EventHandle(event);
+}
+
+inline DeviceMemory make_device_memory(size_t bytes) {
+  void* data = nullptr;
+  check(cudaMalloc(&data, bytes), "allocate");
+  return DeviceMemory(data);
+}
+
+inline PinnedMemory make_pinned_memory(size_t bytes) {
+  void* data = nullptr;
+  check(cudaHostAlloc(&data, bytes, cudaHostAllocDefault), "allocate");
+  return PinnedMemory(data);
+}
+
+}  // namespace tenon::cuda

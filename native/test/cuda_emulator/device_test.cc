@@ -1,0 +1,174 @@
+// The CUDA device on the emulator's runtime, whose streams are threads: order, errors, memory.
+#include "backend/cuda/device.h"
+
+#include <gtest/gtest.h>
+
+#include <future>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "backend/cuda/launch.h"
+#include "core/tensor.h"
+
+namespace tenon {
+namespace {
+
+class CudaDevice : public testing::Test {
+ protected:
+  void SetUp() override { device = cuda::make_device(0, {}); }
+  void TearDown() override {
+    emulator::forgive(0);
+    emulator::slow_uploads(false);
+  }
+
+  Tensor empty(const Shape& shape, DType dtype = DType::Float32) {
+    const size_t bytes = static_cast<size_t>(shape.numel()) * size_of(dtype);
+    return {std::make_shared<Storage>(*device, device->allocator(), bytes), dtype, shape,
+            contiguous_strides(shape), 0};
+  }
+  Tensor upload(const std::vector<float>& values) {
+    const Tensor x = empty(Shape{static_cast<int64_t>(values.size())});
+    device->upload(x.data(), values.data(), values.size() * sizeof(float));
+    return x;
+  }
+  std::future<std::exception_ptr> download(std::vector<float>& target, const Tensor& x) {
+    target.assign(static_cast<size_t>(x.numel()), -1);
+    auto settled = std::make_shared<std::promise<std::exception_ptr>>();
+    device->download(target.data(), x.data(), target.size() * sizeof(float),
+                     [settled](std::exception_ptr error) { settled->set_value(std::move(error)); });
+    return settled->get_future();
+  }
+  std::vector<float> values(const Tensor& x) {
+    std::vector<float> target;
+    if (const std::exception_ptr error = download(target, x).get()) std::rethrow_exception(error);
+    return target;
+  }
+  void add(const Tensor& x, float number) {
+    launch(*device, "add", &Kernels::binary, BinaryArgs{BinaryOp::Add, x.view(), {}, x.view(), number});
+  }
+  // A kernel that a GPU would stop.
+  void fault(const char* op) {
+    device->enqueue(op, [op](void* stream) {
+      cuda::launch(
+          cuda::queue_of(stream), op, +[](int) { throw std::runtime_error("out of bounds"); }, 1, 1, 0, 0);
+    });
+  }
+  template <typename F>
+  static std::string error_of(F&& f) {
+    try {
+      f();
+    } catch (const TensorError& error) {
+      return error.code() + " " + error.what();
+    }
+    return "none";
+  }
+
+  std::unique_ptr<Device> device;
+};
+
+TEST_F(CudaDevice, RunsUploadsKernelsAndDownloadsInProgramOrder) {
+  emulator::slow_uploads(true);
+  for (int round = 0; round < 8; ++round) {
+    // All rounds get the same block: the upload of one must not overtake the kernels of the one before.
+    const auto r = static_cast<float>(round);
+    const Tensor x = upload({r, 10 * r});
+    add(x, 0.5f);
+    std::vector<float> early;
+    std::future<std::exception_ptr> arrived = download(early, x);
+    add(x, 1);
+    EXPECT_EQ(values(x), (std::vector<float>{r + 1.5f, 10 * r + 1.5f}));
+    EXPECT_EQ(arrived.get(), nullptr);
+    EXPECT_EQ(early, (std::vector<float>{r + 0.5f, 10 * r + 0.5f}));
+  }
+  EXPECT_EQ(device->allocator().stats().segments, 1u);
+}
+
+TEST_F(CudaDevice, UploadsInPartsWhereASlotIsTooSmall) {
+  std::vector<float> wide((size_t{64} << 20) / sizeof(float) + 1000);  // a slot and a bit
+  std::iota(wide.begin(), wide.end(), 0.0f);
+  const Tensor x = upload(wide);
+  std::vector<float> tail;
+  EXPECT_EQ(download(tail, x).get(), nullptr);
+  EXPECT_EQ(tail, wide);
+}
+
+TEST_F(CudaDevice, AFaultNamesTheOpsSinceTheLastWaitAndTheDeviceStaysLost) {
+  const Tensor x = upload({1});
+  add(x, 1);
+  device->synchronize();
+  fault("layer_norm");
+  std::vector<float> none;
+  std::future<std::exception_ptr> first = download(none, x);
+  const std::string expected =
+      "KERNEL layerNorm: unspecified launch failure on cuda:0; the device is lost to this process";
+  EXPECT_EQ(error_of([&] { std::rethrow_exception(first.get()); }), expected);
+  EXPECT_EQ(none, std::vector<float>{-1});
+  EXPECT_EQ(error_of([&] { device->synchronize(); }), expected);
+}
+
+TEST_F(CudaDevice, AFaultAmongSeveralOpsNamesThemAndHowToFindTheOne) {
+  const Tensor x = upload({1});
+  fault("softmax");
+  add(x, 1);
+  EXPECT_EQ(error_of([&] { device->synchronize(); }),
+            "KERNEL CUDA: unspecified launch failure on cuda:0 in one of upload, softmax, add "
+            "(TENON_CUDA_SYNC=1 finds out which); the device is lost to this process");
+}
+
+TEST_F(CudaDevice, ASynchronousDeviceThrowsAFaultWhereItIsLaunched) {
+  device = cuda::make_device(0, {.synchronous = true});
+  const Tensor x = upload({1});
+  add(x, 1);
+  EXPECT_EQ(error_of([&] { fault("softmax"); }),
+            "KERNEL softmax: unspecified launch failure on cuda:0; the device is lost to this process");
+}
+
+TEST_F(CudaDevice, AnIndexOutOfRangeSurfacesOnceAtTheNextWait) {
+  const Tensor x = upload({1, 2, 3});
+  const Tensor index = empty(Shape{2}, DType::Int64), out = empty(Shape{2});
+  const int64_t wrong[] = {0, 3};
+  device->upload(index.data(), wrong, sizeof wrong);
+  launch(*device, "indexSelect", &Kernels::index_select,
+         IndexSelectArgs{x.view(), index.view(), out.view(), 0});
+  add(x, 1);
+  EXPECT_EQ(error_of([&] { values(x); }), "INDEX indexSelect: expected indices from 0 to 2, got 3");
+  EXPECT_EQ(values(x), (std::vector<float>{2, 3, 4}));
+}
+
+TEST_F(CudaDevice, OutOfMemoryTellsWhatIsAskedHeldAndFree) {
+  const Tensor x = empty(Shape{size_t{100} << 20}, DType::UInt8);
+  EXPECT_EQ(error_of([&] { empty(Shape{int64_t{2} << 30}, DType::UInt8); }),
+            "MEMORY allocate: out of memory: asked for 2048 MiB, in use 100 MiB, held 100 MiB, free 924 MiB");
+  EXPECT_EQ(values(upload({7})), std::vector<float>{7});
+}
+
+TEST_F(CudaDevice, BlocksAndScratchBeginAtMultiplesOf256Bytes) {
+  device->enqueue("test", [this](void* stream) {
+    void* const scratch = cuda::queue_of(stream).scratch(1000);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(scratch) % 256, 0u);
+    EXPECT_EQ(device->allocator().stats().current, 1024u);
+  });
+  EXPECT_EQ(device->allocator().stats().current, 0u);
+  const Tensor a = upload({1}), b = upload({2});
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(b.data()) % 256, 0u);
+}
+
+TEST_F(CudaDevice, DevicesWorkSideBySide) {
+  const Tensor x = upload({1});
+  std::unique_ptr<Device> other = cuda::make_device(1, {});
+  EXPECT_EQ(other->name(), "cuda:1");
+  std::swap(device, other);
+  {
+    const Tensor y = upload({5});
+    add(y, 1);
+    EXPECT_EQ(values(y), std::vector<float>{6});
+  }
+  std::swap(device, other);
+  add(x, 1);
+  EXPECT_EQ(values(x), std::vector<float>{2});
+}
+
+}  // namespace
+}  // namespace tenon

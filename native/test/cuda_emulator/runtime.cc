@@ -1,0 +1,336 @@
+#include "test/cuda_emulator/runtime.h"
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "core/stream.h"
+
+using tenon::emulator::Dim3;
+
+namespace {
+
+constexpr int kMaxDevices = 2;
+constexpr size_t kDeviceBytes = size_t{1} << 30;
+constexpr size_t kAlignment = 256;
+
+int from_environment(const char* name, int otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : std::atoi(text);
+}
+
+// Pieces of memory, by their begin.
+class Memory {
+ public:
+  void* acquire(size_t bytes, size_t limit) {
+    const std::scoped_lock lock(mutex_);
+    if (used_ + bytes > limit) return nullptr;
+    void* data = ::operator new(bytes, std::align_val_t(kAlignment));
+    std::memset(data, 0xff, bytes);
+    pieces_[reinterpret_cast<uintptr_t>(data)] = bytes;
+    used_ += bytes;
+    return data;
+  }
+  bool release(void* data) {
+    const std::scoped_lock lock(mutex_);
+    const auto piece = pieces_.find(reinterpret_cast<uintptr_t>(data));
+    if (piece == pieces_.end()) return false;
+    used_ -= piece->second;
+    pieces_.erase(piece);
+    ::operator delete(data, std::align_val_t(kAlignment));
+    return true;
+  }
+  bool holds(const void* data, size_t bytes) {
+    const std::scoped_lock lock(mutex_);
+    const auto begin = reinterpret_cast<uintptr_t>(data);
+    auto piece = pieces_.upper_bound(begin);
+    if (piece == pieces_.begin()) return false;
+    --piece;
+    return begin + bytes <= piece->first + piece->second;
+  }
+  size_t used() {
+    const std::scoped_lock lock(mutex_);
+    return used_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<uintptr_t, size_t> pieces_;
+  size_t used_ = 0;
+};
+
+struct EmulatedDevice {
+  Memory memory;
+  std::mutex mutex;
+  std::set<cudaStream_t> streams;
+  std::string fault;  // empty: none
+};
+
+struct Machine {
+  std::array<EmulatedDevice, kMaxDevices> devices;
+  Memory pinned;
+  std::atomic<bool> slow_uploads{false};
+};
+
+// Never destroyed: streams may still run when the process ends.
+Machine& machine() {
+  static Machine& instance = *new Machine;
+  return instance;
+}
+
+thread_local int current_device = 0;
+thread_local cudaError_t last_error = cudaSuccess;
+
+EmulatedDevice& current() { return machine().devices[static_cast<size_t>(current_device)]; }
+
+cudaError_t state_of(EmulatedDevice& device) {
+  const std::scoped_lock lock(device.mutex);
+  return device.fault.empty() ? cudaSuccess : cudaErrorLaunchFailure;
+}
+
+cudaError_t failed(cudaError_t error) { return last_error = error; }
+
+}  // namespace
+
+struct CUstream_st {
+  EmulatedDevice& device;
+  tenon::Stream worker{[] { tenon::emulator::set_order(tenon::emulator::Order::Shuffled); }};
+
+  // Runs `work` in its turn, unless the device is lost by then.
+  void push(std::function<void()> work) {
+    worker.push("emulator", [this, work = std::move(work)] {
+      if (state_of(device) != cudaSuccess) return;
+      try {
+        work();
+      } catch (const std::exception& error) {
+        const std::scoped_lock lock(device.mutex);
+        device.fault = error.what();
+      }
+    });
+  }
+};
+
+struct CUevent_st {
+  struct State {
+    std::mutex mutex;
+    std::condition_variable reached_more;
+    uint64_t recorded = 0;
+    uint64_t reached = 0;
+
+    void wait_for(uint64_t generation) {
+      std::unique_lock lock(mutex);
+      reached_more.wait(lock, [&] { return reached >= generation; });
+    }
+    uint64_t generation() {
+      const std::scoped_lock lock(mutex);
+      return recorded;
+    }
+  };
+  EmulatedDevice& device;
+  std::shared_ptr<State> state = std::make_shared<State>();  // also of what waits for it on a stream
+};
+
+// ---- devices and errors
+
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = from_environment("TENON_EMULATED_DRIVER", CUDART_VERSION);
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = from_environment("TENON_EMULATED_DEVICES", kMaxDevices);
+  return *count == 0 ? failed(cudaErrorNoDevice) : cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  std::snprintf(properties->name, sizeof properties->name, "Emulated GPU %d", device);
+  properties->totalGlobalMem = kDeviceBytes;
+  properties->major = 9;
+  properties->minor = 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  *value = 3;  // multiprocessors
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= kMaxDevices) return failed(cudaErrorInvalidDevice);
+  current_device = device;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetLastError() {
+  const cudaError_t error = std::exchange(last_error, cudaSuccess);
+  const cudaError_t sticky = state_of(current());
+  return sticky != cudaSuccess ? sticky : error;
+}
+
+const char* cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorInvalidValue:
+      return "invalid argument";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorNoDevice:
+      return "no CUDA-capable device is detected";
+    case cudaErrorInvalidDevice:
+      return "invalid device ordinal";
+    default:
+      return "unspecified launch failure";
+  }
+}
+
+// ---- memory
+
+cudaError_t cudaMalloc(void** data, size_t bytes) {
+  if (const cudaError_t sticky = state_of(current()); sticky != cudaSuccess) return failed(sticky);
+  *data = current().memory.acquire(bytes, kDeviceBytes);
+  return *data == nullptr ? failed(cudaErrorMemoryAllocation) : cudaSuccess;
+}
+
+cudaError_t cudaFree(void* data) {
+  if (data == nullptr) return cudaSuccess;
+  std::set<cudaStream_t> streams;
+  {
+    const std::scoped_lock lock(current().mutex);
+    streams = current().streams;
+  }
+  for (const cudaStream_t stream : streams) stream->worker.wait_idle();
+  return current().memory.release(data) ? cudaSuccess : failed(cudaErrorInvalidValue);
+}
+
+cudaError_t cudaHostAlloc(void** data, size_t bytes, unsigned) {
+  *data = machine().pinned.acquire(bytes, kDeviceBytes);
+  return *data == nullptr ? failed(cudaErrorMemoryAllocation) : cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void* data) {
+  return machine().pinned.release(data) ? cudaSuccess : failed(cudaErrorInvalidValue);
+}
+
+cudaError_t cudaMemGetInfo(size_t* available, size_t* total) {
+  *total = kDeviceBytes;
+  *available = kDeviceBytes - current().memory.used();
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream) {
+  if (const cudaError_t sticky = state_of(stream->device); sticky != cudaSuccess) return failed(sticky);
+  Memory& on_device = stream->device.memory;
+  Memory& pinned = machine().pinned;
+  Memory& from = kind == cudaMemcpyHostToDevice ? pinned : on_device;
+  Memory& to = kind == cudaMemcpyDeviceToHost ? pinned : on_device;
+  if (!from.holds(source, bytes) || !to.holds(target, bytes)) return failed(cudaErrorInvalidValue);
+  stream->push([=] {
+    if (kind == cudaMemcpyHostToDevice && machine().slow_uploads) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    std::memmove(target, source, bytes);
+  });
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void* target, int value, size_t bytes, cudaStream_t stream) {
+  if (const cudaError_t sticky = state_of(stream->device); sticky != cudaSuccess) return failed(sticky);
+  if (!stream->device.memory.holds(target, bytes)) return failed(cudaErrorInvalidValue);
+  stream->push([=] { std::memset(target, value, bytes); });
+  return cudaSuccess;
+}
+
+// ---- streams and events
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = new CUstream_st{current()};
+  const std::scoped_lock lock(current().mutex);
+  current().streams.insert(*stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  {
+    const std::scoped_lock lock(stream->device.mutex);
+    stream->device.streams.erase(stream);
+  }
+  delete stream;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  stream->worker.wait_idle();
+  return state_of(stream->device);
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  stream->worker.push("emulator", [state = event->state, generation = event->state->generation()] {
+    state->wait_for(generation);
+  });
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = new CUevent_st{current()};
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const std::shared_ptr<CUevent_st::State> state = event->state;
+  uint64_t generation = 0;
+  {
+    const std::scoped_lock lock(state->mutex);
+    generation = ++state->recorded;
+  }
+  stream->worker.push("emulator", [state, generation] {
+    const std::scoped_lock lock(state->mutex);
+    state->reached = std::max(state->reached, generation);
+    state->reached_more.notify_all();
+  });
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  event->state->wait_for(event->state->generation());
+  return state_of(event->device);
+}
+
+// ---- what CUDA has no function for
+
+namespace tenon::emulator {
+
+void launch(cudaStream_t stream, const char* name, Dim3 grid, Dim3 block, size_t shared_bytes,
+            std::function<void()> thread) {
+  if (stream == nullptr) return launch(name, grid, block, shared_bytes, thread);
+  stream->push([=, thread = std::move(thread)] { launch(name, grid, block, shared_bytes, thread); });
+}
+
+void forgive(int device) {
+  EmulatedDevice& lost = machine().devices.at(static_cast<size_t>(device));
+  const std::scoped_lock lock(lost.mutex);
+  lost.fault.clear();
+}
+
+void slow_uploads(bool slow) { machine().slow_uploads = slow; }
+
+}  // namespace tenon::emulator

@@ -1,0 +1,89 @@
+// The host side of CUDA's runtime on the emulator: devices with memory of their own, streams that are threads, events,
+// and copies that run when their stream reaches them. Two devices by default.
+//
+//  - What is queued on a stream runs later, on its thread: work on two streams that no event orders runs in any order.
+//  - Device memory starts as NaN. A copy whose ends are not what its kind says, or that reads or writes host memory that
+//    is not pinned, is cudaErrorInvalidValue: on a GPU it would be wrong only sometimes, or block.
+//  - A kernel that fails is a fault: every later call for its device returns cudaErrorLaunchFailure.
+//
+// Environment variables stand for machines: TENON_EMULATED_DRIVER is the CUDA version of its driver (default 13000, 0 for
+// none), TENON_EMULATED_DEVICES how many GPUs it has.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+
+#include "test/cuda_emulator/emulator.h"
+
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorNoDevice = 100,
+  cudaErrorInvalidDevice = 101,
+  cudaErrorLaunchFailure = 719,
+};
+
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
+
+constexpr unsigned cudaStreamNonBlocking = 1;
+constexpr unsigned cudaEventBlockingSync = 1;
+constexpr unsigned cudaEventDisableTiming = 2;
+constexpr unsigned cudaHostAllocDefault = 0;
+
+struct cudaDeviceProp {
+  char name[256];
+  size_t totalGlobalMem;
+  int major;
+  int minor;
+};
+
+struct CUstream_st;
+struct CUevent_st;
+using cudaStream_t = CUstream_st*;
+using cudaEvent_t = CUevent_st*;
+
+constexpr int CUDART_VERSION = 13000;
+
+cudaError_t cudaDriverGetVersion(int* version);
+cudaError_t cudaGetDeviceCount(int* count);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
+cudaError_t cudaSetDevice(int device);
+
+cudaError_t cudaGetLastError();
+const char* cudaGetErrorString(cudaError_t error);
+
+cudaError_t cudaMalloc(void** data, size_t bytes);
+cudaError_t cudaFree(void* data);
+cudaError_t cudaHostAlloc(void** data, size_t bytes, unsigned flags);
+cudaError_t cudaFreeHost(void* data);
+cudaError_t cudaMemGetInfo(size_t* available, size_t* total);
+cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream);
+cudaError_t cudaMemsetAsync(void* target, int value, size_t bytes, cudaStream_t stream);
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
+
+namespace tenon::emulator {
+
+// Runs a grid when its stream reaches it; at once where the stream is null.
+void launch(cudaStream_t stream, const char* name, Dim3 grid, Dim3 block, size_t shared_bytes,
+            std::function<void()> thread);
+
+// Heals a device after a fault.
+void forgive(int device);
+
+// Has copies from the host take a millisecond, so that what does not wait for them comes first.
+void slow_uploads(bool slow);
+
+}  // namespace tenon::emulator
