@@ -23,6 +23,7 @@ export interface NativeOps {
   ) => TensorId;
   readonly eye: (device: DeviceIndex, n: number, dtype: DTypeCode) => TensorId;
   readonly to: (x: TensorId, dtype: DTypeCode) => TensorId;
+  readonly toDevice: (x: TensorId, device: DeviceIndex) => TensorId;
   readonly clone: (x: TensorId) => TensorId;
   readonly copyInto: (target: TensorId, source: TensorId) => void;
   readonly alias: (x: TensorId) => TensorId;

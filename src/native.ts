@@ -4,6 +4,7 @@
  */
 import { createRequire } from 'node:module';
 import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isMainThread } from 'node:worker_threads';
 
@@ -29,6 +30,19 @@ export interface MemoryStats {
   readonly segments: number;
   /** Live native tensors, views included. */
   readonly tensors: number;
+}
+
+/** The GPUs that the CUDA backend can use. */
+export interface CudaInfo {
+  /** Why there are none, as a clause; empty where there are some. */
+  readonly reason: string;
+  readonly devices: readonly {
+    readonly name: string;
+    /** Bytes of memory. */
+    readonly bytes: number;
+    /** Compute capability, such as '9.0'. */
+    readonly capability: string;
+  }[];
 }
 
 /** What the CPU backend runs with. */
@@ -57,7 +71,8 @@ export interface NativeModule extends NativeOps {
   resetPeak(device: number): void;
   setMemoryLimit(device: number, bytes: number): void;
   releaseCached(device: number): void;
-  deviceNames(): string[];
+  setCudaPath(path: string): void;
+  cudaInfo(): CudaInfo;
   cpuInfo(): CpuInfo;
   setErrorClass(constructor: new (message: string, op: string, code: string) => Error): void;
 }
@@ -87,7 +102,9 @@ function load(): NativeModule {
   }
   const path = addonPath();
   try {
-    return createRequire(import.meta.url)(path) as NativeModule;
+    const module = createRequire(import.meta.url)(path) as NativeModule;
+    module.setCudaPath(process.env['TENON_CUDA_PLUGIN'] ?? join(dirname(path), 'tenon_cuda.so'));
+    return module;
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new Error(

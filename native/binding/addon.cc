@@ -17,6 +17,7 @@ void define_ops(Module& m) {
   m.def<&ops::arange>("arange", {"device", "n", "start", "step", "dtype"});
   m.def<&ops::eye>("eye", {"device", "n", "dtype"});
   m.def<&ops::to>("to", {"x", "dtype"});
+  m.def<&ops::to_device>("toDevice", {"x", "device"});
   m.def<&ops::clone>("clone", {"x"});
   m.def<&ops::copy_into>("copyInto", {"target", "source"});
 
@@ -34,11 +35,11 @@ void define_ops(Module& m) {
   m.def<&ops::roll>("roll", {"x", "shifts", "dims"});
   m.def<&ops::flip>("flip", {"x", "dims"});
 
-#define TENON_OP(name, Name) m.def<&ops::name>(camel_case(#name).c_str(), {"x"});
+#define TENON_OP(name, Name) m.def<&ops::name>(#name, {"x"});
   TENON_UNARY_OPS(TENON_OP)
 #undef TENON_OP
   m.def<&ops::clamp>("clamp", {"x", "min", "max"});
-#define TENON_OP(name, Name) m.def<&ops::name>(camel_case(#name).c_str(), {"a", "b", "scalar"});
+#define TENON_OP(name, Name) m.def<&ops::name>(#name, {"a", "b", "scalar"});
   TENON_BINARY_OPS(TENON_OP)
 #undef TENON_OP
   m.def<&ops::where>("where", {"condition", "a", "b", "aScalar", "bScalar"});
@@ -203,10 +204,8 @@ napi_value release(const Napi::CallbackInfo& info, Instance& instance) {
 napi_value describe(const Napi::CallbackInfo& info, Instance& instance) {
   const Tensor& x = tensor_argument(info, 0);
   double* out = instance.mailbox();
-  uint32_t index = 0;
-  while (instance.devices()[index].get() != &x.device()) ++index;
   *out++ = static_cast<double>(x.dtype());
-  *out++ = index;
+  *out++ = instance.index_of(x.device());
   *out++ = x.ndim();
   for (const int64_t n : x.shape()) *out++ = static_cast<double>(n);
   for (const int64_t n : x.strides()) *out++ = static_cast<double>(n);
@@ -244,10 +243,30 @@ napi_value release_cached(const Napi::CallbackInfo& info, Instance&) {
   return info.Env().Undefined();
 }
 
-napi_value device_names(const Napi::CallbackInfo& info, Instance& instance) {
-  Napi::Array names = Napi::Array::New(info.Env());
-  for (const auto& device : instance.devices()) names.Set(names.Length(), device->name());
-  return names;
+// setCudaPath(path): where tenon_cuda.so is looked for.
+napi_value set_cuda_path(const Napi::CallbackInfo& info, Instance& instance) {
+  instance.set_cuda_path(Convert<std::string>::from_js(info.Env(), info[0]));
+  return info.Env().Undefined();
+}
+
+// cudaInfo() -> { reason, devices: [{ name, bytes, capability }] }; the reason is empty where there are devices.
+napi_value cuda_info(const Napi::CallbackInfo& info, Instance& instance) {
+  const Napi::Env env = info.Env();
+  const OpenedPlugin& cuda = instance.cuda();
+  Napi::Array devices = Napi::Array::New(env);
+  for (int i = 0; i < cuda.devices; ++i) {
+    PluginDevice description{};
+    cuda.plugin->describe(i, &description);
+    Napi::Object device = Napi::Object::New(env);
+    device.Set("name", description.name);
+    device.Set("bytes", static_cast<double>(description.bytes));
+    device.Set("capability", ops::text(description.major, ".", description.minor));
+    devices.Set(static_cast<uint32_t>(i), device);
+  }
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("reason", cuda.reason);
+  out.Set("devices", devices);
+  return out;
 }
 
 napi_value cpu_info(const Napi::CallbackInfo& info, Instance&) {
@@ -294,7 +313,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define<&reset_peak>(env, exports, "resetPeak");
   define<&set_memory_limit>(env, exports, "setMemoryLimit");
   define<&release_cached>(env, exports, "releaseCached");
-  define<&device_names>(env, exports, "deviceNames");
+  define<&set_cuda_path>(env, exports, "setCudaPath");
+  define<&cuda_info>(env, exports, "cudaInfo");
   define<&cpu_info>(env, exports, "cpuInfo");
   define<&set_error_class>(env, exports, "setErrorClass");
   return exports;

@@ -180,6 +180,31 @@ struct Convert<std::tuple<T...>> {
   }
 };
 
+// Sees the arguments of a call, whose tensors must all be on one device.
+class CommonDevice {
+ public:
+  explicit CommonDevice(const char* op) : op_(op) {}
+  void see(const Tensor& x) {
+    const Device& device = x.device();
+    if (device_ == nullptr) device_ = &device;
+    if (device_ == &device) return;
+    throw TensorError(op_, code::kDevice,
+                      "expected tensors on one device, got " + device_->name() + " and " + device.name());
+  }
+  void see(const std::optional<Tensor>& x) {
+    if (x) see(*x);
+  }
+  void see(const std::vector<Tensor>& tensors) {
+    for (const Tensor& x : tensors) see(x);
+  }
+  template <typename T>
+  void see(const T&) {}  // no tensor
+
+ private:
+  const char* op_;
+  const Device* device_ = nullptr;
+};
+
 // Runs `body`; a C++ exception becomes a pending JavaScript TensorError.
 template <typename Body>
 napi_value guarded(napi_env env, Body&& body) {
@@ -202,13 +227,17 @@ struct Signature<R (*)(A...)> {
   static constexpr size_t arity = sizeof...(A);
 
   template <R (*function)(A...), size_t... I>
-  static napi_value call(napi_env env, const napi_value* arguments, std::index_sequence<I...>) {
+  static napi_value call(napi_env env, const char* op, const napi_value* js, std::index_sequence<I...>) {
+    // References where from_js returns them.
+    std::tuple<decltype(Convert<std::remove_cvref_t<A>>::from_js(env, js[I]))...> arguments{
+        Convert<std::remove_cvref_t<A>>::from_js(env, js[I])...};
+    CommonDevice device(op);
+    (device.see(std::get<I>(arguments)), ...);
     if constexpr (std::is_void_v<R>) {
-      function(Convert<std::remove_cvref_t<A>>::from_js(env, arguments[I])...);
+      function(std::get<I>(arguments)...);
       return nullptr;
     } else {
-      const R result = function(Convert<std::remove_cvref_t<A>>::from_js(env, arguments[I])...);
-      return Convert<R>::to_js(env, result);
+      return Convert<R>::to_js(env, function(std::get<I>(arguments)...));
     }
   }
 
@@ -228,13 +257,14 @@ napi_value invoke(napi_env env, napi_callback_info info) {
   return guarded(env, [&]() -> napi_value {
     std::array<napi_value, S::arity> arguments{};
     size_t count = S::arity;
-    napi_get_cb_info(env, info, &count, arguments.data(), nullptr, nullptr);
+    void* op = nullptr;
+    napi_get_cb_info(env, info, &count, arguments.data(), nullptr, &op);
     if (count < S::arity) {
       throw TensorError("argument", code::kValue,
                         "expected " + std::to_string(S::arity) + " arguments, got " + std::to_string(count));
     }
-    napi_value result =
-        S::template call<function>(env, arguments.data(), std::make_index_sequence<S::arity>());
+    napi_value result = S::template call<function>(env, static_cast<const char*>(op), arguments.data(),
+                                                   std::make_index_sequence<S::arity>());
     Instance::of(env).report_memory(env);
     return result;
   });
@@ -246,14 +276,16 @@ class Module {
   Module(Napi::Env env, Napi::Object exports)
       : env_(env), exports_(exports), schema_(Napi::Array::New(env)) {}
 
+  // The name is a literal, in snake or camel case.
   template <auto function>
-  void def(const char* name, std::initializer_list<const char*> parameters) {
+  void def(const char* op, std::initializer_list<const char*> parameters) {
+    const std::string name = camel_case(op);
     using S = Signature<decltype(function)>;
     if (parameters.size() != S::arity) {
-      throw Napi::Error::New(env_, std::string("binding: ") + name + " names the wrong number of parameters");
+      throw Napi::Error::New(env_, "binding: " + name + " names the wrong number of parameters");
     }
     napi_value js = nullptr;
-    napi_create_function(env_, name, NAPI_AUTO_LENGTH, &invoke<function>, nullptr, &js);
+    napi_create_function(env_, name.c_str(), name.size(), &invoke<function>, const_cast<char*>(op), &js);
     exports_.Set(name, js);
 
     Napi::Array list = Napi::Array::New(env_);

@@ -121,12 +121,29 @@ Instance& Instance::of(napi_env env) {
   return *static_cast<Instance*>(data);
 }
 
+const OpenedPlugin& Instance::cuda() {
+  if (!cuda_) {
+    cuda_ = open_plugin(cuda_path_);
+    devices_.resize(1 + static_cast<size_t>(cuda_->devices));
+  }
+  return *cuda_;
+}
+
 Device& Instance::device(uint32_t index) {
+  if (index >= devices_.size()) cuda();
   if (index >= devices_.size()) {
     throw TensorError("device", code::kDevice,
                       "expected a loaded device, got number " + std::to_string(index));
   }
-  return *devices_[index];
+  std::unique_ptr<Device>& device = devices_[index];
+  if (!device) device.reset(cuda_->plugin->make_device(static_cast<int>(index) - 1));
+  return *device;
+}
+
+uint32_t Instance::index_of(const Device& device) const {
+  uint32_t index = 0;
+  while (devices_[index].get() != &device) ++index;
+  return index;
 }
 
 Napi::Value Instance::mailbox_array(Napi::Env) { return mailbox_reference_.Value(); }
@@ -153,7 +170,9 @@ Napi::Value Instance::to_js_error(Napi::Env env, std::exception_ptr error) {
 void Instance::report_memory(napi_env env) {
   constexpr int64_t kLump = int64_t{8} << 20;
   int64_t current = 0;
-  for (const auto& device : devices_) current += static_cast<int64_t>(device->allocator().stats().current);
+  for (const auto& device : devices_) {
+    if (device) current += static_cast<int64_t>(device->allocator().stats().current);
+  }
   if (std::abs(current - reported_) < kLump) return;
   int64_t total = 0;
   napi_adjust_external_memory(env, current - reported_, &total);

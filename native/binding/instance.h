@@ -6,9 +6,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "backend/device.h"
+#include "backend/plugin.h"
 #include "core/tensor.h"
 
 namespace tenon::binding {
@@ -61,8 +65,11 @@ class Instance {
 
   static Instance& of(napi_env env);
 
+  // Number 0 is the CPU, then come CUDA's GPUs. A device is made when it is first asked for.
   Device& device(uint32_t index);
-  const std::vector<std::unique_ptr<Device>>& devices() const { return devices_; }
+  uint32_t index_of(const Device& device) const;
+  void set_cuda_path(std::string path) { cuda_path_ = std::move(path); }
+  const OpenedPlugin& cuda();  // opened when it is first asked for
   TensorTable& tensors() { return tensors_; }
   Waiter& waiter() { return waiter_; }
   double* mailbox() { return mailbox_; }
@@ -78,8 +85,10 @@ class Instance {
  private:
   static constexpr size_t kMailbox = 3 + 2 * kMaxDims;
 
-  std::vector<std::unique_ptr<Device>> devices_;
-  TensorTable tensors_;  // after the devices: it goes first
+  std::string cuda_path_;
+  std::optional<OpenedPlugin> cuda_;
+  std::vector<std::unique_ptr<Device>> devices_;  // null: nobody has asked for it
+  TensorTable tensors_;                           // after the devices: it goes first
   Waiter waiter_;
   Napi::FunctionReference error_class_;
   Napi::Reference<Napi::Float64Array> mailbox_reference_;

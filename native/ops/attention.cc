@@ -10,7 +10,6 @@ void check_qk(const char* op, const Tensor& q, const Tensor& k) {
   check_floating(op, "q", q);
   check_ndim(op, "q [B, H, N, d]", q, 4);
   check_same_dtype(op, "q", q, "k", k);
-  check_same_device(op, q, k);
   const bool fits =
       k.ndim() == 4 && k.size(0) == q.size(0) && k.size(1) == q.size(1) && k.size(3) == q.size(3);
   if (!fits) {
@@ -25,7 +24,6 @@ void check_qk(const char* op, const Tensor& q, const Tensor& k) {
 void check_qkv(const char* op, const Tensor& q, const Tensor& k, const Tensor& v) {
   check_qk(op, q, k);
   check_same_dtype(op, "q", q, "v", v);
-  check_same_device(op, q, v);
   check_shape(op, "v", v, k.shape());
 }
 

@@ -32,7 +32,6 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& x, const OptionalTen
   const int64_t c = x.size(1);
   const auto check = [&](const char* name, const OptionalTensor& p) {
     if (!p) return;
-    check_same_device("batchNorm", x, *p);
     check_same_dtype("batchNorm", "x", x, name, *p);
     check_shape("batchNorm", name, *p, Shape{c});
   };

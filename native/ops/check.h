@@ -51,6 +51,7 @@ inline void check_same_dtype(const char* op, const char* a_name, const Tensor& a
   }
 }
 
+// For callers in C++: JavaScript's are checked once for every op, in binding/def.h.
 inline void check_same_device(const char* op, const Tensor& a, const Tensor& b) {
   if (&a.device() != &b.device()) {
     fail(op, code::kDevice, "expected tensors on one device, got ", a.device().name(), " and ",

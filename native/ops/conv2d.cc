@@ -11,7 +11,6 @@ OptionalTensor optional_contiguous(const OptionalTensor& x) { return x ? Optiona
 Tensor conv2d(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
               const OptionalTensor& residual, const Dims& stride, const Dims& padding, const Dims& dilation,
               int64_t groups, bool relu) {
-  check_same_device("conv2d", x, weight);
   check_image("conv2d", "x", x);
   check_same_dtype("conv2d", "x", x, "weight", weight);
   if (weight.ndim() != 4) {

@@ -1,3 +1,7 @@
+#include <future>
+#include <utility>
+#include <vector>
+
 #include "ops/ops.h"
 
 namespace tenon::ops {
@@ -45,10 +49,22 @@ Tensor to(const Tensor& x, DType dtype) {
   return out;
 }
 
+Tensor to_device(const Tensor& x, Device& device) {
+  if (&device == &x.device()) return clone(x);
+  const Tensor source = contiguous(x);
+  std::vector<char> staged(static_cast<size_t>(x.numel()) * size_of(x.dtype()));
+  std::promise<std::exception_ptr> settled;
+  x.device().download(staged.data(), source.data(), staged.size(),
+                      [&](std::exception_ptr error) { settled.set_value(std::move(error)); });
+  if (const std::exception_ptr error = settled.get_future().get()) std::rethrow_exception(error);
+  Tensor out = empty(device, x.shape(), x.dtype());
+  device.upload(out.data(), staged.data(), staged.size());
+  return out;
+}
+
 Tensor clone(const Tensor& x) { return to(x, x.dtype()); }
 
 void copy_into(const Tensor& target, const Tensor& source) {
-  check_same_device("copyInto", target, source);
   const Tensor wide = broadcast_to("copyInto", source, target.shape());
   launch(target.device(), "copyInto", &Kernels::copy, CopyArgs{wide.view(), target.view()});
   target.storage()->count_write();

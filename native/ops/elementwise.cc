@@ -50,7 +50,6 @@ Tensor binary(const char* op, BinaryOp kind, const OptionalTensor& a, const Opti
   const Tensor& x = a ? *a : *b;
   if (a && b) {
     check_same_dtype(op, "a", *a, "b", *b);
-    check_same_device(op, *a, *b);
   }
   if (is_logical(kind)) {
     if (x.dtype() != DType::Bool) fail(op, code::kDType, "expected bool tensors, got ", x.dtype());
@@ -101,7 +100,6 @@ Tensor where(const Tensor& condition, const OptionalTensor& a, const OptionalTen
   Shape shape = condition.shape();
   for (const OptionalTensor& t : {a, b}) {
     if (!t) continue;
-    check_same_device("where", condition, *t);
     shape = broadcast_shapes("where", shape, t->shape());
   }
   if (a && b) check_same_dtype("where", "a", *a, "b", *b);

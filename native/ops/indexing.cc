@@ -4,7 +4,6 @@ namespace tenon::ops {
 
 Tensor index_select(const Tensor& x, const Tensor& index, int64_t d) {
   check_index_dtype("indexSelect", "index", index);
-  check_same_device("indexSelect", x, index);
   check_ndim("indexSelect", "index", index, 1);
   if (x.ndim() == 0) fail("indexSelect", code::kShape, "expected at least one dimension, got a scalar");
   const int dim = check_dim("indexSelect", d, x.ndim());
@@ -38,7 +37,6 @@ namespace {
 // index has x's rank, and no size above x's outside `dim`.
 int check_gather(const char* op, const Tensor& x, const Tensor& index, int64_t d) {
   check_index_dtype(op, "index", index);
-  check_same_device(op, x, index);
   if (x.ndim() == 0) fail(op, code::kShape, "expected at least one dimension, got a scalar");
   const int dim = check_dim(op, d, x.ndim());
   bool fits = index.ndim() == x.ndim();

@@ -24,7 +24,6 @@ Tensor cat(const std::vector<Tensor>& tensors, int64_t dim) {
   for (size_t i = 0; i < tensors.size(); ++i) {
     const Tensor& t = tensors[i];
     check_same_dtype("cat", "tensor 0", first, ("tensor " + std::to_string(i)).c_str(), t);
-    check_same_device("cat", first, t);
     Shape expected = first.shape();
     if (t.ndim() == expected.ndim()) expected[at] = t.size(at);
     check_shape("cat", ("tensor " + std::to_string(i)).c_str(), t, expected);

@@ -1,5 +1,6 @@
 // Every op, by family. An op checks its arguments, infers shapes, allocates results and enqueues its kernel.
 // There are no derivatives here: a backward kernel is an op like any other, and TypeScript's tape calls it.
+// All tensors of a call are on one device: binding/def.h checks it once for every op.
 #pragma once
 
 #include <optional>
@@ -18,7 +19,8 @@ using OptionalTensor = std::optional<Tensor>;
 Tensor full(Device& device, const Dims& shape, double value, DType dtype);
 Tensor arange(Device& device, int64_t n, double start, double step, DType dtype);
 Tensor eye(Device& device, int64_t n, DType dtype);
-Tensor to(const Tensor& x, DType dtype);  // always a new tensor
+Tensor to(const Tensor& x, DType dtype);            // always a new tensor
+Tensor to_device(const Tensor& x, Device& device);  // always a new tensor; waits for x
 Tensor clone(const Tensor& x);
 void copy_into(const Tensor& target, const Tensor& source);  // in place, converting
 

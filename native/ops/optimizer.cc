@@ -17,7 +17,6 @@ void check_in_place(const char* op, const char* name, size_t i, const Tensor& pa
     fail(op, code::kDType, "expected ", label, " to be ", dtype, " for a ", param.dtype(), " parameter, got ",
          x.dtype());
   }
-  check_same_device(op, param, x);
   check_shape(op, label.c_str(), x, param.shape());
   if (!x.is_contiguous()) fail(op, code::kShape, "expected ", label, " to be contiguous");
 }

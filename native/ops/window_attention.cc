@@ -27,7 +27,6 @@ Windows check_operands(const char* op, const Tensor& qkv, const Tensor& table, c
   check_floating(op, "qkv", qkv);
   check_ndim(op, "qkv [B, H, W, 3 * heads * d]", qkv, 4);
   check_same_dtype(op, "qkv", qkv, "table", table);
-  check_same_device(op, qkv, table);
   const Windows windows = make_windows(op, qkv, window, shift);
   if (table.ndim() != 2 || table.size(0) != windows.offsets() || table.size(1) < 1) {
     fail(op, code::kShape, "expected a table [", windows.offsets(), ", heads] for windows of ", Shape(window),
@@ -43,7 +42,6 @@ Windows check_operands(const char* op, const Tensor& qkv, const Tensor& table, c
   }
   if (padding) {
     check_same_dtype(op, "qkv", qkv, "padding", *padding);
-    check_same_device(op, qkv, *padding);
     check_shape(op, "padding", *padding, Shape{features});
   }
   if (!(dropout >= 0 && dropout < 1)) fail(op, code::kValue, "expected a dropout in [0, 1), got ", dropout);

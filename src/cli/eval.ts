@@ -17,6 +17,7 @@ export function evalCommand(): Command {
     .option('-b, --batch-size <n>', 'images per batch', '128')
     .option('-j, --workers <n>', 'threads that decode images')
     .option('--precision <name>', SETTINGS.precision.help, 'float32')
+    .option('--device <name>', SETTINGS.device.help, 'cpu')
     .option('--json', 'print JSON')
     .action(
       async (
@@ -26,12 +27,18 @@ export function evalCommand(): Command {
           batchSize: string;
           workers?: string;
           precision: string;
+          device: string;
           json?: boolean;
         },
       ) => {
         const batchSize = whole('--batch-size', options.batchSize, 1);
-        const { precision = 'float32' } = settingsOf({ precision: options.precision });
-        const { model, info } = await loadPretrained(modelPath('--checkpoint', options.checkpoint));
+        const { precision = 'float32', device = 'cpu' } = settingsOf({
+          precision: options.precision,
+          device: options.device,
+        });
+        const { model, info } = await loadPretrained(modelPath('--checkpoint', options.checkpoint), {
+          device,
+        });
         // A run's own split: its training images must not come back as validation images.
         const { val } = await findData(data, await splitOf(options.checkpoint));
         const dataset = await openDataset(val);

@@ -2,7 +2,7 @@ import { arch, cpus, platform, release, totalmem } from 'node:os';
 
 import { Command } from 'commander';
 
-import { cpuInfo, devices, memoryStats, versions } from '../tensor/index.js';
+import { cpuInfo, cudaInfo, devices, memoryStats, versions } from '../tensor/index.js';
 import { formatBytes } from './format.js';
 
 /** `tenon info` */
@@ -12,6 +12,7 @@ export function infoCommand(): Command {
     .option('--json', 'print JSON')
     .action((options: { json?: boolean }) => {
       const cpu = cpuInfo();
+      const cuda = cudaInfo();
       const info = {
         versions: versions(),
         system: `${platform()} ${release()} ${arch()}`,
@@ -22,9 +23,10 @@ export function infoCommand(): Command {
         },
         memory: { systemBytes: totalmem(), tensors: memoryStats() },
         devices: devices(),
+        gpus: cuda.devices,
         backends: {
           cpu: 'loaded',
-          cuda: 'not loaded: this version of Tenon has no CUDA backend',
+          cuda: cuda.devices.length > 0 ? 'loaded' : `not loaded: ${cuda.reason}`,
         },
       };
       if (options.json === true) {
@@ -39,6 +41,10 @@ export function infoCommand(): Command {
         ['cpu', `${info.cpu.model}, ${cpu.threads} threads, ${cpu.instructionSet}`],
         ['memory', formatBytes(info.memory.systemBytes)],
         ['devices', info.devices.join(', ')],
+        ...info.gpus.map(({ name, bytes, capability }, i): [string, string] => [
+          `cuda:${i}`,
+          `${name}, ${formatBytes(bytes)}, compute capability ${capability}`,
+        ]),
         ...Object.entries(info.backends).map(([name, state]): [string, string] => [`${name} backend`, state]),
       ];
       for (const [name, value] of lines) console.log(`${name.padEnd(14)}${value}`);

@@ -36,17 +36,30 @@ export function predictCommand(): Command {
     .option('-k, --topk <n>', 'classes to name', '5')
     .option('-b, --batch-size <n>', 'images per batch', '32')
     .option('--precision <name>', SETTINGS.precision.help, 'float32')
+    .option('--device <name>', SETTINGS.device.help, 'cpu')
     .option('--json', 'print JSON')
     .action(
       async (
         paths: string[],
-        options: { checkpoint: string; topk: string; batchSize: string; precision: string; json?: boolean },
+        options: {
+          checkpoint: string;
+          topk: string;
+          batchSize: string;
+          precision: string;
+          device: string;
+          json?: boolean;
+        },
       ) => {
         const topk = whole('--topk', options.topk, 1);
         const batchSize = whole('--batch-size', options.batchSize, 1);
-        const { precision = 'float32' } = settingsOf({ precision: options.precision });
+        const { precision = 'float32', device = 'cpu' } = settingsOf({
+          precision: options.precision,
+          device: options.device,
+        });
         const files = imageFiles(paths);
-        const { model, info } = await loadPretrained(modelPath('--checkpoint', options.checkpoint));
+        const { model, info } = await loadPretrained(modelPath('--checkpoint', options.checkpoint), {
+          device,
+        });
         try {
           const results = await predict(model, info, files, { topk, batchSize, precision });
           if (options.json === true) {

@@ -7,10 +7,11 @@
 import { type FileHandle, open } from 'node:fs/promises';
 
 import { native } from '../native.js';
+import { type Device, deviceIndex } from '../tensor/device.js';
 import { type DType, dtypeCode } from '../tensor/dtype.js';
 import { TensorError, fail } from '../tensor/error.js';
 import { keep } from '../tensor/scope.js';
-import { type Tensor, deviceIndex, wrap } from '../tensor/tensor.js';
+import { type Tensor, wrap } from '../tensor/tensor.js';
 import { writeFileAtomic } from './atomic.js';
 
 /** The largest header that is read, in bytes. */
@@ -60,7 +61,7 @@ export interface ReadSafetensorsOptions {
   /** Read these alone. Default: all. */
   readonly names?: readonly string[];
   /** Default 'cpu'. */
-  readonly device?: string;
+  readonly device?: Device;
 }
 
 function bad(path: string, expected: string, got: string): never {

@@ -4,7 +4,7 @@
  */
 import { readSafetensors, readSafetensorsHeader, saveSafetensors } from '../io/index.js';
 import { fail } from '../tensor/error.js';
-import type { Tensor } from '../tensor/index.js';
+import type { Device, Tensor } from '../tensor/index.js';
 import type { Model } from './family.js';
 import type { InputSpec } from './input.js';
 import { type ModelOptions, createModel } from './registry.js';
@@ -38,17 +38,22 @@ export async function readModelInfo(path: string): Promise<ModelInfo> {
 /**
  * Builds the model of a file that `saveModel` wrote, in evaluation mode.
  *
- * @throws TensorError IO when the file is no model of Tenon; VALUE when its tensors do not fit
+ * @param options.device where it is to be; default 'cpu'
+ * @throws TensorError IO when the file is no model of Tenon; VALUE when its tensors do not fit; DEVICE for a device that
+ *   is not there
  * @example
  * const { model, info } = await loadModel('runs/demo/checkpoints/best.safetensors');
  */
-export async function loadModel(path: string): Promise<{ model: Model; info: ModelInfo }> {
+export async function loadModel(
+  path: string,
+  options: { readonly device?: Device } = {},
+): Promise<{ model: Model; info: ModelInfo }> {
   const { tensors, metadata } = await readSafetensors(path);
   try {
     const info = parseInfo(path, metadata);
     const model = createModel(info.name, info.options);
     model.loadStateDict(tensors);
-    return { model: model.eval(), info };
+    return { model: model.to(options.device ?? 'cpu').eval(), info };
   } finally {
     for (const tensor of Object.values(tensors)) tensor.dispose();
   }

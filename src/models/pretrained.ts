@@ -4,7 +4,7 @@
  */
 import { type FloatTensor, describe } from '../nn/index.js';
 import { fail } from '../tensor/error.js';
-import { type Tensor, noGrad, scope } from '../tensor/index.js';
+import { type Device, type Tensor, noGrad, scope } from '../tensor/index.js';
 import type { Model } from './family.js';
 import type { ModelInfo } from './file.js';
 import { type LayoutName, recognizeLayout, toOwnNames } from './layouts/layout.js';
@@ -20,6 +20,8 @@ export interface PretrainedOptions {
   readonly settings?: ModelOptions;
   /** The classes of another task. */
   readonly classes?: readonly string[];
+  /** Where the model is to be. Default 'cpu'. */
+  readonly device?: Device;
 }
 
 /** The weights of a model, under Tenon's names. */
@@ -108,7 +110,8 @@ export function applyPretrained(model: Model, weights: PretrainedWeights): Pretr
  * Loads a pretrained model, in evaluation mode: a folder of transformers (config.json, preprocessor_config.json,
  * safetensors in one file or several) or of timm, a file that Tenon saved, or a file of weights whose model is named.
  *
- * @throws TensorError IO when a file cannot be read; VALUE when the weights do not fit the model
+ * @throws TensorError IO when a file cannot be read; VALUE when the weights do not fit the model;
+ *   DEVICE for a device that is not there
  * @example
  * const { model, info, report } = await loadPretrained('vit-base-patch16-224', { classes: ['cat', 'dog'] });
  * console.log(report.replaced); // ['head']: the classifier is new
@@ -122,7 +125,8 @@ export async function loadPretrained(
     const info = infoWith(weights.info, options);
     const model = createModel(info.name, info.options);
     try {
-      return { model: model.eval(), info, report: applyPretrained(model, weights) };
+      const report = applyPretrained(model, weights);
+      return { model: model.to(options.device ?? 'cpu').eval(), info, report };
     } catch (error) {
       model.dispose();
       throw error;

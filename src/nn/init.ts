@@ -3,13 +3,14 @@
  */
 import { full } from '../ops/creation.js';
 import { normal, truncatedNormal, uniform } from '../ops/random.js';
+import type { Device } from '../tensor/device.js';
 import { copyInto } from '../tensor/memory.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import type { FloatTensor } from './module.js';
 
 function fill(
   target: FloatTensor,
-  make: (shape: readonly number[], options: { dtype: FloatDType; device: string }) => FloatTensor,
+  make: (shape: readonly number[], options: { dtype: FloatDType; device: Device }) => FloatTensor,
 ): void {
   const values = make(target.shape, { dtype: target.dtype, device: target.device });
   copyInto(target, values);

@@ -4,6 +4,7 @@
  * A parameter's name in a state dict is the path of properties that leads to it, in snake case, as in PyTorch models:
  * `model.patchEmbed.proj.weight` is `patch_embed.proj.weight`.
  */
+import { type Device, deviceIndex, isDeviceName } from '../tensor/device.js';
 import type { DType, FloatDType } from '../tensor/dtype.js';
 import { isFloating } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
@@ -205,11 +206,24 @@ export abstract class Module<Args extends readonly unknown[] = never, Result = u
     return this.train(false);
   }
 
+  /** Where the module is: the device of its first parameter, or 'cpu' where it has none. */
+  get device(): Device {
+    return this.parameters().at(0)?.device ?? 'cpu';
+  }
+
   /**
-   * Converts the floating-point parameters and buffers to a dtype. Make the optimizer afterwards: the tensors are new
-   * ones, and gradients are gone. Returns the module.
+   * Converts the floating-point parameters and buffers to a dtype, or moves all to a device. Make the optimizer
+   * afterwards: the tensors are new ones, and gradients are gone. Returns the module.
+   *
+   * @throws TensorError DEVICE for a device that is not there
+   * @example
+   * const model = createModel('vit_tiny_patch16_224').to('cuda');
    */
-  to(dtype: FloatDType): this {
+  to(target: FloatDType | Device): this {
+    const stays = (tensor: Tensor): boolean =>
+      isDeviceName(target)
+        ? deviceIndex(tensor.device) === deviceIndex(target)
+        : !isFloating(tensor.dtype) || tensor.dtype === target;
     const converted = new Map<Tensor, Tensor>();
     for (const [, module] of this.namedModules()) {
       for (const [set, make] of [
@@ -217,8 +231,8 @@ export abstract class Module<Args extends readonly unknown[] = never, Result = u
         [buffers, buffer],
       ] as const) {
         for (const [key, tensor] of module.own(set)) {
-          if (!isFloating(tensor.dtype) || tensor.dtype === dtype) continue;
-          const made = converted.get(tensor) ?? make(noGrad(() => to(tensor, dtype)));
+          if (stays(tensor)) continue;
+          const made = converted.get(tensor) ?? make(noGrad(() => to(tensor, target as FloatDType)));
           if (set === parameters && !tensor.requiresGrad) setRequiresGrad(made as FloatTensor, false);
           (module as unknown as Record<string, Tensor>)[key] = made;
           converted.set(tensor, made);

@@ -3,10 +3,11 @@
  */
 import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
+import { type Device, deviceIndex, isDeviceName } from '../tensor/device.js';
 import { type DType, type FloatDType, dtypeCode } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import { setRequiresGrad } from '../tensor/tape.js';
-import { type Device, type Tensor, deviceIndex, share, wrap } from '../tensor/tensor.js';
+import { type Tensor, share, wrap } from '../tensor/tensor.js';
 
 /** What kind of tensor to make, and where. */
 export interface CreateOptions<D extends DType = DType> {
@@ -170,16 +171,36 @@ const toOp = defineOp({
 
 const UNRECORDED: ReadonlySet<DType> = new Set(['int32', 'int64', 'uint8', 'bool']);
 
+function moved(x: Tensor, device: Device): Tensor {
+  const index = deviceIndex(device);
+  return deviceIndex(x.device) === index ? share(x) : wrap(native.toDevice(x.id, index));
+}
+
+const toDeviceOp = defineOp({
+  name: 'to',
+  forward(ctx, x: Tensor, device: Device): Tensor {
+    ctx.state = x.device;
+    return moved(x, device);
+  },
+  backward: ({ state }, dy) => [dy && moved(dy, state as Device)],
+});
+
 /**
- * x with another dtype. Floating-point to integer truncates towards zero; anything but zero becomes true. The result
- * is a tensor of its own to dispose of, but shares x's memory when the dtype is x's already.
+ * x with another dtype, or on another device. Floating-point to integer truncates towards zero; anything but zero becomes
+ * true. A move waits until x has been computed, and blocks meanwhile. The result is a tensor of its own to dispose of, but
+ * shares x's memory when x has the dtype, or is on the device, already.
  *
+ * @throws TensorError DEVICE for a device that is not there
  * @example
  * const half = to(weight, 'bfloat16');
+ * const there = to(weight, 'cuda');
  */
-export function to<E extends DType>(x: Tensor, dtype: E): Tensor<E> {
-  if (UNRECORDED.has(dtype)) return wrap(native.to(x.id, dtypeCode(dtype)));
-  return toOp(x, dtype) as Tensor<E>;
+export function to<E extends DType>(x: Tensor, dtype: E): Tensor<E>;
+export function to<D extends DType>(x: Tensor<D>, device: Device): Tensor<D>;
+export function to(x: Tensor, target: DType | Device): Tensor {
+  if (isDeviceName(target)) return toDeviceOp(x, target);
+  if (UNRECORDED.has(target)) return wrap(native.to(x.id, dtypeCode(target)));
+  return toOp(x, target);
 }
 
 const cloneOp = defineOp({

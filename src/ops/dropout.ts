@@ -1,9 +1,10 @@
 import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
+import { deviceIndex } from '../tensor/device.js';
 import { dtypeCode, isFloating, type FloatDType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import { type RandomState, takeRandom } from '../tensor/random.js';
-import { type Tensor, deviceIndex, wrap } from '../tensor/tensor.js';
+import { type Tensor, wrap } from '../tensor/tensor.js';
 
 const dropoutOp = defineOp({
   name: 'dropout',

@@ -4,9 +4,10 @@
  */
 import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
+import { deviceIndex } from '../tensor/device.js';
 import { type DType, type IndexDType, type NumericDType, dtypeCode } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
-import { type Tensor, deviceIndex, wrap } from '../tensor/tensor.js';
+import { type Tensor, wrap } from '../tensor/tensor.js';
 import type { IndexTensor } from './operand.js';
 
 const indexSelectOp = defineOp({

@@ -3,9 +3,10 @@
  */
 import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
+import { type Device, deviceIndex } from '../tensor/device.js';
 import { type DType, dtypeCode } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
-import { type Tensor, deviceIndex, wrap } from '../tensor/tensor.js';
+import { type Tensor, wrap } from '../tensor/tensor.js';
 import { place } from './dim.js';
 import { squeeze, unsqueeze } from './shape.js';
 
@@ -94,7 +95,7 @@ const splitOp = defineOp({
       sizes: readonly number[];
       shape: readonly number[];
       dtype: DType;
-      device: string;
+      device: Device;
     };
     const parts = sizes.map((size, i) => {
       const gradient = gradients[i];

@@ -2,6 +2,7 @@
  * The methods of `Tensor`: every op whose first argument is a tensor, attached once. `x.add(y)` is `add(x, y)`; the
  * functions hold the documentation.
  */
+import type { Device } from '../tensor/device.js';
 import type { DType, FloatDType, ItemOf, NumericDType } from '../tensor/dtype.js';
 import { type BackwardOptions, backward, detach, registerHook, setRequiresGrad } from '../tensor/tape.js';
 import { Tensor } from '../tensor/tensor.js';
@@ -224,6 +225,8 @@ declare module '../tensor/tensor.js' {
     // conversion
     /** See {@link to}. */
     to<E extends DType>(dtype: E): Tensor<E>;
+    /** See {@link to}. */
+    to(device: Device): Tensor<D>;
     /** See {@link clone}. */
     clone(): Tensor<D>;
     /** See {@link toArray}. */

@@ -5,9 +5,10 @@
  * Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
  */
 import { native } from '../native.js';
+import { type Device, deviceIndex } from '../tensor/device.js';
 import type { DType, FloatDType } from '../tensor/dtype.js';
 import { getRandomState, takeRandom } from '../tensor/random.js';
-import { type Tensor, deviceIndex, wrap } from '../tensor/tensor.js';
+import { type Tensor, wrap } from '../tensor/tensor.js';
 import { type CreateOptions, target, withGrad } from './creation.js';
 
 type Kind = 'uniform' | 'normal' | 'truncatedNormal' | 'bernoulli' | 'randint';
@@ -113,7 +114,7 @@ export function randint<D extends DType = 'int64'>(
  * @example
  * indexSelect(batch, 0, permutation(batch.shape[0]))
  */
-export function permutation(n: number, options: { readonly device?: string } = {}): Tensor<'int64'> {
+export function permutation(n: number, options: { readonly device?: Device } = {}): Tensor<'int64'> {
   const { seed, offset } = getRandomState();
   const x = wrap<'int64'>(native.permutation(deviceIndex(options.device ?? 'cpu'), n, seed, offset));
   takeRandom(n);

@@ -3,8 +3,9 @@
  */
 import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
+import { deviceIndex } from '../tensor/device.js';
 import { type FloatDType, type NumericDType, dtypeCode } from '../tensor/dtype.js';
-import { type Tensor, deviceIndex, setEdge, wrap } from '../tensor/tensor.js';
+import { type Tensor, setEdge, wrap } from '../tensor/tensor.js';
 
 const cumsumOp = defineOp({
   name: 'cumsum',

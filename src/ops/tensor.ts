@@ -2,9 +2,10 @@
  * Tensors from JavaScript values, and back.
  */
 import { native } from '../native.js';
+import { deviceIndex } from '../tensor/device.js';
 import { type DType, type DataOf, type ItemOf, dtypeCode } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
-import { type Tensor, deviceIndex, wrap } from '../tensor/tensor.js';
+import { type Tensor, wrap } from '../tensor/tensor.js';
 import { type CreateOptions, withGrad } from './creation.js';
 
 /** Typed arrays and the dtypes they upload as. */

@@ -5,9 +5,11 @@
  * device, so clipping costs no pass of its own and nothing waits.
  */
 import { native } from '../native.js';
+import { deviceIndex } from '../tensor/device.js';
 import { dtypeCode, type FloatDType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
-import { Tensor, deviceIndex, wrap } from '../tensor/tensor.js';
+import { copyInto } from '../tensor/memory.js';
+import { Tensor, wrap } from '../tensor/tensor.js';
 
 /** Parameters that share settings. */
 export interface ParamGroup {
@@ -205,7 +207,7 @@ export abstract class Optimizer {
         const source = state.tensors[`${name}.${i}`];
         if (source === undefined)
           return fail(this.name, 'VALUE', `expected a tensor ${name}.${i} in the state`);
-        return native.copyInto(slot.state[k].id, source.id);
+        return copyInto(slot.state[k], source);
       });
     });
   }

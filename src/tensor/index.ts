@@ -11,7 +11,9 @@ export type {
 export { TensorError } from './error.js';
 export type { ErrorCode } from './error.js';
 export { Tensor } from './tensor.js';
-export type { Device, GradientHook } from './tensor.js';
+export type { GradientHook } from './tensor.js';
+export { cudaInfo, devices, isDeviceName } from './device.js';
+export type { CudaInfo, Device } from './device.js';
 export {
   inferenceMode,
   isGradEnabled,
@@ -33,7 +35,6 @@ export { getRandomState, manualSeed, setRandomState } from './random.js';
 export type { RandomState } from './random.js';
 export {
   copyInto,
-  devices,
   memoryStats,
   releaseCachedMemory,
   resetPeakMemory,

@@ -2,15 +2,11 @@
  * The memory of each device: statistics, a limit, and waiting for its stream.
  */
 import { type MemoryStats, native } from '../native.js';
-import { type Device, type Tensor, deviceIndex } from './tensor.js';
+import { type Device, deviceIndex } from './device.js';
+import { type Tensor, wrap } from './tensor.js';
 import { fail } from './error.js';
 
 export type { MemoryStats } from '../native.js';
-
-/** The names of the devices that can hold tensors. */
-export function devices(): Device[] {
-  return native.deviceNames();
-}
 
 /**
  * What the allocator of a device holds.
@@ -58,12 +54,18 @@ export function synchronize(device: Device = 'cpu'): Promise<void> {
 
 /**
  * Overwrites the elements of a tensor, in place and unseen by autograd: for loading weights and updating buffers. The
- * source broadcasts to the target and has its dtype.
+ * source broadcasts to the target, is converted to its dtype, and may be on another device.
  *
- * @throws TensorError SHAPE or DTYPE
+ * @throws TensorError SHAPE
  * @example
  * copyInto(model.head.weight, zeros(model.head.weight.shape));
  */
 export function copyInto(target: Tensor, source: Tensor): void {
-  native.copyInto(target.id, source.id);
+  if (source.device === target.device) return native.copyInto(target.id, source.id);
+  const moved = wrap(native.toDevice(source.id, deviceIndex(target.device)));
+  try {
+    native.copyInto(target.id, moved.id);
+  } finally {
+    moved.dispose();
+  }
 }

@@ -7,19 +7,11 @@
  */
 import { native } from '../native.js';
 import { autocast } from './autocast.js';
+import { deviceIndex } from './device.js';
 import { dtypeCode, isFloating, type DType, type FloatDType } from './dtype.js';
 import { fail } from './error.js';
 import { keep, scope, scoped } from './scope.js';
-import {
-  Tensor,
-  deviceIndex,
-  setEdge,
-  share,
-  wrap,
-  type Edge,
-  type GradientHook,
-  type GraphNode,
-} from './tensor.js';
+import { Tensor, setEdge, share, wrap, type Edge, type GradientHook, type GraphNode } from './tensor.js';
 
 let recording = true;
 let sequence = 0;

@@ -4,13 +4,11 @@
  */
 import { native, type TensorId } from '../native.js';
 import { DTYPES, type DType, type DataOf, type ItemOf, dtypeCode } from './dtype.js';
+import { type Device, deviceName } from './device.js';
 import { fail, TensorError } from './error.js';
 import { Handle, enterScope } from './handle.js';
 
 native.setErrorClass(TensorError as new (message: string, op: string, code: string) => Error);
-
-/** `'cpu'`, or `'cuda'`, `'cuda:1'` where a CUDA backend is loaded. */
-export type Device = string;
 
 /** @internal A step of the tape: an op that was recorded, or a leaf that collects a gradient. */
 export interface GraphNode {
@@ -53,8 +51,6 @@ interface Description {
   readonly shape: readonly number[];
   readonly strides: readonly number[];
 }
-
-const deviceNames = native.deviceNames();
 
 /**
  * An array of numbers with a shape, a dtype and a device, whose memory is native. Values arrive when the device has
@@ -111,7 +107,7 @@ export class Tensor<D extends DType = DType> {
       const ndim = box[2];
       this.description = {
         dtype: DTYPES[box[0]],
-        device: deviceNames[box[1]],
+        device: deviceName(box[1]),
         shape: Array.from(box.subarray(3, 3 + ndim)),
         strides: Array.from(box.subarray(3 + ndim, 3 + 2 * ndim)),
       };
@@ -272,13 +268,6 @@ export function setEdge(tensor: Tensor, edge: Edge | undefined): void {
     node.release();
     for (const input of node.inputs) if (input !== undefined) unneeded.push(input.node);
   }
-}
-
-/** @internal The native index of a device. @throws TensorError DEVICE */
-export function deviceIndex(device: Device): number {
-  const index = deviceNames.indexOf(device === 'cuda' ? 'cuda:0' : device);
-  if (index < 0) fail('device', 'DEVICE', `expected one of ${deviceNames.join(', ')}, got '${device}'`);
-  return index;
 }
 
 function toTypedArray(buffer: ArrayBuffer, dtype: DType, bigint: boolean): DataOf[DType] | BigInt64Array {

@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { type DatasetSpec, parseAugment } from '../data/index.js';
 import type { ModelInfo } from '../models/index.js';
 import { fail } from '../tensor/error.js';
+import { type Device, isDeviceName } from '../tensor/index.js';
 import { PRECISIONS, type Precision } from './precision.js';
 import { RECIPES } from './recipes.js';
 
@@ -23,6 +24,10 @@ const probability = z.number().min(0).lt(1);
 const share = z.number().min(0).max(1);
 const count = z.int().positive();
 const rgb = z.tuple([z.number(), z.number(), z.number()], 'expected three numbers');
+const device = z.custom<Device>(
+  (value) => typeof value === 'string' && isDeviceName(value),
+  'expected cpu, cuda or cuda:N',
+);
 const size = z.union([count, z.tuple([count, count])], 'expected a whole number above 0, or two');
 
 /** `none`, or a policy in timm's notation; the policy's own message says what is wrong with another. */
@@ -249,7 +254,7 @@ export const SETTINGS = {
     help: 'of matrix products and attention: float32, bf16 or fp16',
     schema: z.enum(Object.keys(PRECISIONS) as [Precision, ...Precision[]]),
   },
-  device: { flag: '--device <name>', help: 'where to train', schema: z.string() },
+  device: { flag: '--device <name>', help: 'where to compute: cpu, cuda or cuda:N', schema: device },
   output: { flag: '--output <folder>', help: 'folder of the runs', schema: z.string() },
   name: {
     flag: '--name <name>',

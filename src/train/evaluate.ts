@@ -4,7 +4,7 @@
 import type { FloatTensor, Module } from '../nn/index.js';
 import { crossEntropy, softmax, tensor, topk } from '../ops/index.js';
 import { fail } from '../tensor/error.js';
-import { inferenceMode, type Tensor } from '../tensor/index.js';
+import { type Device, inferenceMode, type Tensor } from '../tensor/index.js';
 import type { Batch, BatchSource } from '../data/index.js';
 import { type Precision, inPrecision } from './precision.js';
 
@@ -57,15 +57,18 @@ interface Pending {
 }
 
 /** Images of a batch as a tensor `[B, 3, H, W]`. */
-export function imagesOf(batch: Batch): Tensor<'float32'> {
+export function imagesOf(batch: Batch, device: Device): Tensor<'float32'> {
   const { images, size, shape } = batch;
-  return tensor(images, { shape: [size, ...shape] });
+  return tensor(images, { shape: [size, ...shape], device });
 }
 
 /** What the loss of a batch compares with: labels `[B]`, or soft targets `[B, classes]` where images are mixed. */
-export function targetOf({ labels, targets, size }: Batch): Tensor<'int32'> | Tensor<'float32'> {
-  if (targets === undefined) return tensor(Int32Array.from(labels));
-  return tensor(targets, { shape: [size, targets.length / size] });
+export function targetOf(
+  { labels, targets, size }: Batch,
+  device: Device,
+): Tensor<'int32'> | Tensor<'float32'> {
+  if (targets === undefined) return tensor(Int32Array.from(labels), { device });
+  return tensor(targets, { shape: [size, targets.length / size], device });
 }
 
 /**
@@ -143,10 +146,11 @@ function run(model: ImageModel, batch: Batch, k: number, precision: Precision): 
   const indices = Int32Array.from(batch.indices);
   const result = inferenceMode(() =>
     inPrecision(precision, () => {
-      const images = imagesOf(batch);
+      const { device } = model;
+      const images = imagesOf(batch, device);
       batch.release();
       const logits = model.call(images);
-      const loss = crossEntropy(logits, tensor(labels), { reduction: 'sum' });
+      const loss = crossEntropy(logits, tensor(labels, { device }), { reduction: 'sum' });
       const { values, indices: classes } = topk(softmax(logits), k);
       return { loss, values, classes };
     }),

@@ -97,7 +97,7 @@ async function classify(
   if (count === 0) return [[], []];
   const { values, indices } = inferenceMode(() =>
     inPrecision(precision, () =>
-      topk(softmax(model.call(tensor(input, { shape: [count, 3, height, width] }))), k),
+      topk(softmax(model.call(tensor(input, { shape: [count, 3, height, width], device: model.device }))), k),
     ),
   );
   try {

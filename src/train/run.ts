@@ -17,7 +17,7 @@ import {
   saveModel,
 } from '../models/index.js';
 import { fail } from '../tensor/error.js';
-import { devices, manualSeed, memoryStats, versions } from '../tensor/index.js';
+import { manualSeed, memoryStats, versions } from '../tensor/index.js';
 import { augmentation, mixing } from './augmentation.js';
 import { readTrainingState, saveTrainingState } from './checkpoint.js';
 import { describeClasses } from './classes.js';
@@ -286,6 +286,7 @@ class Run {
                 cache: teacherCache,
                 classes: trainSet.classes,
                 input: inputOf(config),
+                device: config.device,
               }),
       });
     } finally {
@@ -302,9 +303,6 @@ class Run {
     const classes = trainSet.classes;
     this.teacher = teacher;
     const { batchSize, seed, workers, onCorrupt, clipGrad, modelEmaDecay, device } = config;
-    if (!devices().includes(device)) {
-      fail('train', 'VALUE', `expected a device among ${devices().join(', ')}, got '${device}'`);
-    }
     const common = { batchSize, seed, onCorrupt, ...(workers !== undefined && { workers }) };
     this.trainLoader = new DataLoader(trainSet, {
       ...common,
@@ -320,6 +318,7 @@ class Run {
     const { model, name, options } = modelOf(config, classes.length);
     this.info = { name, options, classes, input: inputOf(config) };
     this.pretrained = pretrained && applyPretrained(model, pretrained);
+    model.to(device);
     const { distillation: type, distillationAlpha: alpha, distillationTau: tau } = config;
     this.trainer = new Trainer(model, {
       ...config,
@@ -447,7 +446,7 @@ class Run {
   private async judge(file: string): Promise<Pick<ReportData, 'confusion' | 'samples'>> {
     const { classes } = this.info;
     const predictions: Prediction[] = [];
-    const { model } = await loadModel(file);
+    const { model } = await loadModel(file, { device: this.config.device });
     const { confusion } = await evaluate(model, this.valLoader, {
       classes: classes.length,
       precision: this.trainer.options.precision,

@@ -11,7 +11,7 @@ import { findSource } from '../models/source.js';
 import type { FloatTensor } from '../nn/index.js';
 import { tensor } from '../ops/index.js';
 import { fail } from '../tensor/error.js';
-import { inferenceMode } from '../tensor/index.js';
+import { type Device, inferenceMode } from '../tensor/index.js';
 import { describeClasses } from './classes.js';
 import type { ImageModel } from './evaluate.js';
 import { LogitCache } from './logit-cache.js';
@@ -48,7 +48,9 @@ export class Teacher {
   /** The kept logits of a batch `[B, classes]`; undefined where they are still to be computed. @throws TensorError VALUE */
   async recall(batch: Batch): Promise<FloatTensor | undefined> {
     const values = await this.cache?.read(batch);
-    return values && tensor(values, { shape: [batch.size, values.length / batch.size] });
+    return (
+      values && tensor(values, { shape: [batch.size, values.length / batch.size], device: this.model.device })
+    );
   }
 
   /** Logits `[B, classes]` of images as the student sees them. */
@@ -60,7 +62,7 @@ export class Teacher {
     if (this.normalization === undefined) return images;
     const { student, teacher } = this.normalization;
     const column = (values: readonly number[]): FloatTensor =>
-      tensor(Float32Array.from(values), { shape: [values.length, 1, 1] });
+      tensor(Float32Array.from(values), { shape: [values.length, 1, 1], device: images.device });
     return images
       .mul(column(student.std.map((std, i) => std / teacher.std[i])))
       .add(column(student.mean.map((mean, i) => (mean - teacher.mean[i]) / teacher.std[i])));
@@ -82,6 +84,8 @@ export interface TeacherSettings {
   readonly classes: readonly string[];
   /** The student's. */
   readonly input: InputSpec;
+  /** The student's. */
+  readonly device: Device;
 }
 
 /**
@@ -92,7 +96,7 @@ export interface TeacherSettings {
  */
 export async function openTeacher(
   path: string,
-  { model: name, cache, classes, input }: TeacherSettings,
+  { model: name, cache, classes, input, device }: TeacherSettings,
 ): Promise<{ teacher: Teacher; digest: string }> {
   const { info, files } = await findSource(path, name);
   if (info.classes.join('\n') !== classes.join('\n')) {
@@ -105,6 +109,7 @@ export async function openTeacher(
   const sameSize = info.input.size.join() === input.size.join();
   const { model } = await loadPretrained(path, {
     model: name,
+    device,
     ...(!sameSize && { settings: { imgSize: input.size } }),
   });
   const digest = await digestOf(files);

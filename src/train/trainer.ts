@@ -82,7 +82,7 @@ interface Pending {
 }
 
 /**
- * Trains a classifier of images.
+ * Trains a classifier of images, on the device that the model is on.
  *
  * @example
  * const trainer = new Trainer(model, { epochs: 10, lr: 1e-3, warmupEpochs: 1, smoothing: 0.1 });
@@ -157,6 +157,7 @@ export class Trainer {
   ): Promise<boolean> {
     const { progress } = this;
     const { gradAccumSteps } = this.options;
+    const { device } = this.model;
     const waitedBefore = train.stats.waitSeconds - progress.waitSeconds;
     const startedBefore = performance.now() / 1000 - progress.seconds;
     const clock = (): void => {
@@ -183,8 +184,8 @@ export class Trainer {
       const lr = lrAt(progress.step);
       const recalled = await teacher?.recall(batch);
       const values = scope(() => {
-        const images = imagesOf(batch);
-        const target = targetOf(batch);
+        const images = imagesOf(batch, device);
+        const target = targetOf(batch, device);
         batch.release();
         const taught = teacher && (recalled ?? teacher.call(images));
         if (taught !== undefined && recalled === undefined) teacher?.cache?.write(keep(clone(taught)));

@@ -126,7 +126,12 @@ const CASES: readonly [what: string, command: string, error: string | RegExp][] 
     'train photos --epochs 2 --warmup-epochs 3',
     'Trainer: expected warmupEpochs within 2 epochs, got 3',
   ],
-  ['an unknown device', 'train photos --device tpu', "train: expected a device among cpu, got 'tpu'"],
+  ['an unknown device', 'train photos --device tpu', "--device: expected cpu, cuda or cuda:N, got 'tpu'"],
+  [
+    'a GPU where CUDA is off',
+    'train photos --device cuda:99',
+    /^tenon: device: expected one of cpu.*, got 'cuda:99'.*\n$/,
+  ],
   [
     'an unknown key of a configuration',
     'train photos --config strange.yaml',

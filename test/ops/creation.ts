@@ -24,7 +24,11 @@ const constant = (name: 'zeros' | 'ones', value: number): OpCase => ({
   errors: [
     ...shapeError(() => ops[name]([2, -1])),
     [() => ops[name]([1, 1, 1, 1, 1, 1, 1, 1, 1]), 'SHAPE', 'shape: expected at most 8 dimensions, got more'],
-    [() => ops[name]([2], { device: 'tpu' }), 'DEVICE', "device: expected one of cpu, got 'tpu'"],
+    [
+      forbidden(ops[name], [2], { device: 'tpu' }),
+      'DEVICE',
+      "device: expected cpu, cuda or cuda:N, got 'tpu'",
+    ],
   ],
 });
 

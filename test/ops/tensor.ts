@@ -115,7 +115,11 @@ opCases(ops, {
         'VALUE',
         'tensor: expected numbers of 64 bits for int64, got 9223372036854775808',
       ],
-      [() => tensor([1], { device: 'tpu' }), 'DEVICE', "device: expected one of cpu, got 'tpu'"],
+      [
+        forbidden(tensor, [1], { device: 'tpu' }),
+        'DEVICE',
+        "device: expected cpu, cuda or cuda:N, got 'tpu'",
+      ],
     ],
   },
 });

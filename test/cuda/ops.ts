@@ -1,0 +1,24 @@
+/**
+ * The op table on an emulated GPU: each op against its reference, forward and backward, on small samples.
+ */
+import '../helpers/emulated-cuda.js';
+
+import '../ops/arithmetic.js';
+import '../ops/attention.js';
+import '../ops/comparison.js';
+import '../ops/creation.js';
+import '../ops/cross-entropy.js';
+import '../ops/dropout.js';
+import '../ops/indexing.js';
+import '../ops/interpolate.js';
+import '../ops/join.js';
+import '../ops/layer-norm.js';
+import '../ops/pad.js';
+import '../ops/reduce.js';
+import '../ops/scan.js';
+import '../ops/shape.js';
+import '../ops/slice.js';
+import '../ops/softmax.js';
+import '../ops/tensor.js';
+import '../ops/unary.js';
+import '../ops/where.js';
