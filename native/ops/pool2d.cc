@@ -39,7 +39,8 @@ std::tuple<Tensor, Tensor> max_pool2d(const Tensor& x, const Dims& kernel, const
   if (x.size(2) * x.size(3) > std::numeric_limits<int32_t>::max()) {
     fail("maxPool2d", code::kShape, "expected fewer than 2^31 pixels, got ", x);
   }
-  const Tensor xc = channels_last(x), y = pooled("maxPool2d", x, window, ceil_mode);
+  const Tensor xc = channels_last(x);
+  Tensor y = pooled("maxPool2d", x, window, ceil_mode);
   const Tensor index = empty_channels_last(x.device(), y.shape(), DType::Int32);
   launch(x.device(), "maxPool2d", &Kernels::max_pool2d,
          MaxPool2dArgs{xc.view(), y.view(), index.view(), window});
@@ -52,7 +53,8 @@ Tensor max_pool2d_backward(const Tensor& dy, const Tensor& index, int64_t height
   check_image("maxPool2dBackward", "dy", dy);
   check_shape("maxPool2dBackward", "index", index, dy.shape());
   const Window window = pool_window("maxPool2dBackward", kernel, stride, padding, dilation);
-  const Tensor dyc = channels_last(dy), dx = like_input(dy, height, width);
+  const Tensor dyc = channels_last(dy);
+  Tensor dx = like_input(dy, height, width);
   launch(dy.device(), "maxPool2dBackward", &Kernels::max_pool2d_backward,
          MaxPool2dBackwardArgs{dyc.view(), channels_last(index).view(), dx.view(), window});
   return dx;
@@ -62,7 +64,8 @@ Tensor avg_pool2d(const Tensor& x, const Dims& kernel, const Dims& stride, const
                   bool ceil_mode, bool count_padding) {
   check_image("avgPool2d", "x", x);
   const Window window = pool_window("avgPool2d", kernel, stride, padding, kNoDilation);
-  const Tensor xc = channels_last(x), y = pooled("avgPool2d", x, window, ceil_mode);
+  const Tensor xc = channels_last(x);
+  Tensor y = pooled("avgPool2d", x, window, ceil_mode);
   launch(x.device(), "avgPool2d", &Kernels::avg_pool2d,
          AvgPool2dArgs{xc.view(), y.view(), window, false, count_padding});
   return y;
@@ -72,7 +75,8 @@ Tensor avg_pool2d_backward(const Tensor& dy, int64_t height, int64_t width, cons
                            const Dims& stride, const Dims& padding, bool count_padding) {
   check_image("avgPool2dBackward", "dy", dy);
   const Window window = pool_window("avgPool2dBackward", kernel, stride, padding, kNoDilation);
-  const Tensor dyc = channels_last(dy), dx = like_input(dy, height, width);
+  const Tensor dyc = channels_last(dy);
+  Tensor dx = like_input(dy, height, width);
   launch(dy.device(), "avgPool2dBackward", &Kernels::avg_pool2d_backward,
          AvgPool2dBackwardArgs{dyc.view(), dx.view(), window, false, count_padding});
   return dx;
@@ -84,14 +88,16 @@ Tensor adaptive_avg_pool2d(const Tensor& x, int64_t height, int64_t width) {
     fail("adaptiveAvgPool2d", code::kShape, "expected sizes of 1 or more, got ", x, " and ",
          Shape{height, width});
   }
-  const Tensor xc = channels_last(x), y = like_input(x, height, width);
+  const Tensor xc = channels_last(x);
+  Tensor y = like_input(x, height, width);
   launch(x.device(), "adaptiveAvgPool2d", &Kernels::avg_pool2d, AvgPool2dArgs{xc.view(), y.view(), {}, true});
   return y;
 }
 
 Tensor adaptive_avg_pool2d_backward(const Tensor& dy, int64_t height, int64_t width) {
   check_image("adaptiveAvgPool2dBackward", "dy", dy);
-  const Tensor dyc = channels_last(dy), dx = like_input(dy, height, width);
+  const Tensor dyc = channels_last(dy);
+  Tensor dx = like_input(dy, height, width);
   launch(dy.device(), "adaptiveAvgPool2dBackward", &Kernels::avg_pool2d_backward,
          AvgPool2dBackwardArgs{dyc.view(), dx.view(), {}, true});
   return dx;
