@@ -10,57 +10,14 @@
 
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
+#include "backend/pool.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tenon::cpu::HWY_NAMESPACE {
 namespace {
 
-int64_t ceil_div(int64_t a, int64_t b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
-
-// [begin, end), every `step`.
-struct Range {
-  int64_t begin, end, step = 1;
-};
-
-// One dimension of the window: which of `in` inputs an output sees, and which of `out` outputs see an input.
-struct Axis {
-  int64_t in, out, kernel, stride, padding, dilation;
-  bool adaptive;
-
-  Axis(int64_t in_, int64_t out_, const Window& window, int dim, bool adaptive_)
-      : in(in_),
-        out(out_),
-        kernel(window.kernel[dim]),
-        stride(window.stride[dim]),
-        padding(window.padding[dim]),
-        dilation(window.dilation[dim]),
-        adaptive(adaptive_) {}
-
-  int64_t first(int64_t o) const { return adaptive ? o * in / out : o * stride - padding; }
-
-  Range inputs(int64_t o) const {
-    if (adaptive) return {first(o), ceil_div((o + 1) * in, out)};
-    const int64_t from = first(o), skipped = from < 0 ? ceil_div(-from, dilation) : 0;
-    return {from + skipped * dilation, std::min(in, from + (kernel - 1) * dilation + 1), dilation};
-  }
-
-  // A superset with dilation: its inputs() decide.
-  Range outputs(int64_t i) const {
-    if (adaptive) return {i * out / in, ceil_div((i + 1) * out, in)};
-    return {std::max<int64_t>(0, ceil_div(i + padding - (kernel - 1) * dilation, stride)),
-            std::min(out, (i + padding) / stride + 1)};
-  }
-
-  // How many elements a mean divides by.
-  int64_t extent(int64_t o, bool count_padding) const {
-    const Range range = inputs(o);
-    if (adaptive || !count_padding) return range.end - range.begin;
-    return std::min(first(o) + kernel, in + padding) - first(o);
-  }
-};
-
 struct Pool {
-  Axis rows, columns;
+  PoolAxis rows, columns;
   int64_t B, C;
 
   Pool(const View& x, const View& y, const Window& window, bool adaptive)
@@ -99,7 +56,7 @@ struct Pool {
 
 // Calls body(i, j) over the pixels of two ranges, row by row.
 template <typename Body>
-HWY_INLINE void for_pixels(const Range& rows, const Range& columns, Body&& body) {
+HWY_INLINE void for_pixels(const PoolRange& rows, const PoolRange& columns, Body&& body) {
   for (int64_t i = rows.begin; i < rows.end; i += rows.step) {
     for (int64_t j = columns.begin; j < columns.end; j += columns.step) body(i, j);
   }
@@ -138,7 +95,7 @@ void max_forward(const MaxPool2dArgs& args) {
     const Lines<T> lines(C);
     T* HWY_RESTRICT best = lines.sum;
     int32_t* HWY_RESTRICT index = args.index.as<int32_t>() + pool.output(image, i, j);
-    const Range rows = pool.rows.inputs(i), columns = pool.columns.inputs(j);
+    const PoolRange rows = pool.rows.inputs(i), columns = pool.columns.inputs(j);
     std::fill(best, best + C, -std::numeric_limits<T>::infinity());
     std::fill(index, index + C, static_cast<int32_t>(rows.begin * pool.columns.in + columns.begin));
     for_pixels(rows, columns, [&](int64_t r, int64_t c) {
@@ -182,7 +139,7 @@ void average_forward(const AvgPool2dArgs& args) {
     const Lines<T> lines(C);
     T* HWY_RESTRICT sum = lines.sum;
     std::fill(sum, sum + C, T{0});
-    const Range rows = pool.rows.inputs(i), columns = pool.columns.inputs(j);
+    const PoolRange rows = pool.rows.inputs(i), columns = pool.columns.inputs(j);
     for (int64_t r = rows.begin; r < rows.end; ++r) {  // sums in two levels stay accurate over whole images
       T* HWY_RESTRICT row = lines.row;
       std::fill(row, row + C, T{0});
