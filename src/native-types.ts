@@ -178,7 +178,7 @@ export interface NativeOps {
     x: TensorId,
     y: TensorId | undefined,
     gamma: TensorId | undefined,
-    hasBeta: boolean,
+    beta: TensorId | undefined,
     mean: TensorId,
     rstd: TensorId,
     training: boolean,

@@ -80,8 +80,8 @@ void define_ops(Module& m) {
       "conv2dWeightGradient", {"dy", "x", "kernel", "stride", "padding", "dilation", "groups", "needsDbias"});
   m.def<&ops::batch_norm>("batchNorm", {"x", "gamma", "beta", "runningMean", "runningVar", "residual",
                                         "training", "momentum", "eps", "relu"});
-  m.def<&ops::batch_norm_backward>("batchNormBackward", {"dy", "x", "y", "gamma", "hasBeta", "mean", "rstd",
-                                                         "training", "needsDresidual"});
+  m.def<&ops::batch_norm_backward>(
+      "batchNormBackward", {"dy", "x", "y", "gamma", "beta", "mean", "rstd", "training", "needsDresidual"});
   m.def<&ops::max_pool2d>("maxPool2d", {"x", "kernel", "stride", "padding", "dilation", "ceilMode"});
   m.def<&ops::max_pool2d_backward>(
       "maxPool2dBackward", {"dy", "index", "height", "width", "kernel", "stride", "padding", "dilation"});

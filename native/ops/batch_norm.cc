@@ -32,7 +32,10 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& x, const OptionalTen
   const int64_t c = x.size(1);
   const auto check = [&](const char* name, const OptionalTensor& p) {
     if (!p) return;
-    check_same_dtype("batchNorm", "x", x, name, *p);
+    // Beside 16-bit images, parameters and statistics may be float32: in mixed precision they are.
+    if (size_of(x.dtype()) != 2 || p->dtype() != DType::Float32) {
+      check_same_dtype("batchNorm", "x", x, name, *p);
+    }
     check_shape("batchNorm", name, *p, Shape{c});
   };
   check("gamma", gamma);
@@ -77,19 +80,17 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& x, const OptionalTen
   return {y, mean, rstd};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& dy, const Tensor& x,
-                                                               const OptionalTensor& y,
-                                                               const OptionalTensor& gamma, bool has_beta,
-                                                               const Tensor& mean, const Tensor& rstd,
-                                                               bool training, bool needs_dresidual) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> batch_norm_backward(
+    const Tensor& dy, const Tensor& x, const OptionalTensor& y, const OptionalTensor& gamma,
+    const OptionalTensor& beta, const Tensor& mean, const Tensor& rstd, bool training, bool needs_dresidual) {
   check_same_dtype("batchNormBackward", "dy", dy, "x", x);
   check_shape("batchNormBackward", "dy", dy, x.shape());
   const Tensor dyc = with_columns(dy), xc = with_columns(x);
   const OptionalTensor yc = y ? OptionalTensor(with_columns(*y)) : y, g = optional_contiguous(gamma);
   const Tensor dx = empty_with_columns(x);
   const Tensor dresidual = needs_dresidual ? empty_with_columns(x) : Tensor();
-  const Tensor dgamma = gamma ? empty(x.device(), Shape{x.size(1)}, x.dtype()) : Tensor();
-  const Tensor dbeta = has_beta ? empty(x.device(), Shape{x.size(1)}, x.dtype()) : Tensor();
+  const Tensor dgamma = gamma ? empty_like(*gamma) : Tensor();
+  const Tensor dbeta = beta ? empty_like(*beta) : Tensor();
   launch(x.device(), "batchNormBackward", &Kernels::batch_norm_backward,
          BatchNormBackwardArgs{as_rows(dyc), as_rows(xc), yc ? as_rows(*yc) : View{}, optional_view(g),
                                mean.view(), rstd.view(), as_rows(dx), dresidual ? as_rows(dresidual) : View{},

@@ -162,11 +162,9 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& x, const OptionalTen
                                               const OptionalTensor& residual, bool training, double momentum,
                                               double eps, bool relu);
 // dx, dgamma, dbeta, dresidual (absent unless asked for); y is given where relu was
-std::tuple<Tensor, Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& dy, const Tensor& x,
-                                                               const OptionalTensor& y,
-                                                               const OptionalTensor& gamma, bool has_beta,
-                                                               const Tensor& mean, const Tensor& rstd,
-                                                               bool training, bool needs_dresidual);
+std::tuple<Tensor, Tensor, Tensor, Tensor> batch_norm_backward(
+    const Tensor& dy, const Tensor& x, const OptionalTensor& y, const OptionalTensor& gamma,
+    const OptionalTensor& beta, const Tensor& mean, const Tensor& rstd, bool training, bool needs_dresidual);
 
 // ---- pool2d.cc
 // y, and the pixel of each maximum

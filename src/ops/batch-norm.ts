@@ -1,4 +1,5 @@
 import { native } from '../native.js';
+import { cast } from '../tensor/autocast.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
@@ -32,7 +33,7 @@ interface Settings {
 
 const batchNormOp = defineOp({
   name: 'batchNorm',
-  autocast: 'float32',
+  autocast: 'keep', // 16-bit images beside float32 parameters
   forward(
     ctx,
     x: Tensor,
@@ -48,20 +49,19 @@ const batchNormOp = defineOp({
         beta?.id,
         s.runningMean?.id,
         s.runningVar?.id,
-        residual?.id,
+        residual && cast(residual, x.dtype).id,
         s.training,
         s.momentum,
         s.eps,
         s.relu,
       )
       .map((id) => wrap(id));
-    ctx.state = { training: s.training, hasBeta: beta !== undefined };
-    ctx.save(x, mean, rstd, gamma, s.relu ? y : undefined);
+    ctx.state = s.training;
+    ctx.save(x, mean, rstd, gamma, beta, s.relu ? y : undefined);
     return y;
   },
-  backward({ saved: [x, mean, rstd, gamma, y], needsGrad, state }, dy) {
+  backward({ saved: [x, mean, rstd, gamma, beta, y], needsGrad, state }, dy) {
     if (dy === undefined) return [];
-    const { training, hasBeta } = state as { training: boolean; hasBeta: boolean };
     const masked = (y as Tensor | undefined) !== undefined;
     const [dx, dgamma, dbeta, dresidual] = native
       .batchNormBackward(
@@ -69,10 +69,10 @@ const batchNormOp = defineOp({
         x.id,
         (y as Tensor | undefined)?.id,
         (gamma as Tensor | undefined)?.id,
-        hasBeta,
+        (beta as Tensor | undefined)?.id,
         mean.id,
         rstd.id,
-        training,
+        state === true,
         masked && needsGrad[3],
       )
       .map((id) => ((id as typeof id | undefined) === undefined ? undefined : wrap(id)));
@@ -85,8 +85,8 @@ const batchNormOp = defineOp({
  * `y = activation((x - mean) / sqrt(var + eps) * gamma + beta + residual)`.
  *
  * Shapes: x, y and residual `[B, C, H, W]` or `[B, C]`; the others `[C]`. In training, mean and variance are those of a
- * channel over the batch and its pixels (the variance divided by their number n; the running one by n - 1). Statistics
- * are computed in float32 for 16-bit inputs, and summed in a fixed order. Source: Ioffe and Szegedy, "Batch
+ * channel over the batch and its pixels (the variance divided by their number n; the running one by n - 1). Beside a
+ * 16-bit x, the others but the residual may be float32. Sums have a fixed order. Source: Ioffe and Szegedy, "Batch
  * Normalization", 2015.
  *
  * @throws TensorError SHAPE or DTYPE when an operand does not fit x, or a channel has one value in training; VALUE for

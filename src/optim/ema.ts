@@ -1,4 +1,5 @@
-import { native } from '../native.js';
+import { native, type TensorId } from '../native.js';
+import { isFloating } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
@@ -12,7 +13,7 @@ export interface EmaOptions {
 
 /**
  * An exponential moving average of weights: `average += (1 - decay) (weight - average)` after each optimizer step, for
- * all of them in one call.
+ * all of them in one call. Whole numbers among the weights (a batch norm's count) are copied.
  *
  * Source: timm's ModelEmaV3 (warmup with gamma 1 and power 2/3).
  *
@@ -51,11 +52,16 @@ export class Ema {
   update(): void {
     this.steps += 1;
     const decay = this.warmup ? Math.min(this.decay, 1 - (1 + this.steps) ** (-2 / 3)) : this.decay;
-    native.lerp(
-      this.targets.map((t) => t.id),
-      this.weights.map((t) => t.id),
-      1 - decay,
-    );
+    const floats: [targets: TensorId[], weights: TensorId[]] = [[], []];
+    this.targets.forEach((target, i) => {
+      if (isFloating(target.dtype)) {
+        floats[0].push(target.id);
+        floats[1].push(this.weights[i].id);
+      } else {
+        native.copyInto(target.id, this.weights[i].id);
+      }
+    });
+    native.lerp(...floats, 1 - decay);
   }
 
   /** Frees the averages. */

@@ -4,20 +4,30 @@
 import test from 'ava';
 
 import {
+  AdaptiveAvgPool2d,
   Attention,
+  AvgPool2d,
+  Conv2d,
+  ConvNorm,
   DropPath,
   Dropout,
   GELU,
   LayerNorm,
   LayerScale,
   Linear,
+  MaxPool2d,
   Mlp,
   PatchEmbed,
   PostNorm,
   PreNorm,
   Residual,
   Sequential,
+  SqueezeExcite,
   TensorError,
+  adaptiveAvgPool2d,
+  avgPool2d,
+  batchNorm,
+  conv2d,
   gelu,
   initConstant,
   initLecunNormal,
@@ -27,9 +37,12 @@ import {
   initXavierUniform,
   manualSeed,
   matmul,
+  maxPool2d,
+  noGrad,
   normal,
   ones,
   rearrange,
+  relu,
   softmax,
   variance,
   zeros,
@@ -179,4 +192,47 @@ test.serial('parameters start from the distributions that their names say', asyn
     t.true(got.most <= most * 1.0001 && got.most > 0, `${name}: up to ${got.most}, expected at most ${most}`);
   }
   t.deepEqual(await moments((x) => initConstant(x, 0.5)), { std: 0, mean: 0.5, most: 0.5 });
+});
+
+test('Conv2d, pooling and SqueezeExcite are their ops', async (t) => {
+  const x: FloatTensor = normal([2, 4, 6, 6]);
+  const conv = new Conv2d(4, 6, 3, { stride: 2, padding: 1, groups: 2 });
+  t.deepEqual([...conv.weight.shape], [6, 2, 3, 3]);
+  await same(t, conv.call(x), conv2d(x, conv.weight, conv.bias, { stride: 2, padding: 1, groups: 2 }));
+  await same(
+    t,
+    new MaxPool2d(3, { stride: 2, padding: 1 }).call(x),
+    maxPool2d(x, 3, { stride: 2, padding: 1 }),
+  );
+  await same(t, new AvgPool2d(2).call(x), avgPool2d(x, 2));
+  await same(t, new AdaptiveAvgPool2d(1).call(x), adaptiveAvgPool2d(x, 1));
+  const se = new SqueezeExcite(4, 2);
+  const hidden = relu(conv2d(x.mean({ dim: [2, 3], keepdim: true }), se.fc1.weight, se.fc1.bias));
+  await same(t, se.call(x), x.mul(conv2d(hidden, se.fc2.weight, se.fc2.bias).sigmoid()));
+});
+
+test('BatchNorm2d learns its statistics in training, uses them in evaluation, and folds into a convolution', async (t) => {
+  const layer = new ConvNorm(3, 5, 3, { padding: 1 });
+  const { conv, bn } = layer;
+  const x: FloatTensor = normal([4, 3, 6, 6]).add(2);
+  const residual: FloatTensor = normal([4, 5, 6, 6]);
+  t.deepEqual(Object.keys(bn.stateDict()).sort(), [
+    'bias',
+    'num_batches_tracked',
+    'running_mean',
+    'running_var',
+    'weight',
+  ]);
+  const z = conv.call(x);
+  await same(t, layer.call(x, { residual, activation: 'relu' }), relu(batchNorm(z).add(residual)));
+  await same(t, bn.runningMean, z.mean({ dim: [0, 2, 3] }).mul(0.1));
+  t.is(Number(await bn.numBatchesTracked.item()), 1);
+  layer.eval();
+  const { runningMean, runningVar } = bn;
+  const wanted = relu(batchNorm(z, bn.weight, bn.bias, { runningMean, runningVar }).add(residual));
+  await same(t, layer.call(x, { residual, activation: 'relu' }), wanted);
+  noGrad(() => bn.foldInto(conv));
+  await same(t, layer.call(x, { residual, activation: 'relu' }), wanted);
+  await same(t, bn.call(x), x);
+  t.deepEqual(Object.keys(layer.stateDict()), ['conv.weight', 'conv.bias']);
 });

@@ -8,6 +8,7 @@ import {
   TensorError,
   add,
   clipGradNorm,
+  copyInto,
   globalNorm,
   leakCheck,
   mul,
@@ -213,6 +214,18 @@ test('an average of weights follows its formula, with and without warm-up', asyn
     }
     t.is(ema.steps, 4);
   }
+});
+
+test('an average copies the whole numbers among the weights', async (t) => {
+  const count = tensor([3], { dtype: 'int64' });
+  const w = param([1]);
+  const ema = new Ema({ count, w }, { decay: 0.5 });
+  copyInto(count, tensor([8], { dtype: 'int64' }));
+  copyInto(w, tensor([3]));
+  ema.update();
+  t.is(Number(await ema.averages['count'].item()), 8);
+  t.is(await ema.averages['w'].item(), 2);
+  ema.dispose();
 });
 
 test.serial('an optimizer and an average own their state until they are disposed of', async (t) => {
