@@ -5,13 +5,13 @@
  * Source: torchvision and timm, whose rounding is kept.
  */
 import { fail } from '../tensor/error.js';
+import { roundEven } from '../tensor/round.js';
 import type { AffineMode, Colour } from './augment/affine.js';
 import type { RandomErasing } from './augment/erase.js';
 import { type ColourJitter, colourJitter } from './augment/jitter.js';
 import { type AugmentPolicy, augment } from './augment/policy.js';
 import type { Image } from './image.js';
 import { type ResizeMode, resize } from './resize.js';
-import { roundEven } from './round.js';
 import type { SampleRandom } from './sample-random.js';
 
 /** One number for a square, or height and width. */

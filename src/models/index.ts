@@ -10,6 +10,8 @@ export { savePretrained } from './save-pretrained.js';
 export { resizePositions } from './position.js';
 export type { ImageSize } from './position.js';
 export type { Family, Model, ModelConfig, ModelCount } from './family.js';
+export { RegNet, RegNetBlock, RegNetHead, RegNetStage, regnetStages } from './regnet.js';
+export type { RegNetBlockShape, RegNetConfig, WidthLine } from './regnet.js';
 export { createModel, describeModel, familyOf, listModels, modelEntry } from './registry.js';
 export type {
   FamilyName,
@@ -19,6 +21,8 @@ export type {
   ModelOptions,
   ModelOptionsOf,
 } from './registry.js';
+export { ResNet, ResNetBlock, ResNetShortcut } from './resnet.js';
+export type { ResNetBlockShape, ResNetConfig, ResNetConvShape } from './resnet.js';
 export { PatchMerging, SwinBlock, SwinHead, SwinStage, SwinTransformer } from './swin.js';
 export type { SwinConfig } from './swin.js';
 export { Block, VisionTransformer } from './vit.js';

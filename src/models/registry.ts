@@ -5,6 +5,8 @@ import { fail } from '../tensor/error.js';
 import { DEIT } from './deit-variants.js';
 import type { DistilledVisionTransformer } from './deit.js';
 import type { Family, Model, ModelConfig, ModelCount } from './family.js';
+import { REGNET } from './regnet-variants.js';
+import { RESNET } from './resnet-variants.js';
 import { SWIN } from './swin-variants.js';
 import { VIT } from './vit-variants.js';
 
@@ -13,6 +15,8 @@ const FAMILIES = {
   vit: VIT,
   deit: DEIT,
   swin: SWIN,
+  resnet: RESNET,
+  regnet: REGNET,
 } as const;
 
 /** A family's name. */
@@ -119,10 +123,10 @@ export function modelEntry(name: string): ModelEntry {
   if (entry !== undefined) return entry;
   if (isModelName(name)) return { name, family: name as FamilyName, config: {} };
   const near = [...REGISTRY.keys()]
-    .map((known): [string, number] => [known, editDistance(name, known)])
-    .sort((a, b) => a[1] - b[1])
+    .map((known) => ({ known, begins: known.startsWith(name), distance: editDistance(name, known) }))
+    .sort((a, b) => Number(b.begins) - Number(a.begins) || a.distance - b.distance)
     .slice(0, 3)
-    .map(([known]) => known);
+    .map(({ known }) => known);
   return fail(
     'createModel',
     'VALUE',

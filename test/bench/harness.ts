@@ -52,7 +52,7 @@ async function bench(...args: string[]): Promise<{ code: number; stderr: string 
 }
 
 const mistakes: [args: string[], message: string][] = [
-  [['resnet'], "bench: expected a part of a case's name, got 'resnet'; --list shows the names\n"],
+  [['resnext'], "bench: expected a part of a case's name, got 'resnext'; --list shows the names\n"],
   [
     ['--rounds', '0'],
     "error: option '--rounds <n>' argument '0' is invalid. Expected a whole number of at least 1.\n",

@@ -12,9 +12,9 @@ test('a filter selects the cases whose suite/name contains it', (t) => {
 });
 
 test('a filter that selects nothing is an error that quotes it', (t) => {
-  t.throws(() => selectCases('resnet'), {
+  t.throws(() => selectCases('resnext'), {
     instanceOf: RangeError,
-    message: "bench: expected a part of a case's name, got 'resnet'; --list shows the names",
+    message: "bench: expected a part of a case's name, got 'resnext'; --list shows the names",
   });
 });
 
@@ -36,5 +36,9 @@ test('peak memory is measured for the models and for attention over 4096 tokens'
     'models/ViT CIFAR, batch 128, inference',
     'models/Swin-T 224, batch 8, training step',
     'models/Swin-T 224, batch 8, inference',
+    'models/ResNet-18 224, batch 8, training step',
+    'models/ResNet-18 224, batch 8, inference',
+    'models/RegNetY-002 224, batch 8, training step',
+    'models/RegNetY-002 224, batch 8, inference',
   ]);
 });

@@ -1,4 +1,4 @@
-import { roundEven } from '../round.js';
+import { roundEven } from '../../tensor/round.js';
 import type { SampleRandom } from '../sample-random.js';
 
 /** Random erasing's settings. */

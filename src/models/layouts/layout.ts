@@ -18,8 +18,8 @@ import { cat, split } from '../../ops/index.js';
 import { fail } from '../../tensor/error.js';
 import { type Tensor, keep, noGrad, scope } from '../../tensor/index.js';
 
-/** Layouts that can be written: timm's today, transformers', its newer names, and those of the models' authors. */
-export type LayoutName = 'timm' | 'hf' | 'hf-current' | 'original';
+/** Layouts that can be written: timm's today, transformers', its newer names, the models' authors', and torchvision's. */
+export type LayoutName = 'timm' | 'hf' | 'hf-current' | 'original' | 'torchvision';
 
 /** Tenon's name, and the name or names elsewhere. */
 export type Rule = readonly [own: string, stored: string | readonly string[]];
@@ -59,13 +59,14 @@ interface Translation {
   readonly replace: (groups: Readonly<Record<string, string>>, rest: string) => string;
 }
 
-/** `blocks.{i}.norm1` as a pattern: numbers become groups, brackets are optional. */
+/** `blocks.{i}.norm1` as a pattern: numbers become groups (once more, that number again), brackets are optional. */
 function patternOf(template: string): { pattern: RegExp; offsets: Map<string, number> } {
   const offsets = new Map<string, number>();
   const source = template
     .replace(/[.\]]/g, (c) => (c === '.' ? '\\.' : ')?'))
     .replace(/\[/g, '(?:')
     .replace(/\{(\w)(-1)?\}/g, (_, letter: string, less: string | undefined) => {
+      if (offsets.has(letter)) return `\\k<${letter}>`;
       offsets.set(letter, less === undefined ? 0 : 1);
       return `(?<${letter}>\\d+)`;
     });
