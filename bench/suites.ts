@@ -2,7 +2,7 @@
  * The suites: `dispatch` (the cost of a call), `kernels` (the shapes of a ViT-Ti/16 training step and Swin-T's window attention, against what the
  * machine can do) and `models` (whole training steps and forward passes).
  */
-import type { Case, DispatchOp, Task } from './tasks.js';
+import { type Case, type DispatchOp, type Task, type TaskOf, isModel } from './tasks.js';
 import { SWIN_TINY } from './swin.js';
 import { VIT_CIFAR, VIT_TINY, tokens } from './vit.js';
 
@@ -78,6 +78,15 @@ const KERNELS: readonly [name: string, task: Task][] = [
 
 const TINY = { kind: 'vit', vit: VIT_TINY, batch: BATCH } as const;
 
+const convnet = (model: TaskOf<'convnet'>['model'], train: boolean): Task => ({
+  kind: 'convnet',
+  model,
+  image: 224,
+  classes: 1000,
+  batch: 8,
+  train,
+});
+
 const MODELS: readonly [name: string, task: Task][] = [
   ['ViT-Ti/16 224, batch 16, training step', { ...TINY, train: true }],
   ['ViT-Ti/16 224, batch 16, inference', { ...TINY, train: false }],
@@ -88,6 +97,10 @@ const MODELS: readonly [name: string, task: Task][] = [
   ['ViT CIFAR, batch 128, inference', { kind: 'vit', vit: VIT_CIFAR, batch: 128, train: false }],
   ['Swin-T 224, batch 8, training step', { kind: 'swin', swin: SWIN_TINY, batch: 8, train: true }],
   ['Swin-T 224, batch 8, inference', { kind: 'swin', swin: SWIN_TINY, batch: 8, train: false }],
+  ['ResNet-18 224, batch 8, training step', convnet('resnet18', true)],
+  ['ResNet-18 224, batch 8, inference', convnet('resnet18', false)],
+  ['RegNetY-002 224, batch 8, training step', convnet('regnety_002', true)],
+  ['RegNetY-002 224, batch 8, inference', convnet('regnety_002', false)],
 ];
 
 function cases(suite: string, tasks: readonly (readonly [name: string, task: Task])[]): Case[] {
@@ -95,7 +108,7 @@ function cases(suite: string, tasks: readonly (readonly [name: string, task: Tas
     suite,
     name,
     task,
-    memory: task.kind === 'vit' || task.kind === 'swin' || (task.kind === 'attention' && task.tokens > 1000),
+    memory: isModel(task) || (task.kind === 'attention' && task.tokens > 1000),
   }));
 }
 

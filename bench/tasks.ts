@@ -1,6 +1,7 @@
 /**
  * What is measured: tasks that every system prepares in its own way, and the work that one run of each does.
  */
+import { describeModel, modelEntry } from '../src/index.js';
 import { type SwinShape, swinFlops } from './swin.js';
 import { type VitConfig, elements, forwardFlops, parameterShapes } from './vit.js';
 
@@ -55,7 +56,13 @@ export type Task =
   /** One update of all parameters of a model. */
   | { readonly kind: 'adamw'; readonly vit: VitConfig }
   | ({ readonly kind: 'vit'; readonly vit: VitConfig } & ModelRun)
-  | ({ readonly kind: 'swin'; readonly swin: SwinShape } & ModelRun);
+  | ({ readonly kind: 'swin'; readonly swin: SwinShape } & ModelRun)
+  | ({
+      readonly kind: 'convnet';
+      readonly model: 'resnet18' | 'regnety_002';
+      readonly image: number;
+      readonly classes: number;
+    } & ModelRun);
 
 /** A training step (forward, backward, AdamW) or a forward pass of a model. */
 interface ModelRun {
@@ -67,6 +74,11 @@ interface ModelRun {
 
 /** The tasks of some kinds. */
 export type TaskOf<K extends Task['kind']> = Extract<Task, { readonly kind: K }>;
+
+/** Whether a task runs a whole model. */
+export function isModel(task: Task): task is TaskOf<'vit' | 'swin' | 'convnet'> {
+  return task.kind === 'vit' || task.kind === 'swin' || task.kind === 'convnet';
+}
 
 export interface Case {
   readonly suite: string;
@@ -108,6 +120,10 @@ export function flops(task: Task): number {
       return forwardFlops(task.vit) * task.batch * (task.train ? 3 : 1);
     case 'swin':
       return swinFlops(task.swin) * task.batch * (task.train ? 3 : 1);
+    case 'convnet': {
+      const { gflops } = describeModel(modelEntry(task.model)); // at 224 pixels; the map's area scales
+      return gflops * 1e9 * (task.image / 224) ** 2 * task.batch * (task.train ? 3 : 1);
+    }
     case 'dispatch':
     case 'copy':
     case 'layerNorm':
@@ -141,6 +157,7 @@ export function bytes(task: Task): number {
     case 'windowAttention':
     case 'vit':
     case 'swin':
+    case 'convnet':
       return 0;
   }
 }
@@ -150,7 +167,7 @@ export function metricOf(task: Task): Metric {
   if (task.kind === 'dispatch') {
     return { name: 'time per op', unit: 'us', lessIsBetter: true, of: (s) => (s / task.calls) * 1e6 };
   }
-  if (task.kind === 'vit' || task.kind === 'swin') {
+  if (isModel(task)) {
     return { name: 'throughput', unit: 'images/s', lessIsBetter: false, of: (s) => task.batch / s };
   }
   const operations = flops(task);

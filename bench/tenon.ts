@@ -12,6 +12,7 @@ import {
   autocast,
   copyInto,
   cpuInfo,
+  createModel,
   crossEntropy,
   gelu,
   grad,
@@ -36,7 +37,7 @@ import { native } from '../src/native.js';
 import { tenonVersion } from './machine.js';
 import { profileNative } from './profile.js';
 import type { Prepared, System } from './system.js';
-import { type Task, type TaskOf, flops } from './tasks.js';
+import { type Task, type TaskOf, flops, isModel } from './tasks.js';
 import type { SwinShape } from './swin.js';
 import type { VitConfig } from './vit.js';
 
@@ -203,10 +204,15 @@ function adamw({ vit }: TaskOf<'adamw'>): Op {
   return () => optimizer.step();
 }
 
-function model(task: TaskOf<'vit' | 'swin'>): Prepared {
+function model(task: TaskOf<'vit' | 'swin' | 'convnet'>): Prepared {
   const { batch, train, precision = 'float32' } = task;
-  const { image, classes } = task.kind === 'vit' ? task.vit : task.swin;
-  const model: Model = task.kind === 'vit' ? createVit(task.vit) : createSwin(task.swin);
+  const { image, classes } = task.kind === 'vit' ? task.vit : task.kind === 'swin' ? task.swin : task;
+  const model: Model =
+    task.kind === 'vit'
+      ? createVit(task.vit)
+      : task.kind === 'swin'
+        ? createSwin(task.swin)
+        : createModel(task.model, { imgSize: image, numClasses: classes });
   const images: FloatTensor = normal([batch, 3, image, image]);
   if (!train) {
     model.eval();
@@ -226,7 +232,7 @@ function model(task: TaskOf<'vit' | 'swin'>): Prepared {
   };
 }
 
-function kernel(task: Exclude<Task, TaskOf<'dispatch' | 'vit' | 'swin'>>): Op {
+function kernel(task: Exclude<Task, TaskOf<'dispatch' | 'vit' | 'swin' | 'convnet'>>): Op {
   switch (task.kind) {
     case 'gemm': {
       const a = normal([task.size, task.size]);
@@ -257,7 +263,7 @@ function kernel(task: Exclude<Task, TaskOf<'dispatch' | 'vit' | 'swin'>>): Op {
 
 function prepare(task: Task): Prepared {
   if (task.kind === 'dispatch') return dispatch(task);
-  if (task.kind === 'vit' || task.kind === 'swin') return model(task);
+  if (isModel(task)) return model(task);
   // As in a model, a kernel is enqueued while others run: waiting for each would add what it takes to wake threads.
   return prepared(kernel(task), flops(task) > 1e9 ? 1 : 8);
 }

@@ -141,6 +141,7 @@ function modelOf(task: Task): Model | undefined {
     case 'adamw':
     case 'windowAttention':
     case 'swin':
+    case 'convnet':
       return undefined;
   }
 }

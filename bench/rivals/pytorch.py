@@ -1,7 +1,7 @@
 """The process of PyTorch: the tasks of bench/tasks.ts, by the messages of bench/system.ts.
 
 Requests are lines of JSON on standard input, replies on file descriptor 3. The models are timm's vision transformers
-(and its Swin, pytorch_swin.py) in plain torch: fused qkv, scaled_dot_product_attention, exact GELU, layer norms with eps 1e-6, AdamW as it comes.
+(its Swin is in pytorch_swin.py, its convnets are in pytorch_convnet.py) in plain torch: fused qkv, scaled_dot_product_attention, exact GELU, layer norms with eps 1e-6, AdamW as it comes.
 """
 
 import json
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pytorch_convnet import CONVNETS
 from pytorch_swin import Swin, relative_index, shift_mask, window_attention
 
 
@@ -187,6 +188,10 @@ def swin(task):
     return model_task(Swin(**task["swin"]), task["swin"], task)
 
 
+def convnet(task):
+    return model_task(CONVNETS[task["model"]](task["classes"]), task, task)
+
+
 def model_task(model, config, task):
     batch = task["batch"]
     images = torch.randn(batch, 3, config["image"], config["image"])
@@ -238,6 +243,7 @@ TASKS = {
     "adamw": adamw,
     "vit": vit,
     "swin": swin,
+    "convnet": convnet,
     "windowAttention": windowed_attention,
 }
 

@@ -279,6 +279,8 @@ class Tasks {
       case 'windowAttention':
       case 'swin':
         return { unsupported: 'it has no Swin' };
+      case 'convnet':
+        return { unsupported: 'its convnets are not written here' };
     }
   }
 }
