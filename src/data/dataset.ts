@@ -7,12 +7,13 @@ import { type FolderSpec, openFolder } from './folder.js';
 import type { Image } from './image.js';
 import { type MemorySpec, openMemory } from './memory.js';
 import { type ShapesSpec, openShapes } from './shapes-dataset.js';
+import { type SubsetSpec, openSubset } from './subset.js';
 import { type TarSpec, openTar } from './tar.js';
 
 /**
  * What a data set is, as plain data: worker threads open the same set from it. Large parts lie in shared memory.
  */
-export type DatasetSpec = FolderSpec | TarSpec | CifarSpec | MemorySpec | ShapesSpec;
+export type DatasetSpec = FolderSpec | TarSpec | CifarSpec | MemorySpec | ShapesSpec | SubsetSpec;
 
 /** A set of labelled images. */
 export interface Dataset {
@@ -45,7 +46,7 @@ export async function openDataset(spec: DatasetSpec): Promise<Dataset> {
   return dataset;
 }
 
-function open(spec: DatasetSpec): Promise<Dataset> {
+async function open(spec: DatasetSpec): Promise<Dataset> {
   switch (spec.kind) {
     case 'folder':
       return openFolder(spec);
@@ -57,5 +58,7 @@ function open(spec: DatasetSpec): Promise<Dataset> {
       return openMemory(spec);
     case 'shapes':
       return openShapes(spec);
+    case 'subset':
+      return openSubset(spec, await open(spec.of));
   }
 }

@@ -26,6 +26,8 @@ export { SampleRandom } from './sample-random.js';
 export { SHAPE_CLASSES, drawShape } from './shapes.js';
 export { shapesData } from './shapes-dataset.js';
 export type { ShapesSpec } from './shapes-dataset.js';
+export { subsetData } from './subset.js';
+export type { SubsetSpec } from './subset.js';
 export { listTar } from './tar.js';
 export type { TarSpec } from './tar.js';
 export { IMAGENET_MEAN, IMAGENET_STD, applySteps, normalizeInto } from './transforms.js';
