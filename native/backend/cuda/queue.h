@@ -5,11 +5,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "core/error.h"
 
 namespace tenon::cuda {
+
+class MatmulPlans;
 
 // An index out of range: a kernel cannot throw, so it leaves a report where the host finds it when it next waits. The
 // first thread to report keeps the place; of several bad indices that may be any.
@@ -41,6 +44,8 @@ class Queue {
   virtual void* scratch(size_t bytes) = 0;
   // Where kernels report data that is wrong, in device memory; the host looks at a copy when it waits for the stream.
   virtual DataError* data_error() = 0;
+
+  std::shared_ptr<MatmulPlans> matmul_plans;  // made by the first product
 };
 
 inline Queue& queue_of(void* stream) { return *static_cast<Queue*>(stream); }

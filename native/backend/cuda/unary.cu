@@ -1,6 +1,7 @@
 // Elementwise functions of one operand. To add one: a line in `apply`.
 #include <cmath>
 
+#include "backend/cuda/activation.h"
 #include "backend/cuda/elementwise.h"
 #include "backend/cuda/kernels.h"
 
@@ -57,17 +58,10 @@ __device__ __forceinline__ T cosine(T x) {
   return turns.odd ? -y : y;
 }
 
-// x Phi(x), x bounded, as -infinity times 0 is NaN.
-template <typename T>
-__device__ __forceinline__ T gelu(T x) {
-  return (x < -40 ? T(-40) : x) * (T(0.5) * std::erfc(x * T(-0.70710678118654752440)));
-}
-
 // a and b are the op's parameters. Comparisons are such that NaN stays NaN.
 template <UnaryOp op, typename T>
 __device__ __forceinline__ T apply(T x, T a, T b) {
   using std::exp;
-  constexpr T k = T(1.5957691216057307118);  // 2 sqrt(2 / pi)
   // clang-format off
   if constexpr (op == UnaryOp::Neg) return -x;
   if constexpr (op == UnaryOp::Abs) return std::abs(x);
@@ -78,10 +72,10 @@ __device__ __forceinline__ T apply(T x, T a, T b) {
   if constexpr (op == UnaryOp::Rsqrt) return 1 / std::sqrt(x);
   if constexpr (op == UnaryOp::Tanh) return std::tanh(x);
   if constexpr (op == UnaryOp::Sigmoid) return 1 / (1 + exp(-x));
-  if constexpr (op == UnaryOp::Relu) return x < 0 ? T(0) : x;
+  if constexpr (op == UnaryOp::Relu) return relu(x);
   if constexpr (op == UnaryOp::Gelu) return gelu(x);
-  if constexpr (op == UnaryOp::GeluTanh) return x / (1 + exp(-x * (k + T(0.044715) * k * x * x)));
-  if constexpr (op == UnaryOp::Silu) return x / (1 + exp(-x));
+  if constexpr (op == UnaryOp::GeluTanh) return gelu_tanh(x);
+  if constexpr (op == UnaryOp::Silu) return silu(x);
   if constexpr (op == UnaryOp::Sin) return sine(x);
   if constexpr (op == UnaryOp::Cos) return cosine(x);
   if constexpr (op == UnaryOp::Erf) return std::erf(x);

@@ -2,6 +2,7 @@
 // launch, so that a test which repeats a call and compares bits also shows that no result hangs on the order.
 #include <cstring>
 #include <memory>
+#include <new>
 
 #include "backend/cuda/data_error.h"
 #include "backend/cuda/kernels.h"
@@ -18,14 +19,18 @@ class EmulatedQueue : public cuda::Queue {
   cudaStream_t stream() override { return nullptr; }
   int multiprocessors() const override { return 3; }
   void* scratch(size_t bytes) override {
-    scratch_ = std::make_unique<unsigned char[]>(bytes);  // the exact size: its end is guarded
+    scratch_.reset(new (kAlignment) unsigned char[bytes]);  // the exact size: its end is guarded
     std::memset(scratch_.get(), 0xff, bytes);
     return scratch_.get();
   }
   cuda::DataError* data_error() override { return &data_error_; }
 
  private:
-  std::unique_ptr<unsigned char[]> scratch_;
+  static constexpr std::align_val_t kAlignment{256};
+  struct Free {
+    void operator()(unsigned char* bytes) const { ::operator delete[](bytes, kAlignment); }
+  };
+  std::unique_ptr<unsigned char[], Free> scratch_;
   cuda::DataError data_error_{};
 };
 

@@ -24,6 +24,7 @@ using tenon::emulator::Dim3;
 namespace {
 
 constexpr int kMaxDevices = 2;
+constexpr int kMajor = 9;  // of the compute capability
 constexpr size_t kDeviceBytes = size_t{1} << 30;
 constexpr size_t kAlignment = 256;
 
@@ -158,13 +159,18 @@ cudaError_t cudaGetDeviceCount(int* count) {
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   std::snprintf(properties->name, sizeof properties->name, "Emulated GPU %d", device);
   properties->totalGlobalMem = kDeviceBytes;
-  properties->major = 9;
+  properties->major = kMajor;
   properties->minor = 0;
   return cudaSuccess;
 }
 
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-  *value = 3;  // multiprocessors
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = attribute == cudaDevAttrMultiProcessorCount ? 3 : kMajor;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = current_device;
   return cudaSuccess;
 }
 

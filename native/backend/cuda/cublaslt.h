@@ -1,0 +1,75 @@
+// The part of cuBLASLt's C interface that Tenon uses, declared here so that the build needs no cuBLAS: the library is
+// opened (shared_library.h) when the first product is asked for.
+//
+// Names and values are NVIDIA's, https://docs.nvidia.com/cuda/cublas (cuBLASLt API), and the same in cuBLAS 12 and 13.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tenon::cuda::lt {
+
+enum Status : int { kSuccess = 0, kNotSupported = 15 };
+enum DataType : int { kFloat32 = 0, kFloat64 = 1, kFloat16 = 2, kBFloat16 = 14 };
+enum ComputeType : int { kCompute32 = 68, kCompute64 = 70, kComputeTF32 = 77 };
+enum Operation : int32_t { kPlain = 0, kTransposed = 1 };
+enum Epilogue : uint32_t { kNoEpilogue = 1, kRelu = 2, kBias = 4, kGeluTanh = 32 };  // kRelu | kBias is both
+
+enum DescAttribute : int { kTransA = 3, kTransB = 4, kEpilogue = 7, kBiasPointer = 8 };
+enum LayoutAttribute : int { kBatchCount = 5, kBatchStride = 6 };
+enum PreferenceAttribute : int {
+  kMaxWorkspace = 1,
+  kAlignmentA = 5,
+  kAlignmentB = 6,
+  kAlignmentC = 7,
+  kAlignmentD = 8,
+};
+
+using Handle = struct HandleOpaque*;
+using Desc = struct DescOpaque*;
+using Layout = struct LayoutOpaque*;
+using Preference = struct PreferenceOpaque*;
+
+struct Algorithm {
+  uint64_t data[8];
+};
+struct HeuristicResult {
+  Algorithm algorithm;
+  size_t workspace;
+  Status state;
+  float waves;
+  int reserved[4];
+};
+
+// cublasLtMatmulDescCreate and so on.
+#define TENON_CUBLASLT(F)                                                                                  \
+  F(Create, (Handle * handle))                                                                             \
+  F(Destroy, (Handle handle))                                                                              \
+  F(MatmulDescCreate, (Desc * desc, ComputeType compute, DataType scale))                                  \
+  F(MatmulDescDestroy, (Desc desc))                                                                        \
+  F(MatmulDescSetAttribute, (Desc desc, DescAttribute attribute, const void* value, size_t bytes))         \
+  F(MatrixLayoutCreate, (Layout * layout, DataType type, uint64_t rows, uint64_t columns, int64_t ld))     \
+  F(MatrixLayoutDestroy, (Layout layout))                                                                  \
+  F(MatrixLayoutSetAttribute, (Layout layout, LayoutAttribute attribute, const void* value, size_t bytes)) \
+  F(MatmulPreferenceCreate, (Preference * preference))                                                     \
+  F(MatmulPreferenceDestroy, (Preference preference))                                                      \
+  F(MatmulPreferenceSetAttribute,                                                                          \
+    (Preference preference, PreferenceAttribute attribute, const void* value, size_t bytes))               \
+  F(MatmulAlgoGetHeuristic, (Handle handle, Desc desc, Layout a, Layout b, Layout c, Layout d,             \
+                             Preference preference, int asked, HeuristicResult* results, int* found))      \
+  F(Matmul, (Handle handle, Desc desc, const void* alpha, const void* a, Layout a_layout, const void* b,   \
+             Layout b_layout, const void* beta, const void* c, Layout c_layout, void* d, Layout d_layout,  \
+             const Algorithm* algorithm, void* workspace, size_t workspace_bytes, cudaStream_t stream))
+
+struct Library {
+#define TENON_FUNCTION(name, parameters) Status(*name) parameters = nullptr;
+  TENON_CUBLASLT(TENON_FUNCTION)
+#undef TENON_FUNCTION
+};
+
+// Opens it once. @throws TensorError that says what is missing and how to come by it
+const Library& library();
+
+}  // namespace tenon::cuda::lt

@@ -1,0 +1,185 @@
+#include "backend/cuda/matmul_plans.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+#include <utility>
+
+#include "backend/cuda/queue.h"
+
+namespace tenon::cuda {
+
+namespace {
+
+constexpr const char* kOp = "matmul";
+
+void expect_success(lt::Status status) {
+  if (status == lt::kSuccess) return;
+  throw TensorError(kOp, code::kKernel, "cuBLASLt: error " + std::to_string(static_cast<int>(status)));
+}
+
+lt::DataType type_of(DType dtype) {
+  switch (dtype) {
+    case DType::Float64:
+      return lt::kFloat64;
+    case DType::BFloat16:
+      return lt::kBFloat16;
+    case DType::Float16:
+      return lt::kFloat16;
+    default:
+      return lt::kFloat32;
+  }
+}
+
+// Of an address, in bytes, as far as the library cares.
+int64_t alignment_of(const void* data) {
+  constexpr uintptr_t kMost = 256;
+  const auto address = reinterpret_cast<uintptr_t>(data);
+  const uintptr_t lowest = address & (~address + 1);
+  return static_cast<int64_t>(lowest == 0 ? kMost : std::min(lowest, kMost));
+}
+
+uint64_t most_workspace() {
+  int device = 0, major = 0;
+  check(cudaGetDevice(&device), kOp);
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), kOp);
+  return uint64_t{major >= 9 ? 32u : 4u} << 20;
+}
+
+bool tf32_allowed() {
+  const char* const value = std::getenv("TENON_TF32");
+  return value != nullptr && std::string(value) == "1";
+}
+
+}  // namespace
+
+std::optional<Matrix> matrix_of(const View& x) {
+  const int64_t rows = x.size(-2), columns = x.size(-1), row = x.stride(-2), column = x.stride(-1);
+  const int64_t batch = x.ndim() == 3 && x.size(0) > 1 ? x.stride(0) : 0;
+  if (batch < 0) return std::nullopt;
+  // Rows of x one behind the other are columns to the library.
+  if ((columns == 1 || column == 1) && (rows == 1 || row >= columns)) {
+    return Matrix{columns, rows, rows == 1 ? columns : row, batch, false};
+  }
+  if ((rows == 1 || row == 1) && (columns == 1 || column >= rows)) {
+    return Matrix{rows, columns, columns == 1 ? rows : column, batch, true};
+  }
+  return std::nullopt;
+}
+
+// The library's descriptions of one product.
+class MatmulPlans::Description {
+ public:
+  Description(const MatmulPlans& plans, const Product& p)
+      : library_(plans.library_),
+        desc(library_.MatmulDescDestroy),
+        a(library_.MatrixLayoutDestroy),
+        b(library_.MatrixLayoutDestroy),
+        c(library_.MatrixLayoutDestroy),
+        d(library_.MatrixLayoutDestroy) {
+    const bool wide = p.d.dtype == DType::Float64;
+    const bool tf32 = p.a.dtype == DType::Float32 && plans.tf32_;
+    expect_success(library_.MatmulDescCreate(desc.out(),
+                                             wide   ? lt::kCompute64
+                                             : tf32 ? lt::kComputeTF32
+                                                    : lt::kCompute32,
+                                             wide ? lt::kFloat64 : lt::kFloat32));
+    describe(a, p.a, p);
+    describe(b, p.b, p);
+    describe(c, p.c, p);
+    describe(d, p.d, p);
+    set(lt::kTransA, matrix_of(p.b)->transposed ? lt::kTransposed : lt::kPlain);
+    set(lt::kTransB, matrix_of(p.a)->transposed ? lt::kTransposed : lt::kPlain);
+    set(lt::kEpilogue, p.epilogue);
+    if (p.bias) set(lt::kBiasPointer, static_cast<const void*>(p.bias.data));
+  }
+
+ private:
+  template <typename T>
+  void set(lt::DescAttribute attribute, const T& value) {
+    expect_success(library_.MatmulDescSetAttribute(desc, attribute, &value, sizeof(T)));
+  }
+  void describe(Owned<lt::Layout>& layout, const View& x, const Product& p) {
+    const Matrix m = *matrix_of(x);
+    expect_success(library_.MatrixLayoutCreate(layout.out(), type_of(x.dtype), static_cast<uint64_t>(m.rows),
+                                               static_cast<uint64_t>(m.columns), m.ld));
+    if (p.d.ndim() != 3) return;
+    const auto batch = static_cast<int32_t>(p.d.size(0));
+    expect_success(library_.MatrixLayoutSetAttribute(layout, lt::kBatchCount, &batch, sizeof(batch)));
+    expect_success(
+        library_.MatrixLayoutSetAttribute(layout, lt::kBatchStride, &m.batch_stride, sizeof(m.batch_stride)));
+  }
+
+  const lt::Library& library_;
+
+ public:
+  Owned<lt::Desc> desc;
+  Owned<lt::Layout> a, b, c, d;
+};
+
+MatmulPlans::MatmulPlans() : most_workspace_(most_workspace()), tf32_(tf32_allowed()) {
+  expect_success(library_.Create(handle_.out()));
+}
+
+MatmulPlans::Key MatmulPlans::key_of(const Product& p) {
+  Key key{};
+  size_t at = 0;
+  for (const View* x : {&p.a, &p.b, &p.c, &p.d}) {
+    const Matrix m = *matrix_of(*x);
+    for (const int64_t value :
+         {m.rows, m.columns, m.ld, m.batch_stride, int64_t{m.transposed}, alignment_of(x->data)}) {
+      key.at(at++) = value;
+    }
+  }
+  key.at(at++) = p.d.ndim() == 3 ? p.d.size(0) : 1;
+  key.at(at++) = static_cast<int64_t>(p.a.dtype) << 8 | static_cast<int64_t>(p.d.dtype);
+  key.at(at++) = static_cast<int64_t>(p.epilogue) << 1 | (p.beta != 0 ? 1 : 0);
+  key.at(at++) = alignment_of(p.bias.data);
+  return key;
+}
+
+const Choice* MatmulPlans::choice(const Product& product) {
+  const auto [place, is_new] = choices_.try_emplace(key_of(product));
+  if (is_new) place->second = ask(product);
+  return place->second ? &*place->second : nullptr;
+}
+
+std::optional<Choice> MatmulPlans::ask(const Product& p) const {
+  const Description description(*this, p);
+  Owned<lt::Preference> preference(library_.MatmulPreferenceDestroy);
+  expect_success(library_.MatmulPreferenceCreate(preference.out()));
+  const auto prefer = [&](lt::PreferenceAttribute attribute, const auto& value) {
+    expect_success(library_.MatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)));
+  };
+  prefer(lt::kMaxWorkspace, most_workspace_);
+  const std::pair<lt::PreferenceAttribute, const void*> operands[] = {{lt::kAlignmentA, p.b.data},
+                                                                      {lt::kAlignmentB, p.a.data},
+                                                                      {lt::kAlignmentC, p.c.data},
+                                                                      {lt::kAlignmentD, p.d.data}};
+  for (const auto& [attribute, data] : operands) prefer(attribute, static_cast<uint32_t>(alignment_of(data)));
+  lt::HeuristicResult result{};
+  int found = 0;
+  const lt::Status status =
+      library_.MatmulAlgoGetHeuristic(handle_, description.desc, description.b, description.a, description.c,
+                                      description.d, preference, 1, &result, &found);
+  if (status == lt::kNotSupported || (status == lt::kSuccess && found == 0)) return std::nullopt;
+  expect_success(status);
+  expect_success(result.state);
+  return Choice{result.algorithm, result.workspace};
+}
+
+void MatmulPlans::multiply(const Product& p, const Choice& choice, void* workspace,
+                           cudaStream_t stream) const {
+  const Description description(*this, p);
+  // Both factors in the type of the scale.
+  const double wide[] = {1, p.beta};
+  const float narrow[] = {1, static_cast<float>(p.beta)};
+  const bool is_wide = p.d.dtype == DType::Float64;
+  const void* const alpha = is_wide ? static_cast<const void*>(&wide[0]) : &narrow[0];
+  const void* const beta = is_wide ? static_cast<const void*>(&wide[1]) : &narrow[1];
+  expect_success(library_.Matmul(handle_, description.desc, alpha, p.b.data, description.b, p.a.data,
+                                 description.a, beta, p.c.data, description.c, p.d.data, description.d,
+                                 &choice.algorithm, workspace, choice.workspace, stream));
+}
+
+}  // namespace tenon::cuda

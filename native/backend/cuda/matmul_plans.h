@@ -1,0 +1,80 @@
+// Products by cuBLASLt: what the library proposes for each, asked once and kept.
+//
+// cuBLASLt counts columns first: to it our out [M, N] is a matrix of N rows, b^T a^T, so b is its first operand.
+#pragma once
+
+#include <array>
+#include <map>
+#include <optional>
+
+#include "backend/cuda/cublaslt.h"
+#include "core/view.h"
+
+namespace tenon::cuda {
+
+// d = a b + beta c, then the epilogue; views of rank 2, or of rank 3 with a batch. a and b share a type, and c, d and
+// bias do.
+struct Product {
+  View a, b, c, d, bias;
+  double beta = 0;
+  uint32_t epilogue = lt::kNoEpilogue;
+};
+
+// A matrix as the library sees it, columns first.
+struct Matrix {
+  int64_t rows, columns, ld, batch_stride;
+  bool transposed;  // what is stored is the transpose of what multiplies
+};
+
+// None where the strides are not ones that the library takes: one of the two is 1, the other as large as a row or more.
+std::optional<Matrix> matrix_of(const View& x);
+
+// Something of the library's that is destroyed by a function of its own.
+template <typename T>
+class Owned {
+ public:
+  explicit Owned(lt::Status (*destroy)(T)) : destroy_(destroy) {}
+  ~Owned() {
+    if (value_ != nullptr) destroy_(value_);
+  }
+  Owned(const Owned&) = delete;
+  Owned& operator=(const Owned&) = delete;
+  T* out() { return &value_; }
+  operator T() const { return value_; }
+
+ private:
+  T value_ = nullptr;
+  lt::Status (*destroy_)(T);
+};
+
+struct Choice {
+  lt::Algorithm algorithm;
+  size_t workspace;  // bytes, at most 32 MiB from Hopper on and 4 MiB before
+};
+
+// The library's handle on the current device, and what it has proposed there.
+class MatmulPlans {
+ public:
+  MatmulPlans();
+
+  // The library's first proposal for such a product: for its shapes, strides, types, alignments and epilogue. Operands
+  // without data count as aligned. Null where it has none.
+  const Choice* choice(const Product& product);
+
+  void multiply(const Product& product, const Choice& choice, void* workspace, cudaStream_t stream) const;
+
+ private:
+  class Description;
+  using Key = std::array<int64_t, 28>;
+
+  static Key key_of(const Product& product);
+  std::optional<Choice> ask(const Product& product) const;
+
+  const lt::Library& library_ = lt::library();
+  Owned<lt::Handle> handle_{library_.Destroy};
+  const uint64_t most_workspace_;
+  const bool tf32_;
+  std::map<Key, std::optional<Choice>> choices_;
+};
+
+}  // namespace tenon::cuda

@@ -1,0 +1,229 @@
+// cuBLASLt on the emulator: the functions that Tenon uses, with plain sums. It is strict where the library's documentation
+// is: leading dimensions, promised alignments, an algorithm for another problem, a workspace too small. Like the library, it
+// has no epilogue in float64; for the other restrictions, which hang on type and alignment, it has none for 16-bit
+// results with odd columns either.
+#include "backend/cuda/cublaslt.h"
+
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <vector>
+
+#include "test/elements.h"
+
+namespace tenon::cuda::lt {
+
+struct HandleOpaque {};
+struct DescOpaque {
+  ComputeType compute;
+  DataType scale;
+  int32_t transposed_a = kPlain, transposed_b = kPlain;
+  uint32_t epilogue = kNoEpilogue;
+  const void* bias = nullptr;
+};
+struct LayoutOpaque {
+  DataType type;
+  int64_t rows, columns, ld;
+  int32_t batch = 1;
+  int64_t stride = 0;
+};
+struct PreferenceOpaque {
+  uint64_t workspace = 0;
+  uint32_t alignments[4] = {256, 256, 256, 256};
+};
+
+namespace {
+
+constexpr Status kInvalidValue = static_cast<Status>(7);
+constexpr uint64_t kWorkspace = 1000;
+
+DType dtype_of(DataType type) {
+  switch (type) {
+    case kFloat64:
+      return DType::Float64;
+    case kFloat16:
+      return DType::Float16;
+    case kBFloat16:
+      return DType::BFloat16;
+    default:
+      return DType::Float32;
+  }
+}
+
+template <typename T>
+Status create(T** made, T value) {
+  *made = new T(value);
+  return kSuccess;
+}
+template <typename T>
+Status destroy(T* made) {
+  delete made;
+  return kSuccess;
+}
+
+template <typename T>
+Status take(T& target, const void* value, size_t bytes) {
+  if (bytes != sizeof(T)) return kInvalidValue;
+  std::memcpy(&target, value, bytes);
+  return kSuccess;
+}
+
+Status set_desc(Desc desc, DescAttribute attribute, const void* value, size_t bytes) {
+  switch (attribute) {
+    case kTransA:
+      return take(desc->transposed_a, value, bytes);
+    case kTransB:
+      return take(desc->transposed_b, value, bytes);
+    case kEpilogue:
+      return take(desc->epilogue, value, bytes);
+    case kBiasPointer:
+      return take(desc->bias, value, bytes);
+  }
+  return kInvalidValue;
+}
+
+Status set_layout(Layout layout, LayoutAttribute attribute, const void* value, size_t bytes) {
+  return attribute == kBatchCount ? take(layout->batch, value, bytes) : take(layout->stride, value, bytes);
+}
+
+Status set_preference(Preference preference, PreferenceAttribute attribute, const void* value, size_t bytes) {
+  if (attribute == kMaxWorkspace) return take(preference->workspace, value, bytes);
+  return take(preference->alignments[attribute - kAlignmentA], value, bytes);
+}
+
+bool valid(const Desc desc, const Layout a, const Layout b, const Layout c, const Layout d) {
+  for (const Layout x : {a, b, c, d}) {
+    if (x->rows < 1 || x->columns < 1 || x->ld < x->rows || x->batch != d->batch) return false;
+  }
+  const bool widens = d->type == kFloat32 && size_of(dtype_of(a->type)) == 2;
+  if (a->type != b->type || c->type != d->type || (a->type != d->type && !widens)) return false;
+  const bool wide = d->type == kFloat64;
+  if (desc->scale != (wide ? kFloat64 : kFloat32) || (desc->compute == kCompute64) != wide) return false;
+  const auto size = [](Layout x, int32_t transposed, bool first) {
+    return (transposed == kTransposed) == first ? x->columns : x->rows;
+  };
+  return size(a, desc->transposed_a, true) == d->rows && size(b, desc->transposed_b, false) == d->columns &&
+         size(a, desc->transposed_a, false) == size(b, desc->transposed_b, true) && c->rows == d->rows &&
+         c->columns == d->columns;
+}
+
+// What an algorithm was proposed for; the promised alignments follow.
+uint64_t fingerprint(Desc desc, Layout a, Layout b, Layout c, Layout d) {
+  uint64_t hash = desc->epilogue;
+  for (const Layout x : {a, b, c, d}) {
+    for (const int64_t value : {int64_t{x->type}, x->rows, x->columns, x->ld, int64_t{x->batch}, x->stride}) {
+      hash = hash * 1000003 + static_cast<uint64_t>(value);
+    }
+  }
+  return hash;
+}
+
+Status heuristic(Handle, Desc desc, Layout a, Layout b, Layout c, Layout d, Preference preference, int asked,
+                 HeuristicResult* results, int* found) {
+  *found = 0;
+  if (asked < 1 || !valid(desc, a, b, c, d)) return kInvalidValue;
+  const bool odd = size_of(dtype_of(d->type)) == 2 && d->ld % 2 == 1;
+  if (desc->epilogue != kNoEpilogue && (d->type == kFloat64 || odd)) return kNotSupported;
+  if (preference->workspace < kWorkspace) return kNotSupported;
+  results[0] = {{{fingerprint(desc, a, b, c, d)}}, kWorkspace, kSuccess, 1, {}};
+  for (int i = 0; i < 4; ++i) results[0].algorithm.data[i + 1] = preference->alignments[i];
+  *found = 1;
+  return kSuccess;
+}
+
+double activate(uint32_t epilogue, double x) {
+  if ((epilogue & kRelu) != 0) return x < 0 ? 0 : x;
+  if ((epilogue & kGeluTanh) != 0) {
+    return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+  }
+  return x;
+}
+
+struct Call {
+  DescOpaque desc;
+  LayoutOpaque a, b, c, d;
+  const void *a_data, *b_data, *c_data;
+  void *d_data, *workspace;
+  double alpha, beta;
+
+  // An operand of one product, the terms of a sum one behind the other.
+  static std::vector<double> gather(const LayoutOpaque& x, const void* data, int64_t batch, bool columns) {
+    std::vector<double> elements;
+    const int64_t sums = columns ? x.columns : x.rows, terms = columns ? x.rows : x.columns;
+    for (int64_t i = 0; i < sums; ++i) {
+      for (int64_t k = 0; k < terms; ++k) {
+        const int64_t at = columns ? i * x.ld + k : k * x.ld + i;
+        elements.push_back(testing::load(dtype_of(x.type), data, batch * x.stride + at));
+      }
+    }
+    return elements;
+  }
+  void operator()() const {
+    std::memset(workspace, 0xff, kWorkspace);
+    const DType dtype = dtype_of(d.type);
+    for (int64_t batch = 0; batch < d.batch; ++batch) {
+      const std::vector<double> left = gather(a, a_data, batch, desc.transposed_a == kTransposed);
+      const std::vector<double> right = gather(b, b_data, batch, desc.transposed_b == kPlain);
+      const int64_t terms = static_cast<int64_t>(left.size()) / d.rows;
+      for (int64_t column = 0; column < d.columns; ++column) {
+        for (int64_t row = 0; row < d.rows; ++row) {
+          const double* const x = left.data() + row * terms;
+          double value = alpha * std::inner_product(x, x + terms, right.data() + column * terms, 0.0);
+          if (beta != 0) value += beta * testing::load(dtype, c_data, batch * c.stride + column * c.ld + row);
+          if ((desc.epilogue & kBias) != 0) value += testing::load(dtype, desc.bias, row);
+          testing::store(dtype, d_data, batch * d.stride + column * d.ld + row,
+                         activate(desc.epilogue, value));
+        }
+      }
+    }
+  }
+};
+
+Status multiply(Handle, Desc desc, const void* alpha, const void* a, Layout a_layout, const void* b,
+                Layout b_layout, const void* beta, const void* c, Layout c_layout, void* d, Layout d_layout,
+                const Algorithm* algorithm, void* workspace, size_t workspace_bytes, cudaStream_t stream) {
+  if (!valid(desc, a_layout, b_layout, c_layout, d_layout) || workspace_bytes < kWorkspace ||
+      reinterpret_cast<uintptr_t>(workspace) % 16 != 0 ||
+      algorithm->data[0] != fingerprint(desc, a_layout, b_layout, c_layout, d_layout)) {
+    return kInvalidValue;
+  }
+  const void* const pointers[] = {a, b, c, d};
+  for (int i = 0; i < 4; ++i) {
+    if (reinterpret_cast<uintptr_t>(pointers[i]) % algorithm->data[i + 1] != 0) return kInvalidValue;
+  }
+  const DType scale = dtype_of(desc->scale);
+  emulator::launch(stream, "cublasLtMatmul", 1, 1, 0,
+                   Call{*desc, *a_layout, *b_layout, *c_layout, *d_layout, a, b, c, d, workspace,
+                        testing::load(scale, alpha, 0), testing::load(scale, beta, 0)});
+  return kSuccess;
+}
+
+}  // namespace
+
+const Library& library() {
+  static const Library instance = [] {
+    Library l;
+    l.Create = [](Handle* handle) { return create(handle, HandleOpaque{}); };
+    l.Destroy = &destroy<HandleOpaque>;
+    l.MatmulDescCreate = [](Desc* desc, ComputeType compute, DataType scale) {
+      return create(desc, DescOpaque{compute, scale});
+    };
+    l.MatmulDescDestroy = &destroy<DescOpaque>;
+    l.MatmulDescSetAttribute = &set_desc;
+    l.MatrixLayoutCreate = [](Layout* layout, DataType type, uint64_t rows, uint64_t columns, int64_t ld) {
+      return create(layout,
+                    LayoutOpaque{type, static_cast<int64_t>(rows), static_cast<int64_t>(columns), ld});
+    };
+    l.MatrixLayoutDestroy = &destroy<LayoutOpaque>;
+    l.MatrixLayoutSetAttribute = &set_layout;
+    l.MatmulPreferenceCreate = [](Preference* preference) { return create(preference, PreferenceOpaque{}); };
+    l.MatmulPreferenceDestroy = &destroy<PreferenceOpaque>;
+    l.MatmulPreferenceSetAttribute = &set_preference;
+    l.MatmulAlgoGetHeuristic = &heuristic;
+    l.Matmul = &multiply;
+    return l;
+  }();
+  return instance;
+}
+
+}  // namespace tenon::cuda::lt

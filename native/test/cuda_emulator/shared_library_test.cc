@@ -1,0 +1,83 @@
+// Where libraries are looked for, in folders of the test's own.
+#include "backend/cuda/shared_library.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <optional>
+
+#include "core/error.h"
+
+namespace tenon::cuda {
+namespace {
+
+const LibraryName kName{
+    "Thing 2 or 3", "nvidia-thing", "TENON_TEST_THING", {"libthing.so.3", "libthing.so.2"}};
+
+class SharedLibrary : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = std::filesystem::path(testing::TempDir()) / "tenon_shared_library";
+    std::filesystem::remove_all(folder_);
+    for (const char* variable : {"VIRTUAL_ENV", "CONDA_PREFIX", "HOME"}) set(variable, folder_ / variable);
+    unsetenv(kName.variable);
+  }
+  void TearDown() override {
+    std::filesystem::remove_all(folder_);
+    for (const auto& [variable, value] : before_) {
+      value ? setenv(variable.c_str(), value->c_str(), 1) : unsetenv(variable.c_str());
+    }
+  }
+  void set(const char* variable, const std::string& value) {
+    const char* const before = std::getenv(variable);
+    before_.try_emplace(variable, before == nullptr ? std::nullopt : std::optional<std::string>(before));
+    setenv(variable, value.c_str(), 1);
+  }
+  std::string make(const std::string& path) {
+    const std::filesystem::path file = folder_ / path;
+    std::filesystem::create_directories(file.parent_path());
+    std::ofstream(file) << "no library";
+    return file.string();
+  }
+
+  std::filesystem::path folder_;
+  std::map<std::string, std::optional<std::string>> before_;
+};
+
+TEST_F(SharedLibrary, IsLookedForInThePackagesOfPipAndThenBySystemNewestFirst) {
+  const std::string packages = "/lib/python3.11/site-packages/nvidia/";
+  const std::string user = make("HOME/.local" + packages + "thing/lib/libthing.so.3");
+  const std::string conda = make("CONDA_PREFIX" + packages + "cu13/lib/libthing.so.3");
+  const std::string own = make("VIRTUAL_ENV" + packages + "cu13/lib/libthing.so.3");
+  const std::string old = make("VIRTUAL_ENV" + packages + "thing/lib/libthing.so.2");
+  EXPECT_EQ(candidates(kName),
+            (std::vector<std::string>{own, conda, user, "libthing.so.3", old, "libthing.so.2"}));
+}
+
+TEST_F(SharedLibrary, IsTheOneThatTheVariableNamesAndNoOther) {
+  const std::string chosen = make("chosen.so");
+  make("VIRTUAL_ENV/lib/python3.11/site-packages/nvidia/cu13/lib/libthing.so.3");
+  set(kName.variable, chosen);
+  EXPECT_EQ(candidates(kName), std::vector<std::string>{chosen});
+}
+
+TEST_F(SharedLibrary, ThatIsMissingIsOneSentence) {
+  set(kName.variable, folder_ / "none.so");
+  try {
+    open_library("matmul", kName);
+    FAIL();
+  } catch (const TensorError& error) {
+    EXPECT_EQ(error.what(),
+              "matmul: expected Thing 2 or 3 (of the CUDA toolkit, by `pip install nvidia-thing`, or "
+              "the file that TENON_TEST_THING names), got: " +
+                  (folder_ / "none.so").string() +
+                  ": cannot open shared object file: No such file or directory");
+    EXPECT_EQ(error.code(), "KERNEL");
+  }
+}
+
+}  // namespace
+}  // namespace tenon::cuda
