@@ -49,6 +49,7 @@ void expect_all_reductions(CrossEntropyArgs args, const Expected& expected, cons
     }
     for (double& g : gradient) g *= scale;
     for (const bool with_gradient : {false, true}) {
+      if (testing::emulated() && !with_gradient && reduction != Reduction::None) continue;
       Buffer loss(loss_dtype(dtype), reduction == Reduction::None ? Shape{rows} : Shape{});
       Buffer dlogits(dtype, {rows, K});
       args.loss = loss.view();
@@ -70,8 +71,8 @@ struct Size {
   int64_t rows, K;
 };
 const std::vector<Size>& sizes() {
-  static const std::vector<Size> few = {{5, 3}, {9, 16}, {3, 1000}, {3, 101}, {2, 1100}};
-  static const std::vector<Size> many = {{5, 3}, {8, 10}, {33, 16}, {70, 1000}, {128, 101}};
+  static const std::vector<Size> few = {{5, 3}, {9, 16}, {2, 1000}, {2, 101}, {1, 1100}};
+  static const std::vector<Size> many = {{5, 3}, {8, 10}, {33, 16}, {9, 1000}, {40, 101}};
   return testing::emulated() ? few : many;
 }
 

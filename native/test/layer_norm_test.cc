@@ -74,11 +74,17 @@ Normalised reference(const std::vector<double>& s, const Buffer* gamma, const Bu
   return out;
 }
 
+// On the emulator, all combinations of the 3 options in float32, none and all in bfloat16, and all in the others.
+bool skipped(DType dtype, int options) {
+  if (!testing::emulated() || dtype == DType::Float32 || options == 7) return false;
+  return dtype != DType::BFloat16 || options != 0;
+}
+
 TEST(LayerNorm, Normalises) {
   for (const DType dtype : testing::float_dtypes()) {
     for (const Case& c : kCases) {
       for (int options = 0; options < 8; ++options) {
-        if (testing::emulated() && dtype != DType::Float32 && options % 7 != 0) continue;
+        if (skipped(dtype, options)) continue;
         Operands o(dtype, c.rows, c.C);
         const bool with_residual = (options & 1) != 0, with_gamma = (options & 2) != 0,
                    with_beta = (options & 4) != 0;
@@ -127,7 +133,7 @@ TEST(LayerNorm, GivesGradients) {
   for (const DType dtype : testing::float_dtypes()) {
     for (const Case& c : kCases) {
       for (int options = 0; options < 8; ++options) {
-        if (testing::emulated() && dtype != DType::Float32 && options % 7 != 0) continue;
+        if (skipped(dtype, options)) continue;
         Operands o(dtype, c.rows, c.C);
         const bool with_gamma = (options & 1) != 0, with_dsum = (options & 2) != 0,
                    with_sums = (options & 4) != 0;
@@ -189,7 +195,7 @@ TEST(LayerNorm, GivesGradients) {
 }
 
 TEST(LayerNorm, SumsManyRowsAccuratelyAndRepeatably) {
-  const int64_t rows = testing::emulated() ? 2000 : 20000, C = 33;
+  const int64_t rows = testing::emulated() ? 200 : 20000, C = 33;
   Operands o(DType::Float32, rows, C);
   Buffer dy(DType::Float32, {rows, C}), dx(DType::Float32, {rows, C});
   Buffer dgamma(DType::Float32, {C}), dbeta(DType::Float32, {C});
@@ -211,7 +217,7 @@ TEST(LayerNorm, SumsManyRowsAccuratelyAndRepeatably) {
   for (size_t i = 0; i < grad.size(); ++i) betas[i % static_cast<size_t>(C)] += grad[i];
   EXPECT_LE(relative_error(dbeta.values(), betas), 1e-6);
   const std::vector<double> first = dgamma.values();
-  for (int i = 0; i < 5; ++i) {
+  for (int i = 0; i < (testing::emulated() ? 2 : 5); ++i) {
     dgamma.fill(NAN);
     testing::run(&Kernels::layer_norm_backward, args);
     EXPECT_EQ(dgamma.values(), first);
