@@ -151,7 +151,12 @@ export function generator(seed: number): () => number {
   };
 }
 
-const next = generator(1);
+let next = generator(1);
+
+/** Begins the numbers of samples again, so that a file's are the same in whatever company it is imported. */
+export function restartSamples(): void {
+  next = generator(1);
+}
 
 /**
  * Numbers from low to high for a sample, different each time and the same in every run. They lie on a grid, so that two

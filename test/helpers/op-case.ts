@@ -24,7 +24,7 @@ import {
   memoryStats,
   scope,
 } from '../../src/tensor/index.js';
-import { Nd, generator, permuted, sizeOf } from './nd.js';
+import { Nd, generator, permuted, restartSamples, sizeOf } from './nd.js';
 
 /** An op, or what stands for it. Arguments are what the op takes, with an Nd in place of each tensor. */
 type Call = (...args: never[]) => unknown;
@@ -73,6 +73,7 @@ export function opCases<M extends object>(ops: M, cases: Readonly<Record<OpsOf<M
     const op = opCase.op ?? (ops as Record<string, Call>)[name];
     for (const device of TESTED) new Runner(name, op as Run, opCase, device).register();
   }
+  restartSamples();
 }
 
 /** Set by emulated-cuda.ts: an emulated GPU runs small samples, and the facts that are about kernels. */

@@ -5,6 +5,7 @@ import test from 'ava';
 
 import {
   type DType,
+  type Device,
   type NumericDType,
   type Tensor,
   getRandomState,
@@ -86,7 +87,7 @@ opCases(ops, {
     [() => ops.randint([2], 0.5, 3), 'VALUE', 'randint: expected a number that int64 holds, got 0.5'],
   ]),
   permutation: {
-    op: (n: number) => ops.permutation(n).mul(0),
+    op: (n: number, options?: { readonly device?: Device }) => ops.permutation(n, options).mul(0),
     reference: (n: number) => table([n], () => 0, 'int64'),
     samples: [[0], [1], [7], [5000]],
     dtypes: ['int64'],
