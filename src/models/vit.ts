@@ -305,7 +305,7 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
     const [batch, n, dim] = tokens.shape;
     const prefix = this.prefixTokens;
     const kept = Math.max(1, Math.trunc((n - prefix) * (1 - patchDropRate)));
-    const { indices } = topk(normal([batch, n - prefix]), kept);
+    const { indices } = topk(normal([batch, n - prefix], { device: tokens.device }), kept);
     const starts = cat(
       Array.from({ length: batch }, (_, i) => indices.narrow(0, i, 1).add(i * n + prefix)),
       0,

@@ -1,0 +1,116 @@
+/**
+ * Whole models on an emulated GPU: their steps are the CPU's, up to rounding, and repeat bit by bit.
+ */
+import '../helpers/emulated-cuda.js';
+
+import test from 'ava';
+
+import {
+  AdamW,
+  DistilledVisionTransformer,
+  type FloatTensor,
+  type Module,
+  SwinTransformer,
+  Trainer,
+  VisionTransformer,
+  crossEntropy,
+  inferenceMode,
+  manualSeed,
+  normal,
+  scope,
+  tensor,
+} from '../../src/index.js';
+import { relativeError } from '../helpers/golden.js';
+import { tinyBatches, tinyModel } from '../helpers/training.js';
+
+// One after the other: all draw from the same random numbers.
+
+type Model = Module<[images: FloatTensor], FloatTensor>;
+
+const COMMON = {
+  imgSize: 16,
+  embedDim: 16,
+  numClasses: 5,
+  dropRate: 0.1,
+  projDropRate: 0.1,
+  dropPathRate: 0.2,
+};
+const VIT = { ...COMMON, patchSize: 4, depth: 2, numHeads: 2, attnDropRate: 0.1, patchDropRate: 0.25 };
+const SWIN = { ...COMMON, patchSize: 2, windowSize: 3, depths: [2, 2], numHeads: [2, 4] };
+
+const MODELS: Readonly<Record<string, () => Model>> = {
+  'a ViT': () => new VisionTransformer(VIT),
+  'a ViT with registers, layer scale and a pooled head': () =>
+    new VisionTransformer({ ...VIT, regTokens: 2, initValues: 0.1, qkNorm: true, globalPool: 'avg' }),
+  'a Swin whose windows divide no map': () => new SwinTransformer(SWIN),
+  'a DeiT': () => new DistilledVisionTransformer({ ...VIT, patchDropRate: 0 }),
+};
+
+/** Losses, gradients, weights and logits of two steps of training. */
+async function train(make: () => Model, device: 'cpu' | 'cuda'): Promise<Record<string, number[]>> {
+  manualSeed(4);
+  using model = make().to(device);
+  // Epsilon keeps gradients that are nothing but rounding from becoming steps.
+  const optimizer = new AdamW(model.parameters(), { lr: 0.01, weightDecay: 0.05, eps: 1e-3 });
+  using images = normal([2, 3, 16, 16], { device });
+  using labels = tensor([1, 3], { dtype: 'int64', device });
+  const values = async (tensors: readonly FloatTensor[]): Promise<number[]> =>
+    (await Promise.all(tensors.map((x) => x.data()))).flatMap((data) => Array.from(data));
+  const found: Record<string, number[]> = {};
+  for (const step of [1, 2]) {
+    using loss = scope(() => {
+      const y = crossEntropy(model.call(images), labels, { labelSmoothing: 0.1 });
+      y.backward();
+      return y;
+    });
+    found[`loss ${step}`] = await values([loss]);
+    found[`gradients ${step}`] = await values(model.parameters().flatMap(({ grad }) => grad ?? []));
+    optimizer.step({ maxNorm: 1 });
+    optimizer.zeroGrad();
+    found[`weights ${step}`] = await values(model.parameters());
+  }
+  using logits = inferenceMode(() => model.eval().call(images));
+  found['logits'] = await values([logits]);
+  optimizer.dispose();
+  return found;
+}
+
+for (const [name, make] of Object.entries(MODELS)) {
+  test.serial(`${name} trains on cuda as on the CPU, and twice to the same bits`, async (t) => {
+    const cpu = await train(make, 'cpu');
+    const cuda = await train(make, 'cuda');
+    for (const [what, expected] of Object.entries(cpu)) {
+      const error = relativeError(cuda[what], expected);
+      t.true(error < 1e-5, `${what}: ${error}`);
+    }
+    t.notDeepEqual(cuda['weights 1'], cuda['weights 2']);
+    t.deepEqual(await train(make, 'cuda'), cuda);
+  });
+}
+
+test.serial('the Trainer runs on cuda as on the CPU, in float32 and under autocast', async (t) => {
+  for (const [precision, bound] of [
+    ['float32', 1e-5],
+    ['bf16', 2e-2],
+  ] as const) {
+    const losses = async (device: 'cpu' | 'cuda'): Promise<number[]> => {
+      const found: number[] = [];
+      const model = tinyModel({ dropRate: 0.3, dropPathRate: 0.2 }).to(device);
+      const trainer = new Trainer(model, {
+        epochs: 2,
+        lr: 1e-2,
+        clipGrad: 1,
+        modelEmaDecay: 0.9,
+        seed: 5,
+        precision,
+      });
+      await trainer.run(tinyBatches(12, 4), { classes: 3, onStep: ({ loss }) => void found.push(loss) });
+      model.dispose();
+      return found;
+    };
+    const [cpu, cuda] = [await losses('cpu'), await losses('cuda')];
+    t.is(cuda.length, 6);
+    const error = relativeError(cuda, cpu);
+    t.true(error < bound, `${precision}: ${error}`);
+  }
+});
