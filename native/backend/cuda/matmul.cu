@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(kThreads) finish_kernel(const Finish<S, P> f) 
     const int64_t row = divide(at, packs, narrow_count), column = (at - row * packs) * kWidth;
     const int64_t batch = divide(row, f.rows, narrow_count), m = row - batch * f.rows;
     Pack<P, kWidth> x{};
-    Pack<S, kWidth> added{}, result;
+    Pack<S, kWidth> added{}, result{};
     if (f.product.data != nullptr) {
       x = *reinterpret_cast<const Pack<P, kWidth>*>(f.product.data + batch * f.product.batch +
                                                     m * f.product.row + column);
