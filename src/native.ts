@@ -68,6 +68,8 @@ export interface NativeModule extends NativeOps {
   release(id: TensorId): void;
   describe(id: TensorId): void;
   memoryStats(device: number): MemoryStats;
+  /** Tells the garbage collector how much native memory there is. */
+  reportMemory(): void;
   resetPeak(device: number): void;
   setMemoryLimit(device: number, bytes: number): void;
   releaseCached(device: number): void;

@@ -131,7 +131,7 @@ const Tensor& tensor_argument(const Napi::CallbackInfo& info, size_t i) {
 }
 
 // upload(device, dtype, shape, bytes: ArrayBufferView) -> TensorId; copies the bytes in stream order.
-napi_value upload(const Napi::CallbackInfo& info, Instance& instance) {
+napi_value upload(const Napi::CallbackInfo& info, Instance&) {
   const Napi::Env env = info.Env();
   Device& device = Convert<Device>::from_js(env, info[0]);
   const DType dtype = Convert<DType>::from_js(env, info[1]);
@@ -152,9 +152,7 @@ napi_value upload(const Napi::CallbackInfo& info, Instance& instance) {
   }
   const Tensor out = ops::empty(device, shape, dtype);
   device.upload(out.data(), data, bytes);
-  napi_value id = Convert<Tensor>::to_js(env, out);
-  instance.report_memory(env);
-  return id;
+  return Convert<Tensor>::to_js(env, out);
 }
 
 // read(id) -> Promise<ArrayBuffer>: the elements in row-major order.
@@ -196,7 +194,6 @@ napi_value synchronize_sync(const Napi::CallbackInfo& info, Instance&) {
 
 napi_value release(const Napi::CallbackInfo& info, Instance& instance) {
   instance.tensors().remove(static_cast<uint32_t>(Convert<uint64_t>::from_js(info.Env(), info[0])));
-  instance.report_memory(info.Env());
   return info.Env().Undefined();
 }
 
@@ -225,6 +222,12 @@ napi_value memory_stats(const Napi::CallbackInfo& info, Instance& instance) {
   out.Set("segments", Convert<int64_t>::to_js(env, static_cast<int64_t>(stats.segments)));
   out.Set("tensors", Convert<int64_t>::to_js(env, static_cast<int64_t>(instance.tensors().size())));
   return out;
+}
+
+// reportMemory(): called for every tensor made outside scopes, hence without node-addon-api's wrapping.
+napi_value report_memory(napi_env env, napi_callback_info) {
+  Instance::of(env).report_memory(env);
+  return nullptr;
 }
 
 napi_value reset_peak(const Napi::CallbackInfo& info, Instance&) {
@@ -310,6 +313,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define<&release>(env, exports, "release");
   define<&describe>(env, exports, "describe");
   define<&memory_stats>(env, exports, "memoryStats");
+  napi_value report = nullptr;
+  napi_create_function(env, "reportMemory", NAPI_AUTO_LENGTH, &report_memory, nullptr, &report);
+  exports.Set("reportMemory", report);
   define<&reset_peak>(env, exports, "resetPeak");
   define<&set_memory_limit>(env, exports, "setMemoryLimit");
   define<&release_cached>(env, exports, "releaseCached");

@@ -263,10 +263,8 @@ napi_value invoke(napi_env env, napi_callback_info info) {
       throw TensorError("argument", code::kValue,
                         "expected " + std::to_string(S::arity) + " arguments, got " + std::to_string(count));
     }
-    napi_value result = S::template call<function>(env, static_cast<const char*>(op), arguments.data(),
-                                                   std::make_index_sequence<S::arity>());
-    Instance::of(env).report_memory(env);
-    return result;
+    return S::template call<function>(env, static_cast<const char*>(op), arguments.data(),
+                                      std::make_index_sequence<S::arity>());
   });
 }
 

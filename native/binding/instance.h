@@ -79,7 +79,8 @@ class Instance {
   // The JavaScript error for a C++ exception: TypeScript's TensorError(message, op, code).
   Napi::Value to_js_error(Napi::Env env, std::exception_ptr error);
 
-  // Tells V8 how many native bytes its handles keep alive, in lumps.
+  // Tells V8 how many native bytes its handles keep alive, in lumps. Each 64 MB more make V8 collect garbage, on the cores
+  // that kernels run on: hence it is called only where garbage can arise, outside scopes.
   void report_memory(napi_env env);
 
  private:

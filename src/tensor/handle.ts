@@ -44,9 +44,13 @@ export interface ScopeMember {
 /** The members made since the innermost scope began. */
 let members: ScopeMember[] | undefined;
 
-/** Called by every new tensor. */
+/**
+ * Called by every new tensor. What a scope will free is nothing to the garbage collector, which would run many times in a
+ * training step if it heard of it, on the cores that compute; it hears of tensors made outside scopes.
+ */
 export function enterScope(member: ScopeMember): void {
-  members?.push(member);
+  if (members === undefined) native.reportMemory();
+  else members.push(member);
 }
 
 /** Begins a scope with an empty list, or resumes an outer one; returns the list that was current. */

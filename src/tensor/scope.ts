@@ -4,6 +4,7 @@
 import { fileURLToPath } from 'node:url';
 
 import { type ScopeMember, swapScope, trackHandles } from './handle.js';
+import { native } from '../native.js';
 import { fail } from './error.js';
 import { Tensor } from './tensor.js';
 
@@ -57,6 +58,7 @@ export function scoped<T>(op: string, fn: (made: (tensor: Tensor) => boolean) =>
     if (returned.has(tensor)) outer?.push(tensor);
     else tensor.dispose();
   }
+  if (outer === undefined) native.reportMemory();
   return result;
 }
 

@@ -2,6 +2,7 @@
  * When memory is freed, and what the allocator says of it. Every test here runs alone: statistics and leaks are those
  * of the whole process.
  */
+import { PerformanceObserver, constants, type PerformanceEntry } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -271,4 +272,43 @@ test.serial('the garbage collector frees what nobody disposed of', async (t) => 
     await delay(10);
   }
   t.true(memoryStats().tensors <= before);
+});
+
+/** Collections of the whole heap while `fn` runs. */
+async function collections(fn: () => Promise<void>): Promise<number> {
+  let count = 0;
+  const isMajor = (entry: PerformanceEntry): boolean =>
+    (entry as PerformanceEntry & { detail: { kind: number } }).detail.kind ===
+    constants.NODE_PERFORMANCE_GC_MAJOR;
+  const observer = new PerformanceObserver((list) => {
+    count += list.getEntries().filter(isMajor).length;
+  });
+  observer.observe({ entryTypes: ['gc'] });
+  await fn();
+  await delay(50);
+  observer.disconnect();
+  return count;
+}
+
+test.serial('the garbage collector hears of tensors outside scopes, and of no others', async (t) => {
+  const big = (): Tensor => zeros([4 << 20]); // 16 MiB
+  const quiet = await collections(async () => {
+    for (let step = 0; step < 40; step++) {
+      scope(() => Array.from({ length: 16 }, big).length);
+      await delay(1);
+    }
+  });
+  t.true(quiet <= 2, `${quiet} collections in 40 scopes of 256 MiB`);
+
+  const before = memoryStats().current;
+  let most = 0;
+  const busy = await collections(async () => {
+    for (let i = 0; i < 100; i++) {
+      big();
+      most = Math.max(most, memoryStats().current - before);
+      await delay(1);
+    }
+  });
+  t.true(busy >= 3, `${busy} collections while 1.6 GiB were dropped`);
+  t.true(most < 800 * 2 ** 20, `${most} bytes at most`);
 });
