@@ -238,7 +238,7 @@ test('an experiment that was interrupted goes on, and its files hold every resul
 
 const main = fileURLToPath(new URL('../../bench/experiments/data-efficiency/main.js', import.meta.url));
 
-test('no data, and two scales at once, are errors of one sentence', async (t) => {
+test('no data, an unknown device, and two scales at once are errors of one sentence', async (t) => {
   const run = async (...args: string[]): Promise<string> => {
     const failed = (await promisify(execFile)(process.execPath, [main, ...args]).catch(
       (e: unknown) => e,

@@ -49,6 +49,7 @@ export async function runExperiment(path: string, options: ExperimentOptions): P
     log(`${options.out}/${NAME}.md holds the results`);
   } finally {
     await data.test.close();
+    await data.test.dataset.close();
   }
 }
 

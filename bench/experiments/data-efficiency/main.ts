@@ -1,9 +1,9 @@
 /**
  * `npm run experiment:data-efficiency -- <data> [--quick | --full] [--out DIR]`
  */
-import { Command, Option } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 
-import { type Device, TensorError } from '../../../src/index.js';
+import { type Device, TensorError, isDeviceName } from '../../../src/index.js';
 import { runExperiment } from './experiment.js';
 import { SCALES, type ScaleName } from './plan.js';
 
@@ -12,6 +12,11 @@ interface Options {
   readonly full?: true;
   readonly out?: string;
   readonly device: Device;
+}
+
+function deviceOf(text: string): Device {
+  if (isDeviceName(text)) return text;
+  throw new InvalidArgumentError('Expected cpu, cuda or cuda:N.');
 }
 
 const program = new Command('data-efficiency')
@@ -23,7 +28,7 @@ const program = new Command('data-efficiency')
     '--out <dir>',
     'folder of results, whose finished runs are kept (default: runs/data-efficiency-SCALE)',
   )
-  .option('--device <name>', 'cpu, cuda or cuda:N', 'cpu')
+  .option('--device <name>', 'cpu, cuda or cuda:N', deviceOf, 'cpu')
   .action(async (data: string, { quick, full, out, device }: Options) => {
     const name: ScaleName = quick ? 'quick' : full ? 'full' : 'small';
     await runExperiment(data, {
