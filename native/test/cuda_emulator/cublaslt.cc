@@ -4,6 +4,7 @@
 // results with odd columns either.
 #include "backend/cuda/cublaslt.h"
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -139,6 +140,12 @@ double activate(uint32_t epilogue, double x) {
   return x;
 }
 
+// 10 bits behind the point.
+double to_tf32(double x) {
+  const auto bits = std::bit_cast<uint32_t>(static_cast<float>(x));
+  return std::bit_cast<float>((bits + 0x1000) & ~0x1fffu);
+}
+
 struct Call {
   DescOpaque desc;
   LayoutOpaque a, b, c, d;
@@ -147,13 +154,14 @@ struct Call {
   double alpha, beta;
 
   // An operand of one product, the terms of a sum one behind the other.
-  static std::vector<double> gather(const LayoutOpaque& x, const void* data, int64_t batch, bool columns) {
+  std::vector<double> gather(const LayoutOpaque& x, const void* data, int64_t batch, bool columns) const {
     std::vector<double> elements;
     const int64_t sums = columns ? x.columns : x.rows, terms = columns ? x.rows : x.columns;
     for (int64_t i = 0; i < sums; ++i) {
       for (int64_t k = 0; k < terms; ++k) {
         const int64_t at = columns ? i * x.ld + k : k * x.ld + i;
-        elements.push_back(testing::load(dtype_of(x.type), data, batch * x.stride + at));
+        const double value = testing::load(dtype_of(x.type), data, batch * x.stride + at);
+        elements.push_back(desc.compute == kComputeTF32 ? to_tf32(value) : value);
       }
     }
     return elements;

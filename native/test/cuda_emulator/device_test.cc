@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <future>
 #include <memory>
 #include <numeric>
@@ -168,6 +169,21 @@ TEST_F(CudaDevice, DevicesWorkSideBySide) {
   std::swap(device, other);
   add(x, 1);
   EXPECT_EQ(values(x), std::vector<float>{2});
+}
+
+TEST_F(CudaDevice, MultipliesFloat32InTF32OnlyWhereTheEnvironmentAllowsIt) {
+  const float fine = 1 + 1.0f / 8192;  // more bits than TF32 keeps
+  for (const bool allowed : {false, true}) {
+    if (allowed) setenv("TENON_TF32", "1", 1);
+    device = cuda::make_device(0, {});
+    const Tensor a = upload({fine}), b = upload({2}), out = upload({0});
+    const Shape one{1, 1};
+    launch(*device, "matmul", &Kernels::matmul,
+           MatmulArgs{
+               a.with(one, one, 0).view(), b.with(one, one, 0).view(), out.with(one, one, 0).view(), {}, {}});
+    EXPECT_EQ(values(out), std::vector<float>{allowed ? 2 : 2 * fine});
+    unsetenv("TENON_TF32");
+  }
 }
 
 }  // namespace
