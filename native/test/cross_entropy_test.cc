@@ -125,6 +125,7 @@ TEST(CrossEntropy, TakesSoftTargets) {
     for (const Size& s : sizes()) {
       for (const bool strided : {false, true}) {
         for (const double smoothing : {0.0, 0.2}) {
+          if (testing::emulated() && strided == (smoothing > 0)) continue;
           const auto K = static_cast<size_t>(s.K);
           Buffer logits(dtype, {s.rows, s.K});
           Buffer targets(dtype, {s.rows, s.K}, strided ? Shape{1, s.rows} : Shape{s.K, 1});

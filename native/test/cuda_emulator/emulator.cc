@@ -128,7 +128,6 @@ void switch_to_fiber(Fiber& fiber) {
 
 void switch_to_host() {
   Fiber& fiber = *scheduler.current;
-  TENON_RELEASE(&scheduler.finish_edge);
 #if defined(TENON_THREAD_SANITIZER)
   __tsan_switch_to_fiber(scheduler.host_fiber, __tsan_switch_to_fiber_no_sync);
 #endif
@@ -177,6 +176,7 @@ void run_thread(Fiber& fiber) {
   } catch (...) {
     if (!scheduler.error) scheduler.error = std::current_exception();
   }
+  TENON_RELEASE(&scheduler.finish_edge);
 }
 
 // A fiber runs one thread of one block after another.
@@ -375,7 +375,10 @@ void launch(const char* name, Dim3 grid, Dim3 block, size_t shared_bytes,
 #endif
     }
   } catch (...) {
+    // Threads have returned, or wait at a barrier.
     TENON_ACQUIRE(&scheduler.finish_edge);
+    TENON_ACQUIRE(&scheduler.block_edge);
+    for ([[maybe_unused]] Warp& warp : scheduler.warps) TENON_ACQUIRE(&warp);
     abandon();
     throw;
   }

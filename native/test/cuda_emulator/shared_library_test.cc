@@ -2,6 +2,7 @@
 #include "backend/cuda/shared_library.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -20,7 +21,7 @@ const LibraryName kName{
 class SharedLibrary : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = std::filesystem::path(testing::TempDir()) / "tenon_shared_library";
+    folder_ = std::filesystem::path(testing::TempDir()) / ("tenon_shared_library" + std::to_string(getpid()));
     std::filesystem::remove_all(folder_);
     for (const char* variable : {"VIRTUAL_ENV", "CONDA_PREFIX", "HOME"}) set(variable, folder_ / variable);
     unsetenv(kName.variable);
