@@ -7,7 +7,7 @@
 //                                                         address,undefined, built apart; more goes to the harnesses
 //   node scripts/native.mjs cuda [--all]                  build/Release/tenon_cuda.so with nvcc, for sm_80 and sm_90 or
 //                                                         for all architectures; fails where a kernel spills registers
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
@@ -19,7 +19,7 @@ const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js');
 
 const addonOptions = { CMAKE_LIBRARY_OUTPUT_DIRECTORY: join(root, 'build', 'Release') };
 
-function spawn(command, args, env = {}) {
+function runInRoot(command, args, env = {}) {
   const { status, error } = spawnSync(command, args, {
     cwd: root,
     stdio: 'inherit',
@@ -45,7 +45,7 @@ function cmake(command, folder, ...args) {
     CMAKE_BUILD_PARALLEL_LEVEL: process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? `${availableParallelism()}`,
   };
   const flags = ['--directory', 'native', '--out', folder, '--log-level', 'warn'];
-  const status = spawn(process.execPath, [cmakeJs, command, ...flags, ...args], env);
+  const status = runInRoot(process.execPath, [cmakeJs, command, ...flags, ...args], env);
   if (status !== 0) throw new Error(`native: cmake could not ${command} ${folder}, see above`);
 }
 
@@ -70,7 +70,7 @@ export function buildEmulatedPlugin() {
  * Builds and runs the GoogleTest harnesses, the CPU's and that of CUDA's kernels on the emulator, and counts their tests;
  * a crash counts as one failure. The thread sanitizer gets the emulator's alone: it knows nothing of OpenMP's barriers.
  */
-export function testNative({ sanitize, args = [] } = {}) {
+export async function testNative({ sanitize, args = [] } = {}) {
   // Without sanitizers the harness shares the addon's objects.
   const folder = sanitize === undefined ? 'build/cmake' : `build/${sanitize.replaceAll(',', '-')}`;
   const options =
@@ -80,19 +80,35 @@ export function testNative({ sanitize, args = [] } = {}) {
   const total = { passed: 0, failed: 0 };
   for (const harness of harnesses) {
     cmake('build', folder, '--target', harness);
-    const { passed, failed } = runHarness(join(root, folder, harness), args);
-    total.passed += passed;
-    total.failed += failed;
+    // The emulator runs on one thread: it gets a process for each core.
+    const shards = harness === 'tenon_cuda_tests' ? availableParallelism() : 1;
+    const path = join(root, folder, harness);
+    const results = await Promise.all(
+      Array.from({ length: shards }, (_, shard) => runShard(path, args, shard, shards)),
+    );
+    for (const { passed, failed } of results) {
+      total.passed += passed;
+      total.failed += failed;
+    }
   }
   return total;
 }
 
-function runHarness(path, args) {
-  const report = `${path}.json`;
+/** Runs one of `shards` equal parts of a harness's tests. */
+async function runShard(path, args, shard, shards) {
+  const report = `${path}-${shard}.json`;
   rmSync(report, { force: true });
-  const status = spawn(path, [`--gtest_output=json:${report}`, ...args], {
-    UBSAN_OPTIONS: 'print_stacktrace=1',
+  const child = spawn(path, [`--gtest_output=json:${report}`, ...args], {
+    cwd: root,
+    stdio: 'inherit',
+    env: {
+      ...process.env,
+      UBSAN_OPTIONS: 'print_stacktrace=1',
+      GTEST_TOTAL_SHARDS: `${shards}`,
+      GTEST_SHARD_INDEX: `${shard}`,
+    },
   });
+  const status = await new Promise((resolve, reject) => child.on('error', reject).on('close', resolve));
   if (!existsSync(report)) return { passed: 0, failed: 1 };
   const { tests, failures, errors, disabled } = JSON.parse(readFileSync(report, 'utf8'));
   const failed = failures + errors;
@@ -136,7 +152,7 @@ function buildCuda(architectures) {
 const CUDA_ALL = ['75-real', '80-real', '86-real', '89-real', '90-real', '100-real', '120'];
 const CUDA_QUICK = ['80-real', '90-real'];
 
-function main([command, ...rest]) {
+async function main([command, ...rest]) {
   if (command === 'build' && rest.length === 0) return buildAddon();
   if (command === 'configure' && rest.length === 0) return configure('build/cmake', addonOptions);
   if (command === 'cuda' && (rest.length === 0 || rest.join() === '--all')) {
@@ -144,7 +160,7 @@ function main([command, ...rest]) {
   }
   if (command === 'test') {
     const sanitize = rest[0] === '--sanitize' ? rest.splice(0, 2)[1] : undefined;
-    const { passed, failed } = testNative({ sanitize, args: rest });
+    const { passed, failed } = await testNative({ sanitize, args: rest });
     console.log(`${passed} passed, ${failed} failed`);
     process.exitCode = failed === 0 ? 0 : 1;
     return;
@@ -157,7 +173,7 @@ function main([command, ...rest]) {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
-    main(process.argv.slice(2));
+    await main(process.argv.slice(2));
   } catch (error) {
     console.error(error.message);
     process.exitCode = 1;

@@ -39,7 +39,7 @@ try {
   buildEmulatedPlugin();
   buildTypeScript();
   add(await testTypeScript(args));
-  if (args.length === 0) add(testNative({ args: ['--gtest_brief=1'] }));
+  if (args.length === 0) add(await testNative({ args: ['--gtest_brief=1'] }));
 } catch (error) {
   console.error(error.message);
   failed += 1;
