@@ -6,7 +6,7 @@ import type { Round } from './measure.js';
 import { type SystemCommand, SystemProcess } from './process.js';
 import { type Outcome, type Result, resultsOf } from './results.js';
 import type { ProfileRow, Replies } from './system.js';
-import { type Case, flops, limitOf } from './tasks.js';
+import { type BenchDevice, type Case, flops, limitOf } from './tasks.js';
 
 /** Seconds of one run beyond which the first timing is all there is. */
 const TOO_SLOW = 5;
@@ -33,6 +33,7 @@ export class Harness {
   constructor(
     private readonly threads: number,
     private readonly rounds: number,
+    private readonly device: BenchDevice,
     private readonly log: (line: string) => void,
   ) {}
 
@@ -52,7 +53,7 @@ export class Harness {
   private async start(command: SystemCommand): Promise<[SystemProcess, Replies['load']]> {
     const process = new SystemProcess(command, this.threads);
     try {
-      return [process, await process.ask({ do: 'load', threads: this.threads })];
+      return [process, await process.ask({ do: 'load', threads: this.threads, device: this.device })];
     } catch (error) {
       await process.end();
       throw error;
@@ -67,10 +68,12 @@ export class Harness {
 
   /** The results of one case, after those of its limit where that had not been measured yet. */
   async run(item: Case): Promise<Result[]> {
-    const limit = limitOf(item.task);
+    const limit = limitOf(item.task, this.device);
     if (limit === undefined) return resultsOf(item, await this.measure(item), undefined);
 
-    const name = limit.kind === 'gemm' ? `gemm ${limit.size}` : `copy of ${limit.elements} floats`;
+    const precision = 'precision' in limit ? ', bf16' : '';
+    const name =
+      limit.kind === 'gemm' ? `gemm ${limit.size}${precision}` : `copy of ${limit.elements} floats`;
     const limitCase: Case = { suite: 'limits', name, task: limit, memory: false };
     const known = this.limits.get(name);
     const limits = known ?? (await this.measure(limitCase));

@@ -5,22 +5,23 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
 
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 
 import { Harness } from './harness.js';
 import { commit, describeMachine } from './machine.js';
-import { SYSTEMS, systemCommand } from './process.js';
+import { DEFAULT_SYSTEMS, SYSTEMS, isPython, systemCommand } from './process.js';
 import type { Result, ResultsFile } from './results.js';
 import { selectCases } from './suites.js';
 import { formatProfile, formatTable } from './table.js';
-import type { Case } from './tasks.js';
+import type { BenchDevice, Case } from './tasks.js';
 
 interface Options {
   readonly json?: string;
   readonly python?: string;
   readonly threads: number;
   readonly rounds: number;
-  readonly systems: readonly string[];
+  readonly systems?: readonly string[];
+  readonly device: BenchDevice;
   readonly profile?: boolean;
   readonly list?: boolean;
 }
@@ -44,18 +45,19 @@ function log(line: string): void {
   console.error(line);
 }
 
-async function load(harness: Harness, { systems, python }: Options): Promise<void> {
-  const present = systems.filter((name) => name !== 'pytorch' || python !== undefined);
+async function load(harness: Harness, { systems, python, device }: Options): Promise<void> {
+  const wanted = systems ?? DEFAULT_SYSTEMS[device];
+  const present = wanted.filter((name) => !isPython(name) || python !== undefined);
   await harness.load(present.map((name) => systemCommand(name, python ?? '')));
-  if (systems.includes('pytorch') && python === undefined)
-    harness.absent['pytorch'] = 'name a Python that has torch with --python';
+  for (const name of wanted.filter((name) => !present.includes(name)))
+    harness.absent[name] = 'name a Python that has torch with --python';
   for (const [name, reason] of Object.entries(harness.absent)) log(`${name} is absent: ${reason}`);
 }
 
-function resultsFile(harness: Harness, { rounds }: Options, results: readonly Result[]): ResultsFile {
+function resultsFile(harness: Harness, { rounds, device }: Options, results: readonly Result[]): ResultsFile {
   return {
     date: new Date().toISOString().slice(0, 10),
-    machine: describeMachine(),
+    machine: describeMachine(device),
     commit: commit(),
     versions: Object.assign(
       { node: process.versions.node },
@@ -100,14 +102,15 @@ async function profile(harness: Harness, cases: readonly Case[]): Promise<void> 
 }
 
 async function run(filter: string | undefined, options: Options): Promise<void> {
-  const cases = selectCases(filter);
+  const cases = selectCases(filter, options.device);
   if (options.list === true) {
     for (const { suite, name } of cases) console.log(`${suite}/${name}`);
     return;
   }
-  const harness = new Harness(options.threads, options.rounds, log);
+  const harness = new Harness(options.threads, options.rounds, options.device, log);
   try {
     await load(harness, options);
+    if (harness.systems.length === 0) throw new RangeError('bench: expected a system to measure, found none');
     await (options.profile === true ? profile(harness, cases) : measure(harness, cases, options));
   } finally {
     await harness.end();
@@ -121,7 +124,12 @@ const program = new Command('bench')
   .option('--python <path>', 'a Python that has torch')
   .option('--threads <n>', 'threads of every system', count, availableParallelism())
   .option('--rounds <n>', 'how often to go around the systems', count, 3)
-  .option('--systems <list>', SYSTEMS.join(','), systemList, [...SYSTEMS])
+  .option('--systems <list>', `some of ${SYSTEMS.join(',')}`, systemList)
+  .addOption(
+    new Option('--device <name>', 'where all compute')
+      .choices(['cpu', 'cuda'] as const)
+      .default('cpu' as const),
+  )
   .option('--profile', 'the time of each op in Tenon and PyTorch, instead of a measurement')
   .option('--list', 'list the cases')
   .action(run);

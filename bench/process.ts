@@ -8,6 +8,7 @@ import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 
 import type { Replies, Request } from './system.js';
+import type { BenchDevice } from './tasks.js';
 
 /** A system by name, and the program that runs it. */
 export interface SystemCommand {
@@ -17,13 +18,32 @@ export interface SystemCommand {
 }
 
 /** Tenon first: the others are compared with it. */
-export const SYSTEMS = ['tenon', 'pytorch', 'onnxruntime', 'tfjs-node', 'tfjs-wasm', 'tfjs-cpu'] as const;
+export const SYSTEMS = [
+  'tenon',
+  'pytorch',
+  'pytorch-compile',
+  'onnxruntime',
+  'tfjs-node',
+  'tfjs-wasm',
+  'tfjs-cpu',
+] as const;
+
+/** The systems that are measured where none are named; compiling takes minutes on a CPU. */
+export const DEFAULT_SYSTEMS: Readonly<Record<BenchDevice, readonly (typeof SYSTEMS)[number][]>> = {
+  cpu: SYSTEMS.filter((name) => name !== 'pytorch-compile'),
+  cuda: ['tenon', 'pytorch', 'pytorch-compile'],
+};
+
+/** Whether a system is a Python program. */
+export function isPython(name: string): boolean {
+  return name.startsWith('pytorch');
+}
 
 /** The program of a system. `python` runs PyTorch. */
 export function systemCommand(name: string, python: string): SystemCommand {
-  if (name === 'pytorch') {
+  if (isPython(name)) {
     const script = fileURLToPath(new URL('../../bench/rivals/pytorch.py', import.meta.url)); // from dist/bench/
-    return { name, command: python, args: [script] };
+    return { name, command: python, args: name === 'pytorch-compile' ? [script, '--compile'] : [script] };
   }
   const worker = fileURLToPath(new URL('worker.js', import.meta.url));
   return { name, command: process.execPath, args: [worker, name] };

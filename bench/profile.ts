@@ -10,7 +10,7 @@ const STEPS = 3;
  * Times every native op of a few runs. Waiting after each costs some microseconds an op, so the sum is a little more
  * than the time of a run; what no op accounts for is JavaScript.
  */
-export function profileNative({ run }: Prepared): ProfileRow[] {
+export function profileNative({ run }: Prepared, device: number): ProfileRow[] {
   run();
   run();
   const totals = new Map<string, { calls: number; milliseconds: number }>();
@@ -20,7 +20,7 @@ export function profileNative({ run }: Prepared): ProfileRow[] {
     ops[name] = (...args) => {
       const started = performance.now();
       const result = original(...args);
-      native.synchronizeSync(0);
+      native.synchronizeSync(device);
       const total = totals.get(name) ?? { calls: 0, milliseconds: 0 };
       total.calls += 1;
       total.milliseconds += performance.now() - started;

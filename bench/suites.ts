@@ -2,9 +2,9 @@
  * The suites: `dispatch` (the cost of a call), `kernels` (the shapes of a ViT-Ti/16 training step and Swin-T's window attention, against what the
  * machine can do) and `models` (whole training steps and forward passes).
  */
-import { type Case, type DispatchOp, type Task, type TaskOf, isModel } from './tasks.js';
+import { type BenchDevice, type Case, type DispatchOp, type Task, type TaskOf, isModel } from './tasks.js';
 import { SWIN_TINY } from './swin.js';
-import { VIT_CIFAR, VIT_TINY, tokens } from './vit.js';
+import { VIT_BASE, VIT_CIFAR, VIT_TINY, tokens } from './vit.js';
 
 const BATCH = 16;
 const ROWS = BATCH * tokens(VIT_TINY);
@@ -112,19 +112,69 @@ function cases(suite: string, tasks: readonly (readonly [name: string, task: Tas
   }));
 }
 
-/** Every case, in the order it runs. */
-export const CASES: readonly Case[] = [
-  ...cases(
-    'dispatch',
-    DISPATCH.map(([name, op, calls]) => [name, { kind: 'dispatch', op, calls }]),
+const BF16 = 'bfloat16';
+const GPU_BATCH = 128;
+const GPU_ROWS = GPU_BATCH * tokens(VIT_BASE);
+
+const gpuLinear = (inputs: number, outputs: number, pass: TaskOf<'linear'>['pass']): Task => ({
+  kind: 'linear',
+  rows: GPU_ROWS,
+  inputs,
+  outputs,
+  pass,
+  precision: BF16,
+});
+
+function gpuAttention(batch: number, tokens: number): [string, Task][] {
+  return [false, true].map((backward) => [
+    `attention ${batch}x12x${tokens}x64, bf16${backward ? ', with backward' : ''}`,
+    { kind: 'attention', batch, tokens, heads: 12, headDim: 64, backward, precision: BF16 },
+  ]);
+}
+
+/** The shapes of a ViT-B/16 training step with 128 images. */
+const GPU_KERNELS: readonly [name: string, task: Task][] = [
+  [`qkv ${GPU_ROWS}x768 -> 2304, bf16`, gpuLinear(768, 2304, 'forward')],
+  [`fc1 ${GPU_ROWS}x768 -> 3072, bf16`, gpuLinear(768, 3072, 'forwardGelu')],
+  [`fc2 ${GPU_ROWS}x3072 -> 768, bf16`, gpuLinear(3072, 768, 'forward')],
+  [`fc1 ${GPU_ROWS}x768 -> 3072, bf16, weight gradient`, gpuLinear(768, 3072, 'weight')],
+  ...gpuAttention(GPU_BATCH, tokens(VIT_BASE)),
+  ...gpuAttention(4, 4096),
+  ...(['layerNorm', 'gelu'] as const).flatMap((kind) =>
+    [false, true].map((backward): [string, Task] => [
+      `${kind} ${GPU_ROWS}x768, bf16${backward ? ', with backward' : ''}`,
+      { kind, rows: GPU_ROWS, features: 768, backward, precision: BF16 },
+    ]),
   ),
-  ...cases('kernels', KERNELS),
-  ...cases('models', MODELS),
+  ['crossEntropy 4096x1000', { kind: 'crossEntropy', rows: 4096, classes: 1000 }],
+  ['AdamW over ViT-B/16', { kind: 'adamw', vit: VIT_BASE }],
 ];
 
-/** The cases whose `suite/name` contains the filter. @throws RangeError when there is none */
-export function selectCases(filter = ''): Case[] {
-  const selected = CASES.filter(({ suite, name }) => `${suite}/${name}`.includes(filter));
+const GPU_MODELS: readonly [name: string, task: Task][] = [true, false].flatMap((train) => {
+  const run = { batch: GPU_BATCH, train, precision: BF16 } as const;
+  const what = `224, batch ${GPU_BATCH}, bf16, ${train ? 'training step' : 'inference'}`;
+  return [
+    [`ViT-B/16 ${what}`, { kind: 'vit', vit: VIT_BASE, ...run }],
+    [`Swin-T ${what}`, { kind: 'swin', swin: SWIN_TINY, ...run }],
+  ];
+});
+
+/** Every case of a device, in the order it runs. */
+export const CASES: Readonly<Record<BenchDevice, readonly Case[]>> = {
+  cpu: [
+    ...cases(
+      'dispatch',
+      DISPATCH.map(([name, op, calls]) => [name, { kind: 'dispatch', op, calls }]),
+    ),
+    ...cases('kernels', KERNELS),
+    ...cases('models', MODELS),
+  ],
+  cuda: [...cases('kernels', GPU_KERNELS), ...cases('models', GPU_MODELS)],
+};
+
+/** The cases of a device whose `suite/name` contains the filter. @throws RangeError when there is none */
+export function selectCases(filter = '', device: BenchDevice = 'cpu'): Case[] {
+  const selected = CASES[device].filter(({ suite, name }) => `${suite}/${name}`.includes(filter));
   if (selected.length === 0) {
     throw new RangeError(`bench: expected a part of a case's name, got '${filter}'; --list shows the names`);
   }

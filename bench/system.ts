@@ -5,7 +5,7 @@
  * lines of JSON: requests on standard input, replies on file descriptor 3, because libraries print on standard output.
  */
 import type { Round } from './measure.js';
-import type { Task } from './tasks.js';
+import type { BenchDevice, Task } from './tasks.js';
 
 /** A task made ready: `run` returns, or resolves, when the result has been computed. */
 export interface Prepared {
@@ -35,13 +35,15 @@ export interface System {
   readonly prepare: (task: Task) => Prepared | Unsupported | Promise<Prepared | Unsupported>;
   /** The time of each op in one run of the task. */
   readonly profile?: (task: Task) => ProfileRow[];
+  /** The most memory that it has taken, where that is not the process's. */
+  readonly peakBytes?: () => number;
 }
 
 /** Loads a library with so many threads. Throws, in one sentence, where that is impossible. */
-export type LoadSystem = (threads: number) => System | Promise<System>;
+export type LoadSystem = (threads: number, device: BenchDevice) => System | Promise<System>;
 
 export type Request =
-  | { readonly do: 'load'; readonly threads: number }
+  | { readonly do: 'load'; readonly threads: number; readonly device: BenchDevice }
   | { readonly do: 'prepare'; readonly task: Task }
   | { readonly do: 'measure'; readonly round: Round }
   | { readonly do: 'profile'; readonly task: Task }

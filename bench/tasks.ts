@@ -9,37 +9,40 @@ import { type VitConfig, elements, forwardFlops, parameterShapes } from './vit.j
 export type DispatchOp =
   'add' | 'addBackward' | 'linear' | 'linearBackward' | 'reshape' | 'permute' | 'slice' | 'item';
 
+/** Where the tasks of a run are computed. */
+export type BenchDevice = 'cpu' | 'cuda';
+
 export type Task =
   /** `calls` ops on the smallest tensors. */
   | { readonly kind: 'dispatch'; readonly op: DispatchOp; readonly calls: number }
   /** Square matrix product: the rate that no kernel here can pass. */
-  | { readonly kind: 'gemm'; readonly size: number }
+  | ({ readonly kind: 'gemm'; readonly size: number } & KernelRun)
   /** A copy of a large tensor. */
   | { readonly kind: 'copy'; readonly elements: number }
   /** A linear layer: forward (`gelu` fused where the system can), or its gradient for the input or the weight. */
-  | {
+  | ({
       readonly kind: 'linear';
       readonly rows: number;
       readonly inputs: number;
       readonly outputs: number;
       readonly pass: 'forward' | 'forwardGelu' | 'input' | 'weight';
-    }
+    } & KernelRun)
   /** Along the last dimension, forward alone or with backward. */
-  | {
+  | ({
       readonly kind: 'layerNorm' | 'gelu' | 'softmax';
       readonly rows: number;
       readonly features: number;
       readonly backward: boolean;
-    }
+    } & KernelRun)
   /** Self-attention from a packed projection `[batch, tokens, 3 heads headDim]`. */
-  | {
+  | ({
       readonly kind: 'attention';
       readonly batch: number;
       readonly tokens: number;
       readonly heads: number;
       readonly headDim: number;
       readonly backward: boolean;
-    }
+    } & KernelRun)
   /** Swin's attention in windows of square maps, from the projection of a map `[batch, map, map, 3 heads headDim]`. */
   | {
       readonly kind: 'windowAttention';
@@ -63,6 +66,12 @@ export type Task =
       readonly image: number;
       readonly classes: number;
     } & ModelRun);
+
+/** A kernel on random numbers. */
+interface KernelRun {
+  /** Of what it reads and writes; float32 where nothing is said. */
+  readonly precision?: 'bfloat16';
+}
 
 /** A training step (forward, backward, AdamW) or a forward pass of a model. */
 interface ModelRun {
@@ -99,6 +108,8 @@ export interface Metric {
 }
 
 const FLOAT = 4;
+
+const sizeOf = ({ precision }: KernelRun): number => (precision === 'bfloat16' ? 2 : FLOAT);
 
 /** Floating-point operations of one run; 0 where memory bounds the task. Backward passes count as the algorithm needs. */
 export function flops(task: Task): number {
@@ -144,7 +155,7 @@ export function bytes(task: Task): number {
     case 'gelu':
     case 'softmax':
       // x -> y, then (x or y, dy) -> dx
-      return task.rows * task.features * FLOAT * (task.backward ? 5 : 2);
+      return task.rows * task.features * sizeOf(task) * (task.backward ? 5 : 2);
     case 'crossEntropy':
       return 2 * task.rows * task.classes * FLOAT;
     case 'adamw':
@@ -182,8 +193,13 @@ export function metricOf(task: Task): Metric {
  * What the machine can do at most where the task is bound by arithmetic or by memory, as a task that is measured beside
  * it: a large matrix product, or a copy that moves as many bytes (so that what fits a cache is compared with a cache).
  */
-export function limitOf(task: Task): TaskOf<'gemm' | 'copy'> | undefined {
-  if (flops(task) > 0) return { kind: 'gemm', size: 2048 };
+export function limitOf(task: Task, device: BenchDevice = 'cpu'): TaskOf<'gemm' | 'copy'> | undefined {
+  if (flops(task) > 0) {
+    if (device === 'cpu') return { kind: 'gemm', size: 2048 };
+    return 'precision' in task
+      ? { kind: 'gemm', size: 8192, precision: 'bfloat16' }
+      : { kind: 'gemm', size: 8192 };
+  }
   const traffic = bytes(task);
   return traffic > 0 ? { kind: 'copy', elements: Math.round(traffic / (2 * FLOAT)) } : undefined;
 }

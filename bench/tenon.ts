@@ -21,8 +21,7 @@ import {
   layerNorm,
   linear,
   matmul,
-  normal,
-  ones,
+  memoryStats,
   permute,
   reshape,
   scope,
@@ -31,17 +30,29 @@ import {
   softmax,
   tensor,
   windowAttention,
-  zeros,
 } from '../src/index.js';
+import * as ops from '../src/index.js';
+import { deviceIndex } from '../src/tensor/device.js';
 import { native } from '../src/native.js';
 import { tenonVersion } from './machine.js';
 import { profileNative } from './profile.js';
 import type { Prepared, System } from './system.js';
-import { type Task, type TaskOf, flops, isModel } from './tasks.js';
+import { type BenchDevice, type Task, type TaskOf, flops, isModel } from './tasks.js';
 import type { SwinShape } from './swin.js';
 import type { VitConfig } from './vit.js';
 
 type F32 = Tensor<'float32'>;
+
+/** Where all of a process's tensors are. */
+let device: BenchDevice = 'cpu';
+
+type Dtype = 'float32' | 'bfloat16';
+const normal = (shape: readonly number[], dtype: Dtype = 'float32'): F32 =>
+  ops.normal(shape, { device, dtype }) as F32;
+const ones = (shape: readonly number[], dtype: Dtype = 'float32'): F32 =>
+  ops.ones(shape, { device, dtype }) as F32;
+const zeros = (shape: readonly number[], dtype: Dtype = 'float32'): F32 =>
+  ops.zeros(shape, { device, dtype }) as F32;
 
 /** What a kernel's task does once. */
 type Op = () => unknown;
@@ -51,7 +62,7 @@ function prepared(op: Op, calls = 1): Prepared {
   return {
     run() {
       for (let i = 0; i < calls; i++) scope(() => void op());
-      native.synchronizeSync(0);
+      native.synchronizeSync(deviceIndex(device));
     },
     portion: calls,
   };
@@ -61,7 +72,10 @@ function prepared(op: Op, calls = 1): Prepared {
 function differentiable(op: (...inputs: F32[]) => Tensor, inputs: readonly F32[], backward: boolean): Op {
   if (!backward) return () => op(...inputs);
   for (const input of inputs) setRequiresGrad(input);
-  const dy = scope(() => normal(op(...inputs).shape));
+  const dy = scope(() => {
+    const { shape, dtype } = op(...inputs);
+    return normal(shape, dtype as Dtype);
+  });
   return () => grad(op(...inputs), inputs, { gradients: [dy] });
 }
 
@@ -108,11 +122,11 @@ function dispatch({ op, calls }: TaskOf<'dispatch'>): Prepared {
   }
 }
 
-function linearPass({ rows, inputs, outputs, pass }: TaskOf<'linear'>): Op {
-  const x = normal([rows, inputs]);
-  const weight = normal([outputs, inputs]);
-  const bias = normal([outputs]);
-  const dy = normal([rows, outputs]);
+function linearPass({ rows, inputs, outputs, pass, precision }: TaskOf<'linear'>): Op {
+  const x = normal([rows, inputs], precision);
+  const weight = normal([outputs, inputs], precision);
+  const bias = normal([outputs], precision);
+  const dy = normal([rows, outputs], precision);
   switch (pass) {
     case 'forward':
       return () => linear(x, weight, bias);
@@ -125,13 +139,14 @@ function linearPass({ rows, inputs, outputs, pass }: TaskOf<'linear'>): Op {
   }
 }
 
-function rowwise({ kind, rows, features, backward }: TaskOf<'layerNorm' | 'gelu' | 'softmax'>): Op {
-  const x = normal([rows, features]);
+function rowwise(task: TaskOf<'layerNorm' | 'gelu' | 'softmax'>): Op {
+  const { kind, rows, features, backward, precision } = task;
+  const x = normal([rows, features], precision);
   switch (kind) {
     case 'layerNorm':
       return differentiable(
         (x, gamma, beta) => layerNorm(x, gamma, beta, { eps: 1e-6 }),
-        [x, ones([features]), zeros([features])],
+        [x, ones([features], precision), zeros([features], precision)],
         backward,
       );
     case 'gelu':
@@ -141,8 +156,8 @@ function rowwise({ kind, rows, features, backward }: TaskOf<'layerNorm' | 'gelu'
   }
 }
 
-function attention({ batch, tokens, heads, headDim, backward }: TaskOf<'attention'>): Op {
-  const qkv = normal([batch, tokens, 3 * heads * headDim]);
+function attention({ batch, tokens, heads, headDim, backward, precision }: TaskOf<'attention'>): Op {
+  const qkv = normal([batch, tokens, 3 * heads * headDim], precision);
   return differentiable((qkv) => attentionPacked(qkv, { numHeads: heads }), [qkv], backward);
 }
 
@@ -160,7 +175,7 @@ function windowed(task: TaskOf<'windowAttention'>): Op {
 function labelsFor(rows: number, classes: number): Tensor<'int64'> {
   return tensor(
     Array.from({ length: rows }, (_, i) => i % classes),
-    { dtype: 'int64' },
+    { dtype: 'int64', device },
   );
 }
 
@@ -198,8 +213,9 @@ export function createSwin(swin: SwinShape): SwinTransformer {
 const ADAMW = { lr: 1e-3, weightDecay: 0.05 };
 
 function adamw({ vit }: TaskOf<'adamw'>): Op {
-  const parameters = createVit(vit).parameters();
-  for (const parameter of parameters) parameter.grad = keep<FloatTensor>(normal(parameter.shape));
+  const parameters = createVit(vit).to(device).parameters();
+  for (const parameter of parameters)
+    parameter.grad = keep<FloatTensor>(normal(parameter.shape));
   const optimizer = new AdamW(parameters, ADAMW);
   return () => optimizer.step();
 }
@@ -213,6 +229,7 @@ function model(task: TaskOf<'vit' | 'swin' | 'convnet'>): Prepared {
       : task.kind === 'swin'
         ? createSwin(task.swin)
         : createModel(task.model, { imgSize: image, numClasses: classes });
+  model.to(device);
   const images: FloatTensor = normal([batch, 3, image, image]);
   if (!train) {
     model.eval();
@@ -235,8 +252,8 @@ function model(task: TaskOf<'vit' | 'swin' | 'convnet'>): Prepared {
 function kernel(task: Exclude<Task, TaskOf<'dispatch' | 'vit' | 'swin' | 'convnet'>>): Op {
   switch (task.kind) {
     case 'gemm': {
-      const a = normal([task.size, task.size]);
-      const b = normal([task.size, task.size]);
+      const a = normal([task.size, task.size], task.precision);
+      const b = normal([task.size, task.size], task.precision);
       return () => matmul(a, b);
     }
     case 'copy': {
@@ -264,16 +281,21 @@ function kernel(task: Exclude<Task, TaskOf<'dispatch' | 'vit' | 'swin' | 'convne
 function prepare(task: Task): Prepared {
   if (task.kind === 'dispatch') return dispatch(task);
   if (isModel(task)) return model(task);
-  // As in a model, a kernel is enqueued while others run: waiting for each would add what it takes to wake threads.
-  return prepared(kernel(task), flops(task) > 1e9 ? 1 : 8);
+  // As in a model, a kernel is enqueued while others run: waiting for each would add what it takes to wake threads. A GPU
+  // is done with a kernel before another reaches it unless many are in the queue.
+  const calls = device === 'cuda' ? 32 : flops(task) > 1e9 ? 1 : 8;
+  return prepared(kernel(task), calls);
 }
 
-export function loadTenon(): System {
+export function loadTenon(_threads: number, where: BenchDevice): System {
+  device = where;
+  deviceIndex(device); // throws where there is none
   const { threads, oneDNN } = cpuInfo();
   return {
     versions: { tenon: tenonVersion(), oneDNN },
     threads,
     prepare,
-    profile: (task) => profileNative(prepare(task)),
+    profile: (task) => profileNative(prepare(task), deviceIndex(device)),
+    ...(device === 'cuda' ? { peakBytes: () => memoryStats('cuda').reservedPeak } : {}),
   };
 }

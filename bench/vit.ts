@@ -13,6 +13,9 @@ export interface VitConfig {
 /** ViT-Ti/16 at 224 px. */
 export const VIT_TINY: VitConfig = { image: 224, patch: 16, dim: 192, depth: 12, heads: 3, classes: 1000 };
 
+/** ViT-B/16 at 224 px. */
+export const VIT_BASE: VitConfig = { image: 224, patch: 16, dim: 768, depth: 12, heads: 12, classes: 1000 };
+
 /** The small ViT for 32 px images of the CIFAR-10 recipe. */
 export const VIT_CIFAR: VitConfig = { image: 32, patch: 4, dim: 96, depth: 6, heads: 3, classes: 10 };
 

@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 
 import { type Round, measure } from './measure.js';
 import type { LoadSystem, Prepared, Replies, Request, System } from './system.js';
-import type { Task } from './tasks.js';
+import type { BenchDevice, Task } from './tasks.js';
 
 /** Each system's module is imported only in its own process. */
 const LOADERS: Readonly<Record<string, () => Promise<LoadSystem>>> = {
@@ -20,11 +20,12 @@ const LOADERS: Readonly<Record<string, () => Promise<LoadSystem>>> = {
 let system: System | undefined;
 let prepared: Prepared | undefined;
 
-async function load(name: string, threads: number): Promise<Replies['load']> {
+async function load(name: string, threads: number, device: BenchDevice): Promise<Replies['load']> {
   const loader = LOADERS[name];
   if (loader === undefined)
     throw new Error(`expected one of ${Object.keys(LOADERS).join(', ')}, got '${name}'`);
-  system = await (await loader())(threads);
+  if (device !== 'cpu' && name !== 'tenon') throw new Error(`expected a device that it has, got ${device}`);
+  system = await (await loader())(threads, device);
   return { versions: system.versions, threads: system.threads };
 }
 
@@ -74,7 +75,7 @@ function profile(task: Task): Replies['profile'] {
 function answer(request: Request, name: string): Promise<Replies[Request['do']]> | Replies[Request['do']] {
   switch (request.do) {
     case 'load':
-      return load(name, request.threads);
+      return load(name, request.threads, request.device);
     case 'prepare':
       return prepare(request.task);
     case 'measure':
@@ -84,7 +85,7 @@ function answer(request: Request, name: string): Promise<Replies[Request['do']]>
     case 'release':
       return release();
     case 'memory':
-      return { peakBytes: peakBytes() };
+      return { peakBytes: loaded().peakBytes?.() ?? peakBytes() };
   }
 }
 

@@ -117,8 +117,8 @@ async function runShard(path, args, shard, shards) {
 }
 
 /** Builds tenon_cuda.so and holds its kernels to registers: a spill or a stack frame costs more than any tuning gains. */
-function buildCuda(architectures) {
-  const folder = `build/cuda-${architectures.length}`;
+export function buildCuda(architectures) {
+  const folder = `build/cuda-${architectures.join('-')}`;
   configure(folder, {
     ...addonOptions,
     TENON_BUILD_ADDON: 'OFF',

@@ -1,5 +1,7 @@
 """The process of PyTorch: the tasks of bench/tasks.ts, by the messages of bench/system.ts.
 
+`--compile` compiles whole models by torch.compile, and takes nothing else.
+
 Requests are lines of JSON on standard input, replies on file descriptor 3. The models are timm's vision transformers
 (its Swin is in pytorch_swin.py, its convnets are in pytorch_convnet.py) in plain torch: fused qkv, scaled_dot_product_attention, exact GELU, layer norms with eps 1e-6, AdamW as it comes.
 """
@@ -193,16 +195,18 @@ def convnet(task):
 
 
 def model_task(model, config, task):
+    if COMPILE:
+        model = torch.compile(model)
     batch = task["batch"]
     images = torch.randn(batch, 3, config["image"], config["image"])
     labels = torch.arange(batch) % config["classes"]
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=task.get("precision") == "bfloat16")
+    autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=task.get("precision") == "bfloat16")
     if not task["train"]:
         model.eval()
 
         def infer():
             with torch.inference_mode(), autocast:
-                return model(images).float().numpy()
+                return model(images).float().cpu().numpy()
 
         return infer
 
@@ -248,6 +252,30 @@ TASKS = {
 }
 
 
+MODELS = ("vit", "swin", "convnet")
+COMPILE = "--compile" in sys.argv
+GPU_CALLS = 32  # kernels enqueued before one waits, as in bench/tenon.ts
+
+
+def prepare(task, device):
+    """What one run does, and how many times it does the task."""
+    if task["kind"] in MODELS:
+        return TASKS[task["kind"]](task), 1  # waits for its result
+    if task.get("precision") == "bfloat16":
+        torch.set_default_dtype(torch.bfloat16)
+    op = TASKS[task["kind"]](task)
+    torch.set_default_dtype(torch.float32)
+    if device == "cpu":
+        return op, 1
+
+    def run():
+        for _ in range(GPU_CALLS):
+            op()
+        torch.cuda.synchronize()
+
+    return run, GPU_CALLS
+
+
 def seconds_of(run, calls):
     started = time.perf_counter()
     for _ in range(calls):
@@ -270,7 +298,7 @@ def measure(run, minTime, maxTime, minSamples):
 
 
 def profile(task, steps=3):
-    run = TASKS[task["kind"]](task)
+    run, _ = prepare(task, "cpu")
     for _ in range(2):
         run()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
@@ -294,18 +322,26 @@ def peak_bytes():
 
 class Server:
     run = None
+    portion = 1
+    device = "cpu"
 
     def load(self, request):
         torch.set_num_threads(request["threads"])
+        self.device = request["device"]
+        torch.set_default_device(self.device)
+        torch.zeros(1).sum().item()  # fails here where there is no such device
         return {"versions": {"torch": torch.__version__}, "threads": torch.get_num_threads()}
 
     def prepare(self, request):
-        self.run = TASKS[request["task"]["kind"]](request["task"])
+        task = request["task"]
+        if COMPILE and task["kind"] not in MODELS:
+            return {"unsupported": "it compiles models alone"}
+        self.run, self.portion = prepare(task, self.device)
         self.run()
-        return {"seconds": seconds_of(self.run, 1), "portion": 1}
+        return {"seconds": seconds_of(self.run, 1) / self.portion, "portion": self.portion}
 
     def measure(self, request):
-        return {"seconds": measure(self.run, **request["round"])}
+        return {"seconds": measure(self.run, **request["round"]) / self.portion}
 
     def profile(self, request):
         return {"rows": profile(request["task"])}
@@ -315,6 +351,8 @@ class Server:
         return {}
 
     def memory(self, request):
+        if self.device == "cuda":
+            return {"peakBytes": torch.cuda.max_memory_reserved()}
         return {"peakBytes": peak_bytes()}
 
 

@@ -10,7 +10,7 @@ import type { Case } from '../../bench/tasks.js';
 
 test('a case runs in a process of its own, and a system that is missing is named with its reason', async (t) => {
   const lines: string[] = [];
-  const harness = new Harness(1, 2, (line) => lines.push(line));
+  const harness = new Harness(1, 2, 'cpu', (line) => lines.push(line));
   const item: Case = {
     suite: 'kernels',
     name: 'tiny',

@@ -20,7 +20,8 @@ import {
   scope,
   tensor,
 } from '../../src/index.js';
-import { relativeError } from '../helpers/golden.js';
+import { goldenPath, relativeError, sharedTest } from '../helpers/golden.js';
+import { matchesTimm, timmConfig } from '../helpers/timm.js';
 import { tinyBatches, tinyModel } from '../helpers/training.js';
 
 // One after the other: all draw from the same random numbers.
@@ -114,3 +115,12 @@ test.serial('the Trainer runs on cuda as on the CPU, in float32 and under autoca
     t.true(error < bound, `${precision}: ${error}`);
   }
 });
+
+for (const [name, make] of [
+  ['timm-vit', () => new VisionTransformer(timmConfig('timm-vit'))],
+  ['timm-swin', () => new SwinTransformer(timmConfig('timm-swin'))],
+] as const) {
+  sharedTest(`${name}: features, logits, loss and gradients are timm's`, goldenPath(`models/${name}`), (t) =>
+    matchesTimm(t, name, make(), 'cuda'),
+  );
+}

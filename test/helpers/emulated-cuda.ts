@@ -1,6 +1,7 @@
 /**
  * Import this before anything else to have two GPUs that the host emulates (`native/test/cuda_emulator`): the CUDA plugin's
- * own sources, compiled for the host. They are slow, and what they compute is what a GPU would, up to rounding.
+ * own sources, compiled for the host. They are slow, and what they compute is what a GPU would, up to rounding. With
+ * TENON_TEST_GPU in the environment a real GPU takes their place (gpu/run.sh).
  */
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -8,9 +9,11 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('../../../', import.meta.url)); // from dist/test/helpers/
 export const EMULATED_PLUGIN = `${root}build/Release/tenon_cuda_emulated.so`;
 
-if (!existsSync(EMULATED_PLUGIN)) {
-  throw new Error(`expected the emulated GPUs at ${EMULATED_PLUGIN}, found nothing there: run "npm test"`);
+if (process.env['TENON_TEST_GPU'] === undefined) {
+  if (!existsSync(EMULATED_PLUGIN)) {
+    throw new Error(`expected the emulated GPUs at ${EMULATED_PLUGIN}, found nothing there: run "npm test"`);
+  }
+  process.env['TENON_CUDA_PLUGIN'] = EMULATED_PLUGIN;
+  /** What op-case.ts asks for. */
+  process.env['TENON_TEST_EMULATED'] = '1';
 }
-process.env['TENON_CUDA_PLUGIN'] = EMULATED_PLUGIN;
-/** What op-case.ts asks for. */
-process.env['TENON_TEST_EMULATED'] = '1';

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { type Tensor, tensor } from '../../src/index.js';
+import { type Device, type Tensor, devices, tensor } from '../../src/index.js';
 
 /** The folder shared/ beside the checkout, from dist/test/helpers/. */
 const shared = fileURLToPath(new URL('../../../../shared/', import.meta.url));
@@ -30,6 +30,18 @@ export function sharedTest(
 ): void {
   if (existsSync(needs)) test(title, run);
   else test.skip(`${title} (skipped: no ${needs.slice(shared.length)} beside this checkout)`, run);
+}
+
+/** A test of a model on every device, against a folder in shared/golden. */
+export function goldenTest(
+  title: string,
+  folder: string,
+  run: (t: ExecutionContext, device: Device) => Promise<void> | void,
+): void {
+  for (const device of devices().slice(0, 2)) {
+    const where = device === 'cpu' ? '' : ` on ${device}`;
+    sharedTest(`${title}${where}`, goldenPath(folder), (t) => run(t, device));
+  }
 }
 
 export interface GoldenTensor {
@@ -73,8 +85,8 @@ export function readGolden(path: string): {
 }
 
 /** A golden array as a tensor. */
-export function asTensor(golden: GoldenTensor): Tensor {
-  return tensor(golden.data, { shape: golden.shape });
+export function asTensor(golden: GoldenTensor, device: Device = 'cpu'): Tensor {
+  return tensor(golden.data, { shape: golden.shape, device });
 }
 
 /** The norm of the difference over the norm of what is expected. */

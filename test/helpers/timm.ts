@@ -7,6 +7,7 @@ import type { ExecutionContext } from 'ava';
 
 import {
   AdamW,
+  type Device,
   type FloatTensor,
   type Model,
   type Tensor,
@@ -42,11 +43,13 @@ export async function matchesTimm(
   t: ExecutionContext,
   folder: string,
   model: Model & { forwardFeatures(images: FloatTensor): FloatTensor },
+  device: Device,
 ): Promise<void> {
   const { tensors: io } = readGolden(`models/${folder}/io.safetensors`);
   model.eval().loadStateDict(goldenState(`models/${folder}/model.safetensors`));
-  const images = asTensor(io['pixel_values']) as FloatTensor;
-  const labels = asTensor(io['labels']) as Tensor<'int64'>;
+  model.to(device);
+  const images = asTensor(io['pixel_values'], device) as FloatTensor;
+  const labels = asTensor(io['labels'], device) as Tensor<'int64'>;
   const features = noGrad(() => model.forwardFeatures(images));
   t.true(relativeError(await features.data(), io['features'].data) < 1e-4);
   const logits = model.call(images);
@@ -66,7 +69,12 @@ export async function matchesTimm(
 }
 
 /** Trains from timm's first weights, and compares losses, gradient norms and final weights with timm's and PyTorch's. */
-export async function followsTimm(t: ExecutionContext, folder: string, model: Model): Promise<void> {
+export async function followsTimm(
+  t: ExecutionContext,
+  folder: string,
+  model: Model,
+  device: Device,
+): Promise<void> {
   const { tensors: io } = readGolden(`train/${folder}/io.safetensors`);
   const recipe = JSON.parse(readFileSync(goldenPath(`train/${folder}/trajectory.json`), 'utf8')) as {
     label_smoothing: number;
@@ -77,9 +85,10 @@ export async function followsTimm(t: ExecutionContext, folder: string, model: Mo
     grad_norms: number[];
   };
   model.loadStateDict(goldenState(`train/${folder}/init.safetensors`));
+  model.to(device);
   const optimizer = new AdamW(model.parameters(), { lr: recipe.lr, weightDecay: recipe.weight_decay });
-  const images = asTensor(io['pixel_values']) as FloatTensor;
-  const labels = asTensor(io['labels']) as Tensor<'int64'>;
+  const images = asTensor(io['pixel_values'], device) as FloatTensor;
+  const labels = asTensor(io['labels'], device) as Tensor<'int64'>;
   for (const [step, expected] of recipe.losses.entries()) {
     const [loss, norm] = scope(() => {
       const loss = crossEntropy(model.call(images), labels, { labelSmoothing: recipe.label_smoothing });

@@ -5,6 +5,7 @@ import type { ExecutionContext } from 'ava';
 
 import {
   type AnyModule,
+  type Device,
   type FloatTensor,
   type Model,
   type Tensor,
@@ -26,21 +27,23 @@ export async function matchesTransformers(
   t: ExecutionContext,
   folder: string,
   stages: (model: Model) => readonly AnyModule[],
+  device: Device,
 ): Promise<void> {
   const { tensors: io } = readGolden(`models/${folder}/io.safetensors`);
   const { model, info, report } = await loadPretrained(goldenPath(`models/${folder}`));
   t.deepEqual(report, { layout: 'hf', resized: [], replaced: [], ignored: [] });
   t.is(info.classes[3], 'LABEL_3');
+  model.to(device);
   const hidden: Tensor[] = [];
   for (const stage of stages(model)) {
     stage.registerForwardHook((_, result) => void hidden.push(keep((result as Tensor).clone())));
   }
-  const logits = model.call(asTensor(io['pixel_values']) as FloatTensor);
+  const logits = model.call(asTensor(io['pixel_values'], device) as FloatTensor);
   t.true(relativeError(await logits.data(), io['logits'].data) < 1e-4);
   for (const [i, state] of hidden.entries()) {
     t.true(relativeError(await state.data(), io[`hidden.${i + 1}`].data) < 1e-4, `hidden.${i + 1}`);
   }
-  const loss = crossEntropy(logits, asTensor(io['labels']) as Tensor<'int64'>);
+  const loss = crossEntropy(logits, asTensor(io['labels'], device) as Tensor<'int64'>);
   t.true(Math.abs((await loss.item()) / Number(io['loss'].data[0]) - 1) < 1e-4);
   loss.backward();
   const wanted = gradientsOf(io, info.name);

@@ -13,20 +13,20 @@ import {
   noGrad,
   normal,
 } from '../../src/index.js';
-import { asTensor, goldenPath, readGolden, relativeError, sharedTest } from '../helpers/golden.js';
+import { asTensor, goldenTest, readGolden, relativeError } from '../helpers/golden.js';
 import { matchesTimm, timmConfig } from '../helpers/timm.js';
 
 const TINY = { imgSize: 16, patchSize: 4, embedDim: 24, depth: 2, numHeads: 2, numClasses: 5 } as const;
 const FOLDER = 'timm-deit-distilled';
 
-sharedTest(
+goldenTest(
   "a distilled DeiT's features, logits, loss and gradients are timm's",
-  goldenPath(`models/${FOLDER}`),
-  async (t) => {
+  `models/${FOLDER}`,
+  async (t, device) => {
     using model = new DistilledVisionTransformer(timmConfig(FOLDER));
-    await matchesTimm(t, FOLDER, model);
+    await matchesTimm(t, FOLDER, model, device);
     const { tensors: io } = readGolden(`models/${FOLDER}/io.safetensors`);
-    const images = asTensor(io['pixel_values']) as FloatTensor;
+    const images = asTensor(io['pixel_values'], device) as FloatTensor;
     const [logits, distLogits] = noGrad(() => model.heads(images));
     t.true(relativeError(await logits.data(), io['train.cls_logits'].data) < 1e-4);
     t.true(relativeError(await distLogits.data(), io['train.dist_logits'].data) < 1e-4);

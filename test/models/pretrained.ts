@@ -28,29 +28,39 @@ import {
   savePretrained,
   saveSafetensors,
 } from '../../src/index.js';
-import { goldenPath, sharedTest } from '../helpers/golden.js';
+import { goldenTest } from '../helpers/golden.js';
 import { temporaryFolder } from '../helpers/training.js';
 import { matchesTransformers } from '../helpers/transformers.js';
 
 for (const folder of ['hf-vit', 'hf-deit', 'hf-deit-distilled']) {
-  sharedTest(
+  goldenTest(
     `${folder}: logits, hidden states, loss and gradients are those of transformers`,
-    goldenPath(`models/${folder}`),
-    (t) =>
+    `models/${folder}`,
+    (t, device) =>
       // transformers' last hidden state comes after the final norm.
-      matchesTransformers(t, folder, (model) => [...(model as VisionTransformer).blocks].slice(0, -1)),
+      matchesTransformers(
+        t,
+        folder,
+        (model) => [...(model as VisionTransformer).blocks].slice(0, -1),
+        device,
+      ),
   );
 }
 
-sharedTest(
+goldenTest(
   'hf-swin: logits, hidden states, loss and gradients are those of transformers',
-  goldenPath('models/hf-swin'),
-  (t) =>
+  'models/hf-swin',
+  (t, device) =>
     // There a merging ends a stage, and the last hidden state comes before the final norm.
-    matchesTransformers(t, 'hf-swin', (model) => {
-      const last = (model as SwinTransformer).layers.at(-1)!;
-      return [last.downsample!, last];
-    }),
+    matchesTransformers(
+      t,
+      'hf-swin',
+      (model) => {
+        const last = (model as SwinTransformer).layers.at(-1)!;
+        return [last.downsample!, last];
+      },
+      device,
+    ),
 );
 
 const INPUT: InputSpec = {

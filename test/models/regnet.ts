@@ -18,17 +18,17 @@ import {
 } from '../../src/index.js';
 import { REGNET_LAYOUTS } from '../../src/models/layouts/regnet.js';
 import { toStoredNames } from '../../src/models/layouts/layout.js';
-import { goldenPath, relativeError, sharedTest } from '../helpers/golden.js';
+import { goldenPath, goldenTest, relativeError, sharedTest } from '../helpers/golden.js';
 import { matchesTimm, timmConfig, timmShapes } from '../helpers/timm.js';
 import { temporaryFolder } from '../helpers/training.js';
 import { matchesTransformers } from '../helpers/transformers.js';
 
 const TINY = { imgSize: 32, depths: [1, 2], widths: [8, 16], groupWidth: 4, numClasses: 5 } as const;
 
-sharedTest(
+goldenTest(
   "a RegNetY's features, logits, loss and gradients are timm's",
-  goldenPath('models/timm-regnety'),
-  (t) => {
+  'models/timm-regnety',
+  (t, device) => {
     const { w0, wa, wm, depth, groupSize, seRatio, numClasses } = timmConfig('timm-regnety') as Record<
       string,
       number
@@ -37,14 +37,15 @@ sharedTest(
       t,
       'timm-regnety',
       new RegNet({ ...regnetStages({ w0, wa, wm, depth, groupSize }), seRatio, numClasses }),
+      device,
     );
   },
 );
 
-sharedTest(
+goldenTest(
   "a RegNetY's logits, hidden states, loss and gradients are those of transformers",
-  goldenPath('models/hf-regnet'),
-  (t) => matchesTransformers(t, 'hf-regnet', (model) => (model as RegNet).stages),
+  'models/hf-regnet',
+  (t, device) => matchesTransformers(t, 'hf-regnet', (model) => (model as RegNet).stages, device),
 );
 
 sharedTest('RegNetYs have the names and shapes of timm', goldenPath('state_dicts'), (t) => {

@@ -18,7 +18,7 @@ import {
   scope,
   type ResNetConfig,
 } from '../../src/index.js';
-import { goldenPath, relativeError, sharedTest } from '../helpers/golden.js';
+import { goldenPath, goldenTest, relativeError, sharedTest } from '../helpers/golden.js';
 import { matchesTimm, timmShapes } from '../helpers/timm.js';
 import { matchesTransformers } from '../helpers/transformers.js';
 
@@ -27,17 +27,17 @@ const TINY = { imgSize: 32, layers: [1, 1], channels: [8, 16], stemWidth: 8, num
 for (const block of ['basic', 'bottleneck'] as const) {
   // timm's plain stem is 64 wide, whatever the stem_width of the configuration.
   const config = { block, layers: [1, 1, 1, 1], channels: [8, 16, 24, 32], numClasses: 5 };
-  sharedTest(
+  goldenTest(
     `a ${block} ResNet's features, logits, loss and gradients are timm's`,
-    goldenPath(`models/timm-resnet-${block}`),
-    (t) => matchesTimm(t, `timm-resnet-${block}`, new ResNet(config)),
+    `models/timm-resnet-${block}`,
+    (t, device) => matchesTimm(t, `timm-resnet-${block}`, new ResNet(config), device),
   );
 }
 
-sharedTest(
+goldenTest(
   "a ResNet's logits, hidden states, loss and gradients are those of transformers",
-  goldenPath('models/hf-resnet'),
-  (t) => matchesTransformers(t, 'hf-resnet', (model) => (model as ResNet).stages),
+  'models/hf-resnet',
+  (t, device) => matchesTransformers(t, 'hf-resnet', (model) => (model as ResNet).stages, device),
 );
 
 sharedTest('ResNets have the names and shapes of timm', goldenPath('state_dicts'), (t) => {

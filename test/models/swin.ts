@@ -13,7 +13,7 @@ import {
   zeros,
   type SwinConfig,
 } from '../../src/index.js';
-import { goldenPath, sharedTest } from '../helpers/golden.js';
+import { goldenPath, goldenTest, sharedTest } from '../helpers/golden.js';
 import { followsTimm, matchesTimm, timmConfig, timmShapes } from '../helpers/timm.js';
 
 const TINY = {
@@ -26,12 +26,12 @@ const TINY = {
   numClasses: 5,
 } as const;
 
-sharedTest("a Swin's features, logits, loss and gradients are timm's", goldenPath('models/timm-swin'), (t) =>
-  matchesTimm(t, 'timm-swin', new SwinTransformer(timmConfig('timm-swin'))),
+goldenTest("a Swin's features, logits, loss and gradients are timm's", 'models/timm-swin', (t, device) =>
+  matchesTimm(t, 'timm-swin', new SwinTransformer(timmConfig('timm-swin')), device),
 );
 
-sharedTest("12 steps of training follow timm's and PyTorch's losses", goldenPath('train/timm-swin'), (t) =>
-  followsTimm(t, 'timm-swin', new SwinTransformer(timmConfig('timm-swin'))),
+goldenTest("12 steps of training follow timm's and PyTorch's losses", 'train/timm-swin', (t, device) =>
+  followsTimm(t, 'timm-swin', new SwinTransformer(timmConfig('timm-swin')), device),
 );
 
 sharedTest('every Swin has the names and shapes of timm', goldenPath('state_dicts'), (t) => {

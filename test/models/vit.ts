@@ -12,19 +12,17 @@ import {
   type FloatTensor,
   type ViTConfig,
 } from '../../src/index.js';
-import { goldenPath, relativeError, sharedTest } from '../helpers/golden.js';
+import { goldenTest, relativeError } from '../helpers/golden.js';
 import { followsTimm, matchesTimm, timmConfig } from '../helpers/timm.js';
 
 for (const folder of ['timm-vit', 'timm-vit-gap']) {
-  sharedTest(
-    `${folder}: features, logits, loss and gradients are timm's`,
-    goldenPath(`models/${folder}`),
-    (t) => matchesTimm(t, folder, new VisionTransformer(timmConfig(folder))),
+  goldenTest(`${folder}: features, logits, loss and gradients are timm's`, `models/${folder}`, (t, device) =>
+    matchesTimm(t, folder, new VisionTransformer(timmConfig(folder)), device),
   );
 }
 
-sharedTest("12 steps of training follow timm's and PyTorch's losses", goldenPath('train/timm-vit'), (t) =>
-  followsTimm(t, 'timm-vit', new VisionTransformer(timmConfig('timm-vit'))),
+goldenTest("12 steps of training follow timm's and PyTorch's losses", 'train/timm-vit', (t, device) =>
+  followsTimm(t, 'timm-vit', new VisionTransformer(timmConfig('timm-vit')), device),
 );
 
 test('parameters are counted as they are made', (t) => {

@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Proves Tenon's CUDA backend on a machine with an NVIDIA GPU: its driver and CUDA's libraries are all that it needs. Part of
+# the bundle that `npm run gpu:bundle` makes.
+#
+#   ./run.sh [--out DIR] [--data SHARDS] [--golden DIR] [--python PYTHON] [--sanitizer PATH]
+#
+# --data: tar shards or a folder of images to train on, else the built-in shapes. --golden: the reference numbers of models,
+# shared/golden; without them that step is left out. --python: a Python with torch, for the
+# benchmarks; default python3. --sanitizer: compute-sanitizer, if it is not on the PATH. Every step's output is in DIR (default
+# results/), the last line is "N passed, N failed". At most 9 minutes: a step that outlasts its share counts as failed.
+set -uo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+out=$here/results
+data=shapes
+golden=
+python=python3
+sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null || true)
+while [ $# -gt 0 ]; do
+  case $1 in
+    --out) out=$2 ;;
+    --data) data=$2 ;;
+    --golden) golden=$2 ;;
+    --python) python=$2 ;;
+    --sanitizer) sanitizer=$2 ;;
+    *)
+      echo "run.sh: expected --out, --data, --golden, --python or --sanitizer, got '$1'" >&2
+      exit 2
+      ;;
+  esac
+  shift 2
+done
+mkdir -p "$out" && out=$(cd "$out" && pwd)
+case $data in shapes | /*) ;; *) data=$PWD/$data ;; esac
+if [ -n "$golden" ]; then # where the tests look
+  mkdir -p "$here/../shared"
+  ln -sfn "$(cd "$golden" && pwd)" "$here/../shared/golden"
+fi
+cd "$here"
+export PATH=$here/bin:$PATH LD_LIBRARY_PATH=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+TENON_COMMIT=$(cat commit)
+export TENON_COMMIT TENON_TEST_GPU=1
+
+passed=0
+failed=0
+# Runs a step for at most so many seconds, and counts it, or the tests that AVA counts in it.
+step() {
+  local name=$1 seconds=$2 log status p f
+  shift 2
+  log=$out/$name.log
+  printf '\n### %s (after %d s)\n' "$name" "$SECONDS"
+  timeout "$seconds" "$@" 2>&1 | tee "$log" | grep -vE '^ +✔' | tail -n 60
+  status=${PIPESTATUS[0]}
+  p=$(sed -nE 's/^ +([0-9]+) tests? passed$/\1/p' "$log" | tail -n 1)
+  f=$(sed -nE 's/^ +([0-9]+) tests? failed$/\1/p' "$log" | tail -n 1)
+  if [ -z "$p$f" ]; then
+    p=$((status == 0))
+    f=$((status != 0))
+  elif [ "$status" -ne 0 ] && [ -z "$f" ]; then
+    f=1
+  fi
+  passed=$((passed + ${p:-0}))
+  failed=$((failed + ${f:-0}))
+  echo "$name: exit status $status"
+}
+
+tenon=(node "$here/dist/src/cli/main.js")
+ava=(node node_modules/ava/entrypoints/cli.mjs)
+
+step info 30 "${tenon[@]}" info
+"${tenon[@]}" info --json >"$out/info.json"
+if ! node dist/gpu/small-step.js --check; then
+  printf '\n%d passed, %d failed\n' "$passed" "$((failed + 1))"
+  exit 1
+fi
+step ops 150 "${ava[@]}" --match '*on cuda:0*' 'test/ops/*.ts'
+step models 90 "${ava[@]}" test/cuda/models.ts test/cuda/cli.ts
+if [ -n "$golden" ]; then
+  step golden 60 "${ava[@]}" --match '*on cuda:0*' 'test/models/*.ts'
+else
+  echo "no --golden: the models' reference numbers are left out"
+fi
+if [ -n "$sanitizer" ]; then
+  for tool in memcheck racecheck; do
+    step "$tool" 60 "$sanitizer" --tool "$tool" --error-exitcode 1 node dist/gpu/small-step.js
+  done
+else
+  echo "compute-sanitizer is not here: memcheck and racecheck are left out"
+fi
+step train 90 env -C "$out" "${tenon[@]}" train "$data" --device cuda --precision bf16 --epochs 2 --name gpu
+step bench 180 node dist/bench/main.js --device cuda --python "$python" --json "$out/bench.json"
+
+printf '\n%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" -eq 0 ]
