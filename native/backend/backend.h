@@ -271,7 +271,7 @@ struct Window {
 };
 
 // y = x * weight + bias + residual, and its positive part with relu. Output channel o sees the input channels of its
-// group: weight is [O, C / groups, kh, kw], contiguous.
+// group: weight is [O, C / groups, kh, kw], contiguous. In 16 bits the sum may be rounded before what is added to it.
 struct Conv2dArgs {
   View x;  // [B, C, H, W] channels-last
   View weight;

@@ -217,7 +217,7 @@ void conv2d_input_gradient(const Conv2dInputGradientArgs& args) {
 }
 
 void conv2d_weight_gradient(const Conv2dWeightGradientArgs& args) {
-  if (args.dweight.numel() == 0) return;
+  if (args.dweight.size(0) == 0) return;
   if (args.dy.numel() > 0 && args.x.numel() > 0 && onednn_conv2d_weight_gradient(args)) return;
   HWY_DYNAMIC_DISPATCH(run_weight_gradient)(args);
 }
