@@ -1,7 +1,6 @@
 #include "backend/cuda/matmul_plans.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <string>
 #include <utility>
 
@@ -44,11 +43,6 @@ uint64_t most_workspace() {
   check(cudaGetDevice(&device), kOp);
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), kOp);
   return uint64_t{major >= 9 ? 32u : 4u} << 20;
-}
-
-bool tf32_allowed() {
-  const char* const value = std::getenv("TENON_TF32");
-  return value != nullptr && std::string(value) == "1";
 }
 
 }  // namespace
@@ -99,7 +93,7 @@ class MatmulPlans::Description {
   void set(lt::DescAttribute attribute, const T& value) {
     expect_success(library_.MatmulDescSetAttribute(desc, attribute, &value, sizeof(T)));
   }
-  void describe(Owned<lt::Layout>& layout, const View& x, const Product& p) {
+  void describe(Owned<lt::Layout, lt::Status>& layout, const View& x, const Product& p) {
     const Matrix m = *matrix_of(x);
     expect_success(library_.MatrixLayoutCreate(layout.out(), type_of(x.dtype), static_cast<uint64_t>(m.rows),
                                                static_cast<uint64_t>(m.columns), m.ld));
@@ -113,8 +107,8 @@ class MatmulPlans::Description {
   const lt::Library& library_;
 
  public:
-  Owned<lt::Desc> desc;
-  Owned<lt::Layout> a, b, c, d;
+  Owned<lt::Desc, lt::Status> desc;
+  Owned<lt::Layout, lt::Status> a, b, c, d;
 };
 
 MatmulPlans::MatmulPlans() : most_workspace_(most_workspace()), tf32_(tf32_allowed()) {
@@ -146,7 +140,7 @@ const Choice* MatmulPlans::choice(const Product& product) {
 
 std::optional<Choice> MatmulPlans::ask(const Product& p) const {
   const Description description(*this, p);
-  Owned<lt::Preference> preference(library_.MatmulPreferenceDestroy);
+  Owned<lt::Preference, lt::Status> preference(library_.MatmulPreferenceDestroy);
   expect_success(library_.MatmulPreferenceCreate(preference.out()));
   const auto prefer = [&](lt::PreferenceAttribute attribute, const auto& value) {
     expect_success(library_.MatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)));

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "backend/cuda/cublaslt.h"
+#include "backend/cuda/plans.h"
 #include "core/view.h"
 
 namespace tenon::cuda {
@@ -28,24 +29,6 @@ struct Matrix {
 
 // None where the strides are not ones that the library takes: one of the two is 1, the other as large as a row or more.
 std::optional<Matrix> matrix_of(const View& x);
-
-// Something of the library's that is destroyed by a function of its own.
-template <typename T>
-class Owned {
- public:
-  explicit Owned(lt::Status (*destroy)(T)) : destroy_(destroy) {}
-  ~Owned() {
-    if (value_ != nullptr) destroy_(value_);
-  }
-  Owned(const Owned&) = delete;
-  Owned& operator=(const Owned&) = delete;
-  T* out() { return &value_; }
-  operator T() const { return value_; }
-
- private:
-  T value_ = nullptr;
-  lt::Status (*destroy_)(T);
-};
 
 struct Choice {
   lt::Algorithm algorithm;
@@ -71,7 +54,7 @@ class MatmulPlans {
   std::optional<Choice> ask(const Product& product) const;
 
   const lt::Library& library_ = lt::library();
-  Owned<lt::Handle> handle_{library_.Destroy};
+  Owned<lt::Handle, lt::Status> handle_{library_.Destroy};
   const uint64_t most_workspace_;
   const bool tf32_;
   std::map<Key, std::optional<Choice>> choices_;
