@@ -1,6 +1,9 @@
 // Elements of any type, as numbers.
 #pragma once
 
+#include <bit>
+#include <cstdint>
+
 #include "core/dtype.h"
 
 namespace tenon::testing {
@@ -47,6 +50,12 @@ inline void store(DType dtype, void* data, int64_t i, double value) {
     default:
       static_cast<uint8_t*>(data)[i] = static_cast<uint8_t>(value);
   }
+}
+
+// 10 bits behind the point.
+inline double to_tf32(double x) {
+  const auto bits = std::bit_cast<uint32_t>(static_cast<float>(x));
+  return std::bit_cast<float>((bits + 0x1000) & ~0x1fffu);
 }
 
 }  // namespace tenon::testing

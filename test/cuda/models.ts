@@ -10,6 +10,8 @@ import {
   DistilledVisionTransformer,
   type FloatTensor,
   type Module,
+  RegNet,
+  ResNet,
   SwinTransformer,
   Trainer,
   VisionTransformer,
@@ -28,22 +30,19 @@ import { tinyBatches, tinyModel } from '../helpers/training.js';
 
 type Model = Module<[images: FloatTensor], FloatTensor>;
 
-const COMMON = {
-  imgSize: 16,
-  embedDim: 16,
-  numClasses: 5,
-  dropRate: 0.1,
-  projDropRate: 0.1,
-  dropPathRate: 0.2,
-};
-const VIT = { ...COMMON, patchSize: 4, depth: 2, numHeads: 2, attnDropRate: 0.1, patchDropRate: 0.25 };
-const SWIN = { ...COMMON, patchSize: 2, windowSize: 3, depths: [2, 2], numHeads: [2, 4] };
+const COMMON = { imgSize: 16, numClasses: 5, dropRate: 0.1, dropPathRate: 0.2 };
+const TRANSFORMER = { ...COMMON, embedDim: 16, projDropRate: 0.1 };
+const VIT = { ...TRANSFORMER, patchSize: 4, depth: 2, numHeads: 2, attnDropRate: 0.1, patchDropRate: 0.25 };
+const SWIN = { ...TRANSFORMER, patchSize: 2, windowSize: 3, depths: [2, 2], numHeads: [2, 4] };
+const CNN = { ...COMMON, stemWidth: 6, zeroInitLast: false }; // or most gradients start as 0
 
 const MODELS: Readonly<Record<string, () => Model>> = {
   'a ViT': () => new VisionTransformer(VIT),
   'a ViT with registers, layer scale and a pooled head': () =>
     new VisionTransformer({ ...VIT, regTokens: 2, initValues: 0.1, qkNorm: true, globalPool: 'avg' }),
   'a Swin whose windows divide no map': () => new SwinTransformer(SWIN),
+  'a ResNet': () => new ResNet({ ...CNN, block: 'bottleneck', layers: [2, 1], channels: [4, 6] }),
+  'a RegNetY': () => new RegNet({ ...CNN, depths: [1, 2], widths: [8, 12], groupWidth: 4 }),
   'a DeiT': () => new DistilledVisionTransformer({ ...VIT, patchDropRate: 0 }),
 };
 

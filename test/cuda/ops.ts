@@ -7,6 +7,7 @@ import '../ops/arithmetic.js';
 import '../ops/attention.js';
 import '../ops/batch-norm.js';
 import '../ops/comparison.js';
+import '../ops/conv2d.js';
 import '../ops/creation.js';
 import '../ops/cross-entropy.js';
 import '../ops/dropout.js';

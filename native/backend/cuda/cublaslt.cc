@@ -7,9 +7,10 @@ namespace tenon::cuda::lt {
 namespace {
 
 Library open() {
-  void* const file = open_library(
-      "matmul",
-      {"cuBLASLt 12 or 13", "nvidia-cublas", "TENON_CUBLASLT", {"libcublasLt.so.13", "libcublasLt.so.12"}});
+  void* const file = open_library("matmul", {"cuBLASLt 12 or 13 of the CUDA toolkit",
+                                             "nvidia-cublas",
+                                             "TENON_CUBLASLT",
+                                             {"libcublasLt.so.13", "libcublasLt.so.12"}});
   Library library;
 #define TENON_FUNCTION(name, parameters) \
   library.name = reinterpret_cast<decltype(library.name)>(function_of("matmul", file, "cublasLt" #name));

@@ -6,12 +6,11 @@
 
 namespace tenon::cuda {
 
-// Weak: one that no file defines is null.
-#define TENON_KERNEL(name, Args) [[gnu::weak]] void name(const Args& args, void* stream);
+#define TENON_KERNEL(name, Args) void name(const Args& args, void* stream);
 TENON_KERNELS(TENON_KERNEL)
 #undef TENON_KERNEL
 
-// The table that the device hands to the ops. A kernel that is not written yet is null.
+// The table that the device hands to the ops.
 const Kernels& kernels();
 
 }  // namespace tenon::cuda

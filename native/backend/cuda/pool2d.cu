@@ -2,6 +2,7 @@
 // the same pixel and read neighbours: all accesses are coalesced, and what windows share comes from the cache. Backward, an
 // input gathers from the windows that cover it, in their order: no atomics.
 #include "backend/cuda/elementwise.h"
+#include "backend/cuda/image.h"
 #include "backend/cuda/kernels.h"
 #include "backend/pool.h"
 
@@ -17,16 +18,6 @@ struct Pool {
 Pool pool_of(const View& x, const View& y, const Window& window, bool adaptive, bool count_padding) {
   return {PoolAxis(x.size(2), y.size(2), window, 0, adaptive),
           PoolAxis(x.size(3), y.size(3), window, 1, adaptive), x.size(1), count_padding};
-}
-
-// Element `at` of [B, height, width, C].
-struct Place {
-  int64_t image, i, j, c;
-};
-
-__device__ __forceinline__ Place place_of(int64_t at, int64_t height, int64_t width, int64_t C) {
-  const int64_t pixel = at / C, row = pixel / width, image = row / height;
-  return {image, row - image * height, pixel - row * width, at - pixel * C};
 }
 
 // Calls body(i, j, offset) over the pixels of two ranges of an image [height, width, C].

@@ -13,6 +13,7 @@
 namespace tenon::cuda {
 
 class MatmulPlans;
+class Conv2dPlans;
 
 // An index out of range: a kernel cannot throw, so it leaves a report where the host finds it when it next waits. The
 // first thread to report keeps the place; of several bad indices that may be any.
@@ -46,6 +47,7 @@ class Queue {
   virtual DataError* data_error() = 0;
 
   std::shared_ptr<MatmulPlans> matmul_plans;  // made by the first product
+  std::shared_ptr<Conv2dPlans> conv2d_plans;  // made by the first convolution
 };
 
 inline Queue& queue_of(void* stream) { return *static_cast<Queue*>(stream); }

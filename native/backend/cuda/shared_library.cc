@@ -66,8 +66,8 @@ void* open_library(const char* op, const LibraryName& name) {
     tried += (tried.empty() ? "" : "; ") + std::string(dlerror());
   }
   throw TensorError(op, code::kKernel,
-                    std::string("expected ") + name.title + " (of the CUDA toolkit, by `pip install " +
-                        name.package + "`, or the file that " + name.variable + " names), got: " + tried);
+                    std::string("expected ") + name.title + " (by `pip install " + name.package +
+                        "`, or the file that " + name.variable + " names), got: " + tried);
 }
 
 void* function_of(const char* op, void* library, const char* function) {

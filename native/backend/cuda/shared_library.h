@@ -8,7 +8,7 @@
 namespace tenon::cuda {
 
 struct LibraryName {
-  const char* title;               // "cuBLASLt 12 or 13"
+  const char* title;               // "cuDNN 9"
   const char* package;             // of pip
   const char* variable;            // an environment variable that names the file, and then no other is tried
   std::vector<const char*> files;  // newest first

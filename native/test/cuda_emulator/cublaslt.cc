@@ -4,7 +4,6 @@
 // results with odd columns either.
 #include "backend/cuda/cublaslt.h"
 
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -140,12 +139,6 @@ double activate(uint32_t epilogue, double x) {
   return x;
 }
 
-// 10 bits behind the point.
-double to_tf32(double x) {
-  const auto bits = std::bit_cast<uint32_t>(static_cast<float>(x));
-  return std::bit_cast<float>((bits + 0x1000) & ~0x1fffu);
-}
-
 struct Call {
   DescOpaque desc;
   LayoutOpaque a, b, c, d;
@@ -161,7 +154,7 @@ struct Call {
       for (int64_t k = 0; k < terms; ++k) {
         const int64_t at = columns ? i * x.ld + k : k * x.ld + i;
         const double value = testing::load(dtype_of(x.type), data, batch * x.stride + at);
-        elements.push_back(desc.compute == kComputeTF32 ? to_tf32(value) : value);
+        elements.push_back(desc.compute == kComputeTF32 ? testing::to_tf32(value) : value);
       }
     }
     return elements;

@@ -176,12 +176,15 @@ TEST_F(CudaDevice, MultipliesFloat32InTF32OnlyWhereTheEnvironmentAllowsIt) {
   for (const bool allowed : {false, true}) {
     if (allowed) setenv("TENON_TF32", "1", 1);
     device = cuda::make_device(0, {});
-    const Tensor a = upload({fine}), b = upload({2}), out = upload({0});
-    const Shape one{1, 1};
+    const Tensor a = upload({fine}), b = upload({2}), product = upload({0}), sum = upload({0});
+    const auto as = [](const Tensor& x, const Shape& ones) { return x.with(ones, ones, 0).view(); };
+    const Shape matrix{1, 1}, image{1, 1, 1, 1};
     launch(*device, "matmul", &Kernels::matmul,
-           MatmulArgs{
-               a.with(one, one, 0).view(), b.with(one, one, 0).view(), out.with(one, one, 0).view(), {}, {}});
-    EXPECT_EQ(values(out), std::vector<float>{allowed ? 2 : 2 * fine});
+           MatmulArgs{as(a, matrix), as(b, matrix), as(product, matrix), {}, {}});
+    launch(*device, "conv2d", &Kernels::conv2d,
+           Conv2dArgs{as(a, image), as(b, image), {}, {}, as(sum, image), {}});
+    EXPECT_EQ(values(product), std::vector<float>{allowed ? 2 : 2 * fine});
+    EXPECT_EQ(values(sum), values(product));
     unsetenv("TENON_TF32");
   }
 }

@@ -72,7 +72,7 @@ TEST_F(SharedLibrary, ThatIsMissingIsOneSentence) {
     FAIL();
   } catch (const TensorError& error) {
     EXPECT_EQ(error.what(),
-              "matmul: expected Thing 2 or 3 (of the CUDA toolkit, by `pip install nvidia-thing`, or "
+              "matmul: expected Thing 2 or 3 (by `pip install nvidia-thing`, or "
               "the file that TENON_TEST_THING names), got: " +
                   (folder_ / "none.so").string() +
                   ": cannot open shared object file: No such file or directory");

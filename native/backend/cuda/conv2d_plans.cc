@@ -1,0 +1,161 @@
+#include "backend/cuda/conv2d_plans.h"
+
+#include <limits>
+#include <span>
+#include <string>
+
+#include "core/error.h"
+
+namespace tenon::cuda {
+
+namespace {
+
+void expect_success(dnn::Status status) {
+  if (status == dnn::kSuccess) return;
+  throw TensorError("conv2d", code::kKernel, "cuDNN: error " + std::to_string(static_cast<int>(status)));
+}
+
+// Of all its kinds.
+bool is_unsupported(dnn::Status status) { return status / 1000 == dnn::kNotSupported / 1000; }
+
+dnn::DataType type_of(DType dtype) {
+  switch (dtype) {
+    case DType::BFloat16:
+      return dnn::kBFloat16;
+    case DType::Float16:
+      return dnn::kFloat16;
+    default:
+      return dnn::kFloat32;
+  }
+}
+
+bool is_aligned(const View& x) { return reinterpret_cast<uintptr_t>(x.data) % 16 == 0; }
+
+// The library counts in int.
+bool is_countable(const View& x) { return x.numel() <= std::numeric_limits<int>::max(); }
+
+int at(const Shape& shape, int dim) { return static_cast<int>(shape[dim]); }
+
+}  // namespace
+
+Conv2dPlans::Conv2dPlans(cudaStream_t stream) {
+  expect_success(library_.Create(handle_.out()));
+  expect_success(library_.SetStream(handle_, stream));
+}
+
+Conv2dPlans::Key Conv2dPlans::key_of(const Convolution& c) {
+  Key key{static_cast<int64_t>(c.pass), static_cast<int64_t>(c.x.dtype), c.groups, c.weight.size(0)};
+  size_t i = 4;
+  for (const int64_t size : c.x.shape) key.at(i++) = size;
+  for (const int dim : {2, 3}) key.at(i++) = c.y.size(dim);
+  for (const auto* pair : {&c.window.kernel, &c.window.stride, &c.window.padding, &c.window.dilation}) {
+    for (const int64_t value : *pair) key.at(i++) = value;
+  }
+  return key;
+}
+
+const Conv2dPlan* Conv2dPlans::plan(const Convolution& convolution) {
+  for (const View* operand : {&convolution.x, &convolution.weight, &convolution.y}) {
+    if (!is_aligned(*operand) || !is_countable(*operand)) return nullptr;
+  }
+  const auto [place, is_new] = plans_.try_emplace(key_of(convolution));
+  if (is_new) place->second = make(convolution);
+  return place->second.get();
+}
+
+std::unique_ptr<Conv2dPlan> Conv2dPlans::make(const Convolution& c) const {
+  auto plan = std::make_unique<Conv2dPlan>(library_);
+  const dnn::DataType type = type_of(c.x.dtype);
+  const auto describe = [&](dnn::TensorDesc* desc, const Shape& s) {
+    expect_success(library_.CreateTensorDescriptor(desc));
+    expect_success(library_.SetTensor4dDescriptor(*desc, dnn::kChannelsLast, type, at(s, 0), at(s, 1),
+                                                  at(s, 2), at(s, 3)));
+  };
+  describe(plan->x.out(), c.x.shape);
+  describe(plan->y.out(), c.y.shape);
+  const Shape& w = c.weight.shape;
+  expect_success(library_.CreateFilterDescriptor(plan->weight.out()));
+  expect_success(library_.SetFilter4dDescriptor(plan->weight, type, dnn::kChannelsLast, at(w, 0), at(w, 1),
+                                                at(w, 2), at(w, 3)));
+  const auto pair = [](const int64_t(&values)[2], int i) { return static_cast<int>(values[i]); };
+  const auto& [kernel, stride, padding, dilation] = c.window;
+  expect_success(library_.CreateConvolutionDescriptor(plan->convolution.out()));
+  expect_success(library_.SetConvolution2dDescriptor(
+      plan->convolution, pair(padding, 0), pair(padding, 1), pair(stride, 0), pair(stride, 1),
+      pair(dilation, 0), pair(dilation, 1), dnn::kCrossCorrelation, dnn::kFloat32));
+  expect_success(library_.SetConvolutionGroupCount(plan->convolution, static_cast<int>(c.groups)));
+  return choose(c.pass, c.x.dtype, *plan) ? std::move(plan) : nullptr;
+}
+
+bool Conv2dPlans::choose(Conv2dPass pass, DType dtype, Conv2dPlan& p) const {
+  constexpr size_t kMostWorkspace = size_t{256} << 20;
+  constexpr int kMost = 16;  // twice what any pass has
+  const dnn::Math asked = dtype != DType::Float32 ? dnn::kTensorOps : tf32_ ? dnn::kDefault : dnn::kFma;
+  expect_success(library_.SetConvolutionMathType(p.convolution, asked));
+  dnn::Proposal proposals[kMost];
+  int found = 0;
+  const dnn::Status status = propose(pass, p, kMost, &found, proposals);
+  if (is_unsupported(status)) return false;
+  expect_success(status);
+  for (const dnn::Proposal& proposal : std::span(proposals, static_cast<size_t>(found))) {
+    if (proposal.status != dnn::kSuccess || proposal.determinism != dnn::kDeterministic) continue;
+    // Nothing is rounded to a narrower type, whatever the library proposes.
+    if (proposal.math == dnn::kTensorOpsWithConversion) continue;
+    if (asked == dnn::kFma && proposal.math == dnn::kTensorOps) continue;
+    const dnn::Math math = asked == dnn::kFma ? dnn::kFma : proposal.math;
+    expect_success(library_.SetConvolutionMathType(p.convolution, math));
+    p.algorithm = proposal.algorithm;
+    // Not every proposal works: this asks again, for what will run.
+    if (measure(pass, p, &p.workspace) == dnn::kSuccess && p.workspace <= kMostWorkspace) return true;
+  }
+  return false;
+}
+
+dnn::Status Conv2dPlans::propose(Conv2dPass pass, const Conv2dPlan& p, int most, int* found,
+                                 dnn::Proposal* proposals) const {
+  switch (pass) {
+    case Conv2dPass::Forward:
+      return library_.GetConvolutionForwardAlgorithm_v7(handle_, p.x, p.weight, p.convolution, p.y, most,
+                                                        found, proposals);
+    case Conv2dPass::InputGradient:
+      return library_.GetConvolutionBackwardDataAlgorithm_v7(handle_, p.weight, p.y, p.convolution, p.x, most,
+                                                             found, proposals);
+    default:
+      return library_.GetConvolutionBackwardFilterAlgorithm_v7(handle_, p.x, p.y, p.convolution, p.weight,
+                                                               most, found, proposals);
+  }
+}
+
+dnn::Status Conv2dPlans::measure(Conv2dPass pass, const Conv2dPlan& p, size_t* bytes) const {
+  switch (pass) {
+    case Conv2dPass::Forward:
+      return library_.GetConvolutionForwardWorkspaceSize(handle_, p.x, p.weight, p.convolution, p.y,
+                                                         p.algorithm, bytes);
+    case Conv2dPass::InputGradient:
+      return library_.GetConvolutionBackwardDataWorkspaceSize(handle_, p.weight, p.y, p.convolution, p.x,
+                                                              p.algorithm, bytes);
+    default:
+      return library_.GetConvolutionBackwardFilterWorkspaceSize(handle_, p.x, p.y, p.convolution, p.weight,
+                                                                p.algorithm, bytes);
+  }
+}
+
+void Conv2dPlans::run(const Convolution& c, const Conv2dPlan& p, void* workspace) const {
+  const float one = 1, zero = 0;
+  switch (c.pass) {
+    case Conv2dPass::Forward:
+      return expect_success(library_.ConvolutionForward(handle_, &one, p.x, c.x.data, p.weight, c.weight.data,
+                                                        p.convolution, p.algorithm, workspace, p.workspace,
+                                                        &zero, p.y, c.y.data));
+    case Conv2dPass::InputGradient:
+      return expect_success(library_.ConvolutionBackwardData(handle_, &one, p.weight, c.weight.data, p.y,
+                                                             c.y.data, p.convolution, p.algorithm, workspace,
+                                                             p.workspace, &zero, p.x, c.x.data));
+    default:
+      return expect_success(library_.ConvolutionBackwardFilter(handle_, &one, p.x, c.x.data, p.y, c.y.data,
+                                                               p.convolution, p.algorithm, workspace,
+                                                               p.workspace, &zero, p.weight, c.weight.data));
+  }
+}
+
+}  // namespace tenon::cuda

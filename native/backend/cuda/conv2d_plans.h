@@ -1,0 +1,67 @@
+// Convolutions by cuDNN: the algorithm that it proposes for each, asked once and kept.
+#pragma once
+
+#include <array>
+#include <map>
+#include <memory>
+
+#include "backend/backend.h"
+#include "backend/cuda/cudnn.h"
+#include "backend/cuda/plans.h"
+
+namespace tenon::cuda {
+
+enum class Conv2dPass : uint8_t { Forward, InputGradient, WeightGradient };
+
+// y = x * weight, or a gradient of it: the pass says which of the three is written. Images lie channels-last, the weight
+// [O, C / groups, kh, kw] by its strides: as [O, kh, kw, C / groups] for the library, contiguous for our own kernels.
+struct Convolution {
+  Conv2dPass pass;
+  View x, weight, y;
+  Window window;
+  int64_t groups;
+};
+
+struct Conv2dPlan {
+  explicit Conv2dPlan(const dnn::Library& library)
+      : x(library.DestroyTensorDescriptor),
+        y(library.DestroyTensorDescriptor),
+        weight(library.DestroyFilterDescriptor),
+        convolution(library.DestroyConvolutionDescriptor) {}
+
+  Owned<dnn::TensorDesc, dnn::Status> x, y;
+  Owned<dnn::FilterDesc, dnn::Status> weight;
+  Owned<dnn::ConvolutionDesc, dnn::Status> convolution;
+  int algorithm = 0;
+  size_t workspace = 0;  // bytes
+};
+
+// The library's handle on the current device, and what it has proposed there.
+class Conv2dPlans {
+ public:
+  explicit Conv2dPlans(cudaStream_t stream);
+
+  // The library's first proposal for such a convolution that gives the same bits each time, in a workspace of at most
+  // 256 MiB. Null where it has none, or where an operand lies at no multiple of 16 bytes; one without data counts as
+  // aligned.
+  const Conv2dPlan* plan(const Convolution& convolution);
+
+  void run(const Convolution& convolution, const Conv2dPlan& plan, void* workspace) const;
+
+ private:
+  using Key = std::array<int64_t, 18>;
+
+  static Key key_of(const Convolution& convolution);
+  std::unique_ptr<Conv2dPlan> make(const Convolution& convolution) const;
+  bool choose(Conv2dPass pass, DType dtype, Conv2dPlan& plan) const;
+  dnn::Status propose(Conv2dPass pass, const Conv2dPlan& plan, int most, int* found,
+                      dnn::Proposal* proposals) const;
+  dnn::Status measure(Conv2dPass pass, const Conv2dPlan& plan, size_t* bytes) const;
+
+  const dnn::Library& library_ = dnn::library();
+  Owned<dnn::Handle, dnn::Status> handle_{library_.Destroy};
+  const bool tf32_ = tf32_allowed();
+  std::map<Key, std::unique_ptr<Conv2dPlan>> plans_;
+};
+
+}  // namespace tenon::cuda
