@@ -214,8 +214,7 @@ const ADAMW = { lr: 1e-3, weightDecay: 0.05 };
 
 function adamw({ vit }: TaskOf<'adamw'>): Op {
   const parameters = createVit(vit).to(device).parameters();
-  for (const parameter of parameters)
-    parameter.grad = keep<FloatTensor>(normal(parameter.shape));
+  for (const parameter of parameters) parameter.grad = keep<FloatTensor>(normal(parameter.shape));
   const optimizer = new AdamW(parameters, ADAMW);
   return () => optimizer.step();
 }
