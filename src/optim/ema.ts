@@ -1,4 +1,4 @@
-import { native, type TensorId } from '../native.js';
+import { native } from '../native.js';
 import { isFloating } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
@@ -9,6 +9,12 @@ export interface EmaOptions {
   readonly decay?: number;
   /** Start with a smaller decay, `min(decay, 1 - (1 + step)^(-2/3))`, so that early weights fade. Default false. */
   readonly warmup?: boolean;
+}
+
+/** A weight and what follows it. */
+interface Pairing {
+  readonly weight: Tensor;
+  readonly target: Tensor;
 }
 
 /**
@@ -27,8 +33,9 @@ export class Ema {
   readonly averages: Readonly<Record<string, Tensor>>;
   /** Updates so far. */
   steps = 0;
-  private readonly weights: readonly Tensor[];
-  private readonly targets: readonly Tensor[];
+  /** Averaged, and copied. */
+  private readonly floats: readonly Pairing[];
+  private readonly counts: readonly Pairing[];
   private readonly decay: number;
   private readonly warmup: boolean;
 
@@ -38,34 +45,30 @@ export class Ema {
     if (!(this.decay >= 0 && this.decay <= 1)) {
       fail('Ema', 'VALUE', `expected a decay in [0, 1], got ${this.decay}`);
     }
-    const names = Object.keys(weights);
-    this.weights = names.map((name) => weights[name]);
-    this.targets = this.weights.map((weight) => {
-      const copy = wrap(native.clone(weight.id));
-      copy.kept = true;
-      return copy;
+    const pairings = Object.entries(weights).map(([name, weight]) => {
+      const target = wrap(native.clone(weight.id));
+      target.kept = true;
+      return { name, weight, target };
     });
-    this.averages = Object.fromEntries(names.map((name, i) => [name, this.targets[i]]));
+    this.averages = Object.fromEntries(pairings.map(({ name, target }) => [name, target]));
+    this.floats = pairings.filter(({ target }) => isFloating(target.dtype));
+    this.counts = pairings.filter(({ target }) => !isFloating(target.dtype));
   }
 
   /** Moves the averages towards the present weights. */
   update(): void {
     this.steps += 1;
     const decay = this.warmup ? Math.min(this.decay, 1 - (1 + this.steps) ** (-2 / 3)) : this.decay;
-    const floats: [targets: TensorId[], weights: TensorId[]] = [[], []];
-    this.targets.forEach((target, i) => {
-      if (isFloating(target.dtype)) {
-        floats[0].push(target.id);
-        floats[1].push(this.weights[i].id);
-      } else {
-        native.copyInto(target.id, this.weights[i].id);
-      }
-    });
-    native.lerp(...floats, 1 - decay);
+    native.lerp(
+      this.floats.map(({ target }) => target.id),
+      this.floats.map(({ weight }) => weight.id),
+      1 - decay,
+    );
+    for (const { target, weight } of this.counts) native.copyInto(target.id, weight.id);
   }
 
   /** Frees the averages. */
   dispose(): void {
-    for (const target of this.targets) target.dispose();
+    for (const target of Object.values(this.averages)) target.dispose();
   }
 }
