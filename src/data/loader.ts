@@ -163,15 +163,7 @@ export class DataLoader implements BatchSource {
     const { shuffle, seed, shard, repeats } = this.options;
     const { length } = this.dataset;
     const all = Int32Array.from({ length }, (_, i) => i);
-    if (shuffle) {
-      const random = new SampleRandom(seed, epoch, ORDER);
-      for (let i = length - 1; i > 0; i--) {
-        const j = random.int(i + 1);
-        const swapped = all[i];
-        all[i] = all[j];
-        all[j] = swapped;
-      }
-    }
+    if (shuffle) new SampleRandom(seed, epoch, ORDER).shuffle(all);
     if (repeats === 1 && shard.count === 1) return all;
     return Int32Array.from({ length: this.perEpoch }, (_, i) => {
       const at = i * shard.count + shard.index;

@@ -57,6 +57,17 @@ export class SampleRandom {
     return Math.floor(this.uniform() * n);
   }
 
+  /** Puts an array in random order, in place (Fisher and Yates), and returns it. */
+  shuffle<A extends number[] | Int32Array>(values: A): A {
+    for (let i = values.length - 1; i > 0; i--) {
+      const j = this.int(i + 1);
+      const swapped = values[i];
+      values[i] = values[j];
+      values[j] = swapped;
+    }
+    return values;
+  }
+
   /** Normal with mean 0 and standard deviation 1 (Box-Muller). */
   normal(): number {
     const radius = Math.sqrt(-2 * Math.log(1 - this.uniform()));

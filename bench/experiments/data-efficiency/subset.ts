@@ -27,17 +27,7 @@ export function stratifiedSubset(labels: readonly number[], share: number, seed:
   return [...members]
     .flatMap(([label, indices]) => {
       const count = Math.max(1, Math.round(share * indices.length));
-      return shuffled(indices, new SampleRandom(seed, label, CHOICE)).slice(0, count);
+      return new SampleRandom(seed, label, CHOICE).shuffle(indices).slice(0, count);
     })
     .sort((a, b) => a - b);
-}
-
-/** Fisher and Yates' shuffle, of a copy. */
-function shuffled(values: readonly number[], random: SampleRandom): number[] {
-  const result = [...values];
-  for (let i = result.length - 1; i > 0; i--) {
-    const j = random.int(i + 1);
-    [result[i], result[j]] = [result[j], result[i]];
-  }
-  return result;
 }
