@@ -1,8 +1,6 @@
 /**
  * Counts a convolutional network layer by layer, from its settings alone.
  */
-import type { ImageSize } from './position.js';
-
 /** One convolution. */
 export interface CountedConv {
   readonly kernel: number;
@@ -48,9 +46,4 @@ export class ConvCounter {
     this.parameters += (channels + 1) * classes;
     this.macs += channels * classes;
   }
-}
-
-/** Both sides of an image. */
-export function sidesOf(size: ImageSize): readonly [height: number, width: number] {
-  return typeof size === 'number' ? [size, size] : size;
 }

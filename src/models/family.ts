@@ -82,3 +82,8 @@ export function checkCounts(
     }
   }
 }
+
+/** The stochastic depth of each block of a model: it grows linearly from 0 to that of the last. */
+export function dropPathRates(last: number, blocks: number): number[] {
+  return Array.from({ length: blocks }, (_, i) => (blocks > 1 ? (last * i) / (blocks - 1) : 0));
+}

@@ -3,6 +3,7 @@
  */
 import type { FloatTensor } from '../nn/index.js';
 import { cat, interpolate } from '../ops/index.js';
+import { pairOf } from '../ops/operand.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 
@@ -11,7 +12,7 @@ export type ImageSize = number | readonly [height: number, width: number];
 
 /** Rows and columns of patches. @throws TensorError VALUE when the patch does not divide the size */
 export function gridOf(op: string, size: ImageSize, patch: number): readonly [rows: number, columns: number] {
-  const [height, width] = typeof size === 'number' ? [size, size] : size;
+  const [height, width] = pairOf(size);
   for (const n of [height, width]) {
     if (!(Number.isInteger(n) && n > 0 && n % patch === 0)) {
       fail(op, 'VALUE', `expected an image size that patches of ${patch} divide, got ${height} x ${width}`);

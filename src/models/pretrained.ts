@@ -3,6 +3,7 @@
  * positions for another image size and another classifier where they are wanted.
  */
 import { type FloatTensor, describe } from '../nn/index.js';
+import { pairOf } from '../ops/operand.js';
 import { fail } from '../tensor/error.js';
 import { type Device, type Tensor, noGrad, scope } from '../tensor/index.js';
 import type { Model } from './family.js';
@@ -10,7 +11,7 @@ import type { ModelInfo } from './file.js';
 import { type LayoutName, recognizeLayout, toOwnNames } from './layouts/layout.js';
 import { unnamedLabels } from './layouts/transformers.js';
 import { type FamilyName, type ModelOptions, createModel, familyOf } from './registry.js';
-import { findSource, pairOf, readTensors } from './source.js';
+import { findSource, readTensors } from './source.js';
 
 /** What becomes of a pretrained model. */
 export interface PretrainedOptions {

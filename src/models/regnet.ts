@@ -21,10 +21,11 @@ import {
   initNormal,
 } from '../nn/index.js';
 import { adaptiveAvgPool2d, relu } from '../ops/index.js';
+import { pairOf } from '../ops/operand.js';
 import { fail } from '../tensor/error.js';
 import { roundEven } from '../tensor/round.js';
-import { ConvCounter, sidesOf } from './conv-count.js';
-import { type ModelConfig, type ModelCount, checkCounts, completeConfig } from './family.js';
+import { ConvCounter } from './conv-count.js';
+import { type ModelConfig, type ModelCount, checkCounts, completeConfig, dropPathRates } from './family.js';
 
 /** Everything that makes up a RegNetY. */
 export interface RegNetConfig extends ModelConfig {
@@ -207,13 +208,10 @@ export class RegNet extends Module<[images: FloatTensor], FloatTensor> {
     check(config);
     this.stem = new ConvNorm(config.inChans, config.stemWidth, 3, { stride: 2, padding: 1 });
     const stages = stagesOf(config);
-    const steps = Math.max(1, stages.flat().length - 1);
+    const rates = dropPathRates(config.dropPathRate, stages.flat().length);
     let index = 0;
     this.stages = stages.map(
-      (shapes) =>
-        new RegNetStage(
-          shapes.map((shape) => new RegNetBlock(shape, (config.dropPathRate * index++) / steps)),
-        ),
+      (shapes) => new RegNetStage(shapes.map((shape) => new RegNetBlock(shape, rates[index++]))),
     );
     this.head = new RegNetHead(config.widths[config.widths.length - 1], config);
     this.initWeights();
@@ -266,7 +264,7 @@ export class RegNet extends Module<[images: FloatTensor], FloatTensor> {
 /** Image size, parameters and multiply-accumulates of a RegNetY, from its settings alone. */
 export function countRegNet(options: Partial<RegNetConfig>): ModelCount {
   const config: RegNetConfig = { ...DEFAULTS, ...options };
-  const imgSize = sidesOf(config.imgSize);
+  const imgSize = pairOf(config.imgSize);
   const counter = new ConvCounter(imgSize);
   counter.conv(config.inChans, config.stemWidth, { kernel: 3, stride: 2 });
   for (const shape of stagesOf(config).flat()) {

@@ -26,9 +26,10 @@ import {
   initNormal,
 } from '../nn/index.js';
 import { adaptiveAvgPool2d, relu } from '../ops/index.js';
+import { pairOf } from '../ops/operand.js';
 import { fail } from '../tensor/error.js';
-import { ConvCounter, sidesOf } from './conv-count.js';
-import { type ModelConfig, type ModelCount, checkCounts, completeConfig } from './family.js';
+import { ConvCounter } from './conv-count.js';
+import { type ModelConfig, type ModelCount, checkCounts, completeConfig, dropPathRates } from './family.js';
 
 /** Everything that makes up a ResNet. The names are timm's where it has one. */
 export interface ResNetConfig extends ModelConfig {
@@ -200,11 +201,10 @@ export class ResNet extends Module<[images: FloatTensor], FloatTensor> implement
     });
     this.maxpool = large ? new MaxPool2d(3, { stride: 2, padding: 1 }) : undefined;
     const stages = stagesOf(config);
-    const steps = Math.max(1, stages.flat().length - 1);
+    const rates = dropPathRates(dropPathRate, stages.flat().length);
     let index = 0;
     this.stages = stages.map(
-      (blocks) =>
-        new Sequential(blocks.map((shape) => new ResNetBlock(shape, (dropPathRate * index++) / steps))),
+      (blocks) => new Sequential(blocks.map((shape) => new ResNetBlock(shape, rates[index++]))),
     );
     this.headDrop = new Dropout(config.dropRate);
     this.fc = numClasses > 0 ? new Linear(widthOf(config), numClasses) : undefined;
@@ -264,7 +264,7 @@ const widthOf = ({ block, channels, layers }: ResNetConfig): number =>
 /** Image size, parameters and multiply-accumulates of a ResNet, from its settings alone. */
 export function countResNet(options: Partial<ResNetConfig>): ModelCount {
   const config: ResNetConfig = { ...DEFAULTS, ...options };
-  const imgSize = sidesOf(config.imgSize);
+  const imgSize = pairOf(config.imgSize);
   const counter = new ConvCounter(imgSize);
   const large = config.stem === '7x7';
   counter.conv(config.inChans, config.stemWidth, { kernel: large ? 7 : 3, stride: large ? 2 : 1 });

@@ -7,13 +7,13 @@ import { readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 
 import { readSafetensors, readSafetensorsHeader } from '../io/index.js';
+import { pairOf } from '../ops/operand.js';
 import { fail } from '../tensor/error.js';
 import type { Tensor } from '../tensor/index.js';
 import { type ModelInfo, infoIn } from './file.js';
 import { IMAGENET_INPUT, readPreprocessor, readPretrainedCfg } from './input.js';
 import type { Json, Layout } from './layouts/layout.js';
 import { labelsOf, numberOf, unnamedLabels } from './layouts/transformers.js';
-import type { ImageSize } from './position.js';
 import {
   type FamilyName,
   type ModelOptions,
@@ -118,11 +118,6 @@ function timmModel(path: string, given: string | undefined, config: Json = {}): 
 
 const camelCase = (name: string): string =>
   name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
-
-/** Both sides of a size. */
-export function pairOf(size: ImageSize): readonly [height: number, width: number] {
-  return typeof size === 'number' ? [size, size] : size;
-}
 
 /** The files of a folder's weights: one, or those of its index. */
 async function weightFiles(folder: string): Promise<string[]> {

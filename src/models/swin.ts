@@ -26,8 +26,9 @@ import {
   parameter,
 } from '../nn/index.js';
 import { pad, zeros } from '../ops/index.js';
+import { pairOf } from '../ops/operand.js';
 import { fail } from '../tensor/error.js';
-import { type ModelConfig, type ModelCount, checkCounts, completeConfig } from './family.js';
+import { type ModelConfig, type ModelCount, checkCounts, completeConfig, dropPathRates } from './family.js';
 import { type ImageSize, gridOf, refitPositions, resizeBiasTable, resizePositions } from './position.js';
 
 /** Everything that makes up a Swin. The names are timm's. */
@@ -94,15 +95,14 @@ interface StageOptions {
 /** The stages of a model: width doubles and the map halves, rounded up, from one to the next. */
 function stagesOf(config: SwinConfig): StageOptions[] {
   const blocks = config.depths.reduce((sum, depth) => sum + depth, 0);
+  const rates = dropPathRates(config.dropPathRate, blocks);
   let map: Size = gridOf('SwinTransformer', config.imgSize, config.patchSize);
   let first = 0;
   return config.depths.map((depth, i) => {
     if (i > 0) map = [Math.ceil(map[0] / 2), Math.ceil(map[1] / 2)];
-    const dropPathRates = Array.from({ length: depth }, (_, j) =>
-      blocks > 1 ? (config.dropPathRate * (first + j)) / (blocks - 1) : 0,
-    );
-    first += depth;
-    return { dim: config.embedDim * 2 ** i, map, depth, numHeads: config.numHeads[i], dropPathRates };
+    const dim = config.embedDim * 2 ** i;
+    const own = rates.slice(first, (first += depth));
+    return { dim, map, depth, numHeads: config.numHeads[i], dropPathRates: own };
   });
 }
 
@@ -370,7 +370,7 @@ export function countSwin(options: Partial<SwinConfig>): ModelCount {
   const { dim } = stages[stages.length - 1];
   parameters += 2 * dim + (numClasses > 0 ? (dim + 1) * numClasses : 0);
   macs += dim * numClasses;
-  return { imgSize: typeof imgSize === 'number' ? [imgSize, imgSize] : imgSize, parameters, macs };
+  return { imgSize: pairOf(imgSize), parameters, macs };
 }
 
 function check(config: SwinConfig): void {

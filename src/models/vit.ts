@@ -28,8 +28,9 @@ import {
   parameter,
 } from '../nn/index.js';
 import { cat, indexSelect, normal, topk, zeros } from '../ops/index.js';
+import { pairOf } from '../ops/operand.js';
 import { fail } from '../tensor/error.js';
-import { type ModelConfig, type ModelCount, checkCounts, completeConfig } from './family.js';
+import { type ModelConfig, type ModelCount, checkCounts, completeConfig, dropPathRates } from './family.js';
 import { type ImageSize, gridOf, refitPositions, resizePositions } from './position.js';
 
 /** Everything that makes up a ViT. The names are timm's. */
@@ -208,10 +209,7 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
     this.posDrop = new Dropout(config.posDropRate);
     this.normPre = config.preNorm ? new LayerNorm(dim, { eps }) : undefined;
     this.blocks = new ModuleList(
-      Array.from(
-        { length: depth },
-        (_, i) => new Block(config, depth > 1 ? (config.dropPathRate * i) / (depth - 1) : 0),
-      ),
+      dropPathRates(config.dropPathRate, depth).map((rate) => new Block(config, rate)),
     );
     const fcNorm = config.fcNorm ?? config.globalPool === 'avg';
     this.norm = fcNorm ? undefined : new LayerNorm(dim, { eps });
@@ -398,7 +396,7 @@ export function countViT(options: Partial<ViTConfig>): ModelCount {
   const head = 2 * dim + (numClasses > 0 ? (dim + 1) * numClasses : 0);
   const blockMacs = 4 * n * dim * dim + 2 * n * n * dim + 2 * n * dim * hidden;
   return {
-    imgSize: typeof imgSize === 'number' ? [imgSize, imgSize] : imgSize,
+    imgSize: pairOf(imgSize),
     parameters: embed + depth * block + head,
     macs: rows * columns * inChans * patchSize ** 2 * dim + depth * blockMacs + dim * numClasses,
   };

@@ -17,7 +17,7 @@ export type IndexTensor = Tensor<'int32'> | Tensor<'int64'> | Tensor<IndexDType>
 export type Pair = number | readonly [rows: number, columns: number];
 
 /** The measure as [rows, columns]. */
-export const pairOf = (value: Pair): readonly number[] =>
+export const pairOf = (value: Pair): readonly [rows: number, columns: number] =>
   typeof value === 'number' ? [value, value] : value;
 
 /** Whether an image op ends in ReLU. @throws TensorError VALUE for any other activation but none */

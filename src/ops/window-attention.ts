@@ -11,9 +11,7 @@ import type { FloatDType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import { type RandomState, takeRandom } from '../tensor/random.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
-
-/** Two sizes of a map or a window, down and across; one number stands for both. */
-type Pair = number | readonly [height: number, width: number];
+import { type Pair, pairOf } from './operand.js';
 
 /** Which windows there are, and how scores become weights. */
 export interface WindowAttentionOptions<D extends FloatDType = FloatDType> {
@@ -86,8 +84,6 @@ const windowAttentionOp = defineOp({
   },
 });
 
-const pair = (x: Pair): readonly [number, number] => (typeof x === 'number' ? [x, x] : x);
-
 /**
  * Self-attention inside windows: the map is shifted by `-shift`, cut into windows, each attends to itself, and the result
  * is shifted back:
@@ -120,13 +116,13 @@ export function windowAttention<D extends FloatDType>(
   }
   const [batch, height, width, features] = qkv.shape;
   const heads = table.shape[1];
-  const window = pair(options.window);
+  const window = pairOf(options.window);
   const dropout = options.dropout ?? 0;
   const windows = batch * Math.ceil(height / window[0]) * Math.ceil(width / window[1]);
   const scores = windows * heads * (window[0] * window[1]) ** 2;
   const settings: Settings = {
     window,
-    shift: pair(options.shift ?? 0),
+    shift: pairOf(options.shift ?? 0),
     scale: options.scale ?? 1 / Math.sqrt(features / (3 * heads)),
     dropout,
     random: dropout > 0 ? takeRandom(scores) : { seed: 0, offset: 0 },
