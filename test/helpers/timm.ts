@@ -11,7 +11,9 @@ import {
   type FloatTensor,
   type Model,
   type Tensor,
+  createModel,
   crossEntropy,
+  listModels,
   noGrad,
   scope,
 } from '../../src/index.js';
@@ -106,6 +108,35 @@ export async function followsTimm(
     const expected = io[`final.${name}`];
     const error = relativeError(await parameter.data(), expected.data);
     t.true(error < 5e-3, `final ${name}: ${error}`);
+  }
+}
+
+/**
+ * Compares names and shapes of the published models of a family of stages with timm's. The first two blocks stand for all of
+ * a stage, so that no test allocates the largest models.
+ *
+ * @param depths the setting that has the blocks of each stage
+ * @param block what begins the names of a stage's block, both counted from 0
+ */
+export function haveTimmShapes(
+  t: ExecutionContext,
+  pattern: string,
+  count: number,
+  depths: 'depths' | 'layers',
+  block: (stage: number, index: number) => string,
+): void {
+  const known = listModels(pattern).filter(({ name }) => timmShapes(name) !== undefined);
+  t.is(known.length, count);
+  for (const { name, config } of known) {
+    const all = config[depths] as readonly number[];
+    using model = createModel(name, { [depths]: all.map((depth) => Math.min(depth, 2)) });
+    const shapes = Object.entries(model.stateDict()).flatMap(([key, { shape }]): [string, number[]][] => {
+      const stage = all.findIndex((_, s) => key.startsWith(block(s, 1)));
+      if (stage < 0) return [[key, [...shape]]];
+      const rest = key.slice(block(stage, 1).length);
+      return Array.from({ length: all[stage] - 1 }, (_, i) => [block(stage, i + 1) + rest, [...shape]]);
+    });
+    t.deepEqual(Object.fromEntries(shapes), timmShapes(name), name);
   }
 }
 

@@ -46,17 +46,15 @@ sharedTest('every ViT and DeiT has the names and shapes of timm', goldenPath('st
 
 sharedTest('full-size models have the names and shapes of transformers', goldenPath('state_dicts'), (t) => {
   const models = {
-    'ViTForImageClassification-base': 'vit_base_patch16_224',
-    'DeiTForImageClassificationWithTeacher-base': 'deit_base_distilled_patch16_224',
-    'SwinForImageClassification-tiny': 'swin_tiny_patch4_window7_224',
-  };
-  for (const [file, name] of Object.entries(models)) {
+    'ViTForImageClassification-base': ['vit_base_patch16_224', 'hf-current'],
+    'DeiTForImageClassificationWithTeacher-base': ['deit_base_distilled_patch16_224', 'hf-current'],
+    'SwinForImageClassification-tiny': ['swin_tiny_patch4_window7_224', 'hf-current'],
+    'ResNetForImageClassification-50': ['resnet50', 'hf'],
+    'RegNetForImageClassification-default': ['regnety_040', 'hf'],
+  } as const;
+  for (const [file, [name, layout]] of Object.entries(models)) {
     const path = goldenPath(`state_dicts/hf-${file}.json`);
-    t.deepEqual(
-      shapesOf(name, 'hf-current', { numClasses: 2 }),
-      JSON.parse(readFileSync(path, 'utf8')),
-      name,
-    );
+    t.deepEqual(shapesOf(name, layout, { numClasses: 2 }), JSON.parse(readFileSync(path, 'utf8')), name);
   }
 });
 

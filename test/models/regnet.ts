@@ -6,7 +6,6 @@ import {
   createModel,
   describeModel,
   foldBatchNorm,
-  listModels,
   loadPretrained,
   manualSeed,
   modelEntry,
@@ -19,7 +18,7 @@ import {
 import { REGNET_LAYOUTS } from '../../src/models/layouts/regnet.js';
 import { toStoredNames } from '../../src/models/layouts/layout.js';
 import { goldenPath, goldenTest, relativeError, sharedTest } from '../helpers/golden.js';
-import { matchesTimm, timmConfig, timmShapes } from '../helpers/timm.js';
+import { matchesTimm, timmConfig, haveTimmShapes } from '../helpers/timm.js';
 import { temporaryFolder } from '../helpers/training.js';
 import { matchesTransformers } from '../helpers/transformers.js';
 
@@ -49,19 +48,7 @@ goldenTest(
 );
 
 sharedTest('RegNetYs have the names and shapes of timm', goldenPath('state_dicts'), (t) => {
-  const known = listModels('regnety_*').filter(({ name }) => timmShapes(name) !== undefined);
-  t.is(known.length, 6);
-  for (const { name, config } of known) {
-    // The first two blocks stand for all of a stage, and the widest stage of the largest is left out.
-    const depths = config['depths'] as readonly number[];
-    using model = createModel(name, { depths: depths.map((depth) => Math.min(depth, 2)) });
-    const shapes = Object.entries(model.stateDict()).flatMap(([key, { shape }]) => {
-      const [, stage] = /^s(\d)\.b2\./.exec(key) ?? [];
-      const count = stage === undefined ? 1 : depths[Number(stage) - 1] - 1;
-      return Array.from({ length: count }, (_, i) => [key.replace('.b2.', `.b${i + 2}.`), [...shape]]);
-    });
-    t.deepEqual(Object.fromEntries(shapes), timmShapes(name), name);
-  }
+  haveTimmShapes(t, 'regnety_*', 6, 'depths', (s, i) => `s${s + 1}.b${i + 1}.`);
 });
 
 test('parameters and multiply-accumulates are those of the table in the specification', (t) => {

@@ -9,7 +9,6 @@ import {
   crossEntropy,
   describeModel,
   foldBatchNorm,
-  listModels,
   manualSeed,
   modelEntry,
   noGrad,
@@ -19,7 +18,7 @@ import {
   type ResNetConfig,
 } from '../../src/index.js';
 import { goldenPath, goldenTest, relativeError, sharedTest } from '../helpers/golden.js';
-import { matchesTimm, timmShapes } from '../helpers/timm.js';
+import { matchesTimm, haveTimmShapes } from '../helpers/timm.js';
 import { matchesTransformers } from '../helpers/transformers.js';
 
 const TINY = { imgSize: 32, layers: [1, 1], channels: [8, 16], stemWidth: 8, numClasses: 5 } as const;
@@ -41,22 +40,7 @@ goldenTest(
 );
 
 sharedTest('ResNets have the names and shapes of timm', goldenPath('state_dicts'), (t) => {
-  const known = listModels('resnet*').filter(({ name }) => timmShapes(name) !== undefined);
-  t.is(known.length, 4);
-  for (const { name, config } of known) {
-    // Two blocks stand for all of a stage.
-    const layers = config['layers'] as readonly number[];
-    using model = createModel(name, { layers: layers.map(() => 2) });
-    const shapes = Object.entries(model.stateDict()).flatMap(([key, { shape }]) => {
-      const [, stage = '1'] = /^layer(\d)\.1\./.exec(key) ?? [];
-      const count = /^layer\d\.1\./.test(key) ? layers[Number(stage) - 1] - 1 : 1;
-      return Array.from({ length: count }, (_, i) => [
-        key.replace(/^(layer\d)\.1\./, `$1.${i + 1}.`),
-        [...shape],
-      ]);
-    });
-    t.deepEqual(Object.fromEntries(shapes), timmShapes(name), name);
-  }
+  haveTimmShapes(t, 'resnet*', 4, 'layers', (s, i) => `layer${s + 1}.${i}.`);
 });
 
 test('multiply-accumulates are those of the table in the specification', (t) => {

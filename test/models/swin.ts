@@ -3,9 +3,7 @@ import test from 'ava';
 import {
   SwinTransformer,
   TensorError,
-  createModel,
   describeModel,
-  listModels,
   manualSeed,
   modelEntry,
   noGrad,
@@ -14,7 +12,7 @@ import {
   type SwinConfig,
 } from '../../src/index.js';
 import { goldenPath, goldenTest, sharedTest } from '../helpers/golden.js';
-import { followsTimm, matchesTimm, timmConfig, timmShapes } from '../helpers/timm.js';
+import { followsTimm, matchesTimm, timmConfig, haveTimmShapes } from '../helpers/timm.js';
 
 const TINY = {
   imgSize: 16,
@@ -35,21 +33,7 @@ goldenTest("12 steps of training follow timm's and PyTorch's losses", 'train/tim
 );
 
 sharedTest('every Swin has the names and shapes of timm', goldenPath('state_dicts'), (t) => {
-  const known = listModels('swin_*').filter(({ name }) => timmShapes(name) !== undefined);
-  t.is(known.length, 5);
-  for (const { name, config } of known) {
-    // Two blocks stand for all of a stage.
-    const depths = config['depths'] as readonly number[];
-    using model = createModel(name, { depths: depths.map(() => 2) });
-    const shapes = Object.entries(model.stateDict()).flatMap(([key, { shape }]) => {
-      const [, stage = '0'] = /^layers\.(\d)\.blocks\.1\./.exec(key) ?? [];
-      return Array.from({ length: key.includes('.blocks.1.') ? depths[Number(stage)] - 1 : 1 }, (_, i) => [
-        key.replace('.blocks.1.', `.blocks.${i + 1}.`),
-        shape,
-      ]);
-    });
-    t.deepEqual(Object.fromEntries(shapes), timmShapes(name), name);
-  }
+  haveTimmShapes(t, 'swin_*', 5, 'depths', (s, i) => `layers.${s}.blocks.${i}.`);
 });
 
 test('multiply-accumulates are those of the table in the specification', (t) => {
