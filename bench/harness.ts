@@ -71,7 +71,7 @@ export class Harness {
     const limit = limitOf(item.task, this.device);
     if (limit === undefined) return resultsOf(item, await this.measure(item), undefined);
 
-    const precision = 'precision' in limit ? ', bf16' : '';
+    const precision = limit.kind === 'gemm' && limit.precision !== undefined ? ', bf16' : '';
     const name =
       limit.kind === 'gemm' ? `gemm ${limit.size}${precision}` : `copy of ${limit.elements} floats`;
     const limitCase: Case = { suite: 'limits', name, task: limit, memory: false };

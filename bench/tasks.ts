@@ -196,9 +196,7 @@ export function metricOf(task: Task): Metric {
 export function limitOf(task: Task, device: BenchDevice = 'cpu'): TaskOf<'gemm' | 'copy'> | undefined {
   if (flops(task) > 0) {
     if (device === 'cpu') return { kind: 'gemm', size: 2048 };
-    return 'precision' in task
-      ? { kind: 'gemm', size: 8192, precision: 'bfloat16' }
-      : { kind: 'gemm', size: 8192 };
+    return { kind: 'gemm', size: 8192, ...('precision' in task && { precision: task.precision }) };
   }
   const traffic = bytes(task);
   return traffic > 0 ? { kind: 'copy', elements: Math.round(traffic / (2 * FLOAT)) } : undefined;
