@@ -1,4 +1,4 @@
-// The activations of layers, for unary.cu and for what follows a product in matmul.cu. NaN stays NaN.
+// The activations of layers, for unary.cu and epilogue.cu. NaN stays NaN.
 #pragma once
 
 #include <cmath>
