@@ -5,10 +5,9 @@
 #include <cstdint>
 
 #include "backend/backend.h"
+#include "backend/divide.h"
 
 namespace tenon {
-
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
 
 // [begin, end), every `step`.
 struct PoolRange {

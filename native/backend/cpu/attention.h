@@ -10,11 +10,11 @@
 #include <new>
 
 #include "backend/backend.h"
+#include "backend/divide.h"
 #include "hwy/aligned_allocator.h"
 
 namespace tenon::cpu {
 
-constexpr int64_t ceil_div(int64_t n, int64_t by) { return (n + by - 1) / by; }
 constexpr int64_t round_up(int64_t n, int64_t multiple) { return ceil_div(n, multiple) * multiple; }
 
 // The longest blocks: keys and values of a block stay in the L2 cache, its scores nearly in L1.

@@ -16,9 +16,9 @@ namespace {
 constexpr int kStrip = kWarpSize;  // columns of a block
 constexpr int kLanes = 8;          // rows that it reads at once
 
-// A parameter, absent or of a dtype of its own, as double.
+// A parameter or a statistic, absent or of a dtype of its own, as double.
 struct Vector {
-  const void* data = nullptr;
+  void* data = nullptr;
   DType dtype = DType::Float32;
 
   explicit Vector(const View& view) : data(view.data), dtype(view.dtype) {}
@@ -36,14 +36,6 @@ struct Vector {
         return static_cast<const float*>(data)[c];
     }
   }
-};
-
-struct MutableVector {
-  void* data = nullptr;
-  DType dtype = DType::Float32;
-
-  explicit MutableVector(const View& view) : data(view.data), dtype(view.dtype) {}
-
   __device__ __forceinline__ void put(int64_t c, double value) const {
     if (data == nullptr) return;
     switch (dtype) {
@@ -106,9 +98,7 @@ struct Forward {
   const S *x, *residual;
   S* y;
   Compute<S>*mean, *rstd;
-  Vector gamma, beta;
-  MutableVector running_mean, running_var;
-  Vector old_mean, old_var;
+  Vector gamma, beta, running_mean, running_var;
   Partial<Compute<S>> partial;
   int64_t count;  // of elements
   double eps, momentum;
@@ -130,7 +120,7 @@ __global__ void __launch_bounds__(kThreads) finish_statistics(const Forward<S> a
   using T = Compute<S>;
   const auto n = static_cast<double>(a.partial.rows);
   for (int64_t c = thread_of_grid(); c < a.partial.C; c += threads_of_grid()) {
-    double mean = a.old_mean.at(c, 0), variance = a.old_var.at(c, 1);
+    double mean = a.running_mean.at(c, 0), variance = a.running_var.at(c, 1);
     if (a.training) {
       const double old_mean = mean, old_var = variance, distance = total_of(a.partial, 0, c) / n;
       mean = static_cast<double>(widen(a.x[c])) + distance;
@@ -161,8 +151,7 @@ struct Backward {
   const S *dy, *x, *y;
   S *dx, *dresidual;
   const Compute<S>*mean, *rstd;
-  Vector gamma;
-  MutableVector dgamma, dbeta;
+  Vector gamma, dgamma, dbeta;
   Partial<Compute<S>> partial;
   Compute<S>* factors;  // [3, C]: scale, shift and slope
   int64_t count;
@@ -242,8 +231,6 @@ void batch_norm(const BatchNormArgs& args, void* stream) {
                        args.rstd.as<T>(),
                        Vector(args.gamma),
                        Vector(args.beta),
-                       MutableVector(args.running_mean),
-                       MutableVector(args.running_var),
                        Vector(args.running_mean),
                        Vector(args.running_var),
                        {sums, shares, rows, C},
@@ -267,20 +254,13 @@ void batch_norm_backward(const BatchNormBackwardArgs& args, void* stream) {
     const int shares = shares_for(queue, rows, C);
     const auto numbers = static_cast<size_t>((2 * shares + 3) * C);
     T* const sums = static_cast<T*>(queue.scratch(numbers * sizeof(T)));
-    const Backward<S> a{args.dy.as<const S>(),
-                        args.x.as<const S>(),
-                        args.y.as<const S>(),
-                        args.dx.as<S>(),
-                        args.dresidual.as<S>(),
-                        args.mean.as<const T>(),
-                        args.rstd.as<const T>(),
-                        Vector(args.gamma),
-                        MutableVector(args.dgamma),
-                        MutableVector(args.dbeta),
-                        {sums, shares, rows, C},
-                        sums + 2 * shares * C,
-                        args.x.numel(),
-                        args.training};
+    const Backward<S> a{args.dy.as<const S>(),   args.x.as<const S>(),
+                        args.y.as<const S>(),    args.dx.as<S>(),
+                        args.dresidual.as<S>(),  args.mean.as<const T>(),
+                        args.rstd.as<const T>(), Vector(args.gamma),
+                        Vector(args.dgamma),     Vector(args.dbeta),
+                        {sums, shares, rows, C}, sums + 2 * shares * C,
+                        args.x.numel(),          args.training};
     launch_sums(queue, "batchNormBackward", &sum_backward<S>, a.partial, a);
     launch_over(queue, "batchNormBackward", &finish_gradients<S>, C, a);
     launch_over(queue, "batchNormBackward", &differentiate<S>, a.count, a);

@@ -84,13 +84,13 @@ void matmul(const MatmulArgs& args, void* stream) {
     if (apart) p.d = contiguous_like(p.d, nullptr);
     if (plan.widens) p.d.dtype = DType::Float32;
     if (apart) p.c = p.d;
-    const Choice* const choice = plans.choice(p);
-    if (choice == nullptr) continue;
+    const MatmulPlan* const prepared = plans.plan(p);
+    if (prepared == nullptr) continue;
 
     const size_t a_bytes = copies_a ? scratch_bytes(p.a) : 0, b_bytes = copies_b ? scratch_bytes(p.b) : 0;
     const size_t d_bytes = apart ? scratch_bytes(p.d) : 0;
     auto* scratch =
-        static_cast<unsigned char*>(queue.scratch(a_bytes + b_bytes + d_bytes + choice->workspace));
+        static_cast<unsigned char*>(queue.scratch(a_bytes + b_bytes + d_bytes + prepared->workspace));
     if (copies_a) {
       p.a.data = scratch;
       copy({args.a, p.a}, stream);
@@ -100,7 +100,7 @@ void matmul(const MatmulArgs& args, void* stream) {
       copy({args.b, p.b}, stream);
     }
     if (apart) p.c.data = p.d.data = scratch + a_bytes + b_bytes;
-    plans.multiply(p, *choice, scratch + a_bytes + b_bytes + d_bytes, queue.stream());
+    plans.multiply(p, *prepared, scratch + a_bytes + b_bytes + d_bytes, queue.stream());
     if (plan.finishes()) {
       finish(queue, kOp,
              {p.d, plan.bias_left ? args.bias : View{}, plan.residual_left ? args.residual : View{}, args.out,

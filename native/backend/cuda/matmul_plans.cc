@@ -61,56 +61,6 @@ std::optional<Matrix> matrix_of(const View& x) {
   return std::nullopt;
 }
 
-// The library's descriptions of one product.
-class MatmulPlans::Description {
- public:
-  Description(const MatmulPlans& plans, const Product& p)
-      : library_(plans.library_),
-        desc(library_.MatmulDescDestroy),
-        a(library_.MatrixLayoutDestroy),
-        b(library_.MatrixLayoutDestroy),
-        c(library_.MatrixLayoutDestroy),
-        d(library_.MatrixLayoutDestroy) {
-    const bool wide = p.d.dtype == DType::Float64;
-    const bool tf32 = p.a.dtype == DType::Float32 && plans.tf32_;
-    expect_success(library_.MatmulDescCreate(desc.out(),
-                                             wide   ? lt::kCompute64
-                                             : tf32 ? lt::kComputeTF32
-                                                    : lt::kCompute32,
-                                             wide ? lt::kFloat64 : lt::kFloat32));
-    describe(a, p.a, p);
-    describe(b, p.b, p);
-    describe(c, p.c, p);
-    describe(d, p.d, p);
-    set(lt::kTransA, matrix_of(p.b)->transposed ? lt::kTransposed : lt::kPlain);
-    set(lt::kTransB, matrix_of(p.a)->transposed ? lt::kTransposed : lt::kPlain);
-    set(lt::kEpilogue, p.epilogue);
-    if (p.bias) set(lt::kBiasPointer, static_cast<const void*>(p.bias.data));
-  }
-
- private:
-  template <typename T>
-  void set(lt::DescAttribute attribute, const T& value) {
-    expect_success(library_.MatmulDescSetAttribute(desc, attribute, &value, sizeof(T)));
-  }
-  void describe(Owned<lt::Layout, lt::Status>& layout, const View& x, const Product& p) {
-    const Matrix m = *matrix_of(x);
-    expect_success(library_.MatrixLayoutCreate(layout.out(), type_of(x.dtype), static_cast<uint64_t>(m.rows),
-                                               static_cast<uint64_t>(m.columns), m.ld));
-    if (p.d.ndim() != 3) return;
-    const auto batch = static_cast<int32_t>(p.d.size(0));
-    expect_success(library_.MatrixLayoutSetAttribute(layout, lt::kBatchCount, &batch, sizeof(batch)));
-    expect_success(
-        library_.MatrixLayoutSetAttribute(layout, lt::kBatchStride, &m.batch_stride, sizeof(m.batch_stride)));
-  }
-
-  const lt::Library& library_;
-
- public:
-  Owned<lt::Desc, lt::Status> desc;
-  Owned<lt::Layout, lt::Status> a, b, c, d;
-};
-
 MatmulPlans::MatmulPlans() : most_workspace_(most_workspace()), tf32_(tf32_allowed()) {
   expect_success(library_.Create(handle_.out()));
 }
@@ -132,14 +82,48 @@ MatmulPlans::Key MatmulPlans::key_of(const Product& p) {
   return key;
 }
 
-const Choice* MatmulPlans::choice(const Product& product) {
-  const auto [place, is_new] = choices_.try_emplace(key_of(product));
-  if (is_new) place->second = ask(product);
-  return place->second ? &*place->second : nullptr;
+const MatmulPlan* MatmulPlans::plan(const Product& product) {
+  const auto [place, is_new] = plans_.try_emplace(key_of(product));
+  if (is_new) place->second = make(product);
+  return place->second.get();
 }
 
-std::optional<Choice> MatmulPlans::ask(const Product& p) const {
-  const Description description(*this, p);
+template <typename T>
+void MatmulPlans::set(const MatmulPlan& plan, lt::DescAttribute attribute, const T& value) const {
+  expect_success(library_.MatmulDescSetAttribute(plan.desc, attribute, &value, sizeof(T)));
+}
+
+void MatmulPlans::set_bias(const Product& p, const MatmulPlan& plan) const {
+  if (p.bias) set(plan, lt::kBiasPointer, static_cast<const void*>(p.bias.data));
+}
+
+std::unique_ptr<MatmulPlan> MatmulPlans::make(const Product& p) const {
+  auto plan = std::make_unique<MatmulPlan>(library_);
+  const bool wide = p.d.dtype == DType::Float64, tf32 = p.a.dtype == DType::Float32 && tf32_;
+  const lt::ComputeType compute = wide ? lt::kCompute64 : tf32 ? lt::kComputeTF32 : lt::kCompute32;
+  expect_success(library_.MatmulDescCreate(plan->desc.out(), compute, wide ? lt::kFloat64 : lt::kFloat32));
+  const auto describe = [&](lt::Layout* layout, const View& x) {
+    const Matrix m = *matrix_of(x);
+    expect_success(library_.MatrixLayoutCreate(layout, type_of(x.dtype), static_cast<uint64_t>(m.rows),
+                                               static_cast<uint64_t>(m.columns), m.ld));
+    if (p.d.ndim() != 3) return;
+    const auto batch = static_cast<int32_t>(p.d.size(0));
+    expect_success(library_.MatrixLayoutSetAttribute(*layout, lt::kBatchCount, &batch, sizeof(batch)));
+    expect_success(library_.MatrixLayoutSetAttribute(*layout, lt::kBatchStride, &m.batch_stride,
+                                                     sizeof(m.batch_stride)));
+  };
+  describe(plan->a.out(), p.a);
+  describe(plan->b.out(), p.b);
+  describe(plan->c.out(), p.c);
+  describe(plan->d.out(), p.d);
+  set(*plan, lt::kTransA, matrix_of(p.b)->transposed ? lt::kTransposed : lt::kPlain);
+  set(*plan, lt::kTransB, matrix_of(p.a)->transposed ? lt::kTransposed : lt::kPlain);
+  set(*plan, lt::kEpilogue, p.epilogue);
+  set_bias(p, *plan);
+  return choose(p, *plan) ? std::move(plan) : nullptr;
+}
+
+bool MatmulPlans::choose(const Product& p, MatmulPlan& plan) const {
   Owned<lt::Preference, lt::Status> preference(library_.MatmulPreferenceDestroy);
   expect_success(library_.MatmulPreferenceCreate(preference.out()));
   const auto prefer = [&](lt::PreferenceAttribute attribute, const auto& value) {
@@ -153,27 +137,28 @@ std::optional<Choice> MatmulPlans::ask(const Product& p) const {
   for (const auto& [attribute, data] : operands) prefer(attribute, static_cast<uint32_t>(alignment_of(data)));
   lt::HeuristicResult result{};
   int found = 0;
-  const lt::Status status =
-      library_.MatmulAlgoGetHeuristic(handle_, description.desc, description.b, description.a, description.c,
-                                      description.d, preference, 1, &result, &found);
-  if (status == lt::kNotSupported || (status == lt::kSuccess && found == 0)) return std::nullopt;
+  const lt::Status status = library_.MatmulAlgoGetHeuristic(handle_, plan.desc, plan.b, plan.a, plan.c,
+                                                            plan.d, preference, 1, &result, &found);
+  if (status == lt::kNotSupported || (status == lt::kSuccess && found == 0)) return false;
   expect_success(status);
   expect_success(result.state);
-  return Choice{result.algorithm, result.workspace};
+  plan.algorithm = result.algorithm;
+  plan.workspace = result.workspace;
+  return true;
 }
 
-void MatmulPlans::multiply(const Product& p, const Choice& choice, void* workspace,
+void MatmulPlans::multiply(const Product& p, const MatmulPlan& plan, void* workspace,
                            cudaStream_t stream) const {
-  const Description description(*this, p);
+  set_bias(p, plan);
   // Both factors in the type of the scale.
   const double wide[] = {1, p.beta};
   const float narrow[] = {1, static_cast<float>(p.beta)};
   const bool is_wide = p.d.dtype == DType::Float64;
   const void* const alpha = is_wide ? static_cast<const void*>(&wide[0]) : &narrow[0];
   const void* const beta = is_wide ? static_cast<const void*>(&wide[1]) : &narrow[1];
-  expect_success(library_.Matmul(handle_, description.desc, alpha, p.b.data, description.b, p.a.data,
-                                 description.a, beta, p.c.data, description.c, p.d.data, description.d,
-                                 &choice.algorithm, workspace, choice.workspace, stream));
+  expect_success(library_.Matmul(handle_, plan.desc, alpha, p.b.data, plan.b, p.a.data, plan.a, beta,
+                                 p.c.data, plan.c, p.d.data, plan.d, &plan.algorithm, workspace,
+                                 plan.workspace, stream));
 }
 
 }  // namespace tenon::cuda

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <map>
+#include <memory>
 #include <optional>
 
 #include "backend/cuda/cublaslt.h"
@@ -30,9 +31,18 @@ struct Matrix {
 // None where the strides are not ones that the library takes: one of the two is 1, the other as large as a row or more.
 std::optional<Matrix> matrix_of(const View& x);
 
-struct Choice {
-  lt::Algorithm algorithm;
-  size_t workspace;  // bytes, at most 32 MiB from Hopper on and 4 MiB before
+struct MatmulPlan {
+  explicit MatmulPlan(const lt::Library& library)
+      : desc(library.MatmulDescDestroy),
+        a(library.MatrixLayoutDestroy),
+        b(library.MatrixLayoutDestroy),
+        c(library.MatrixLayoutDestroy),
+        d(library.MatrixLayoutDestroy) {}
+
+  Owned<lt::Desc, lt::Status> desc;
+  Owned<lt::Layout, lt::Status> a, b, c, d;
+  lt::Algorithm algorithm{};
+  size_t workspace = 0;  // bytes, at most 32 MiB from Hopper on and 4 MiB before
 };
 
 // The library's handle on the current device, and what it has proposed there.
@@ -42,22 +52,26 @@ class MatmulPlans {
 
   // The library's first proposal for such a product: for its shapes, strides, types, alignments and epilogue. Operands
   // without data count as aligned. Null where it has none.
-  const Choice* choice(const Product& product);
+  const MatmulPlan* plan(const Product& product);
 
-  void multiply(const Product& product, const Choice& choice, void* workspace, cudaStream_t stream) const;
+  void multiply(const Product& product, const MatmulPlan& plan, void* workspace, cudaStream_t stream) const;
 
  private:
-  class Description;
   using Key = std::array<int64_t, 28>;
 
   static Key key_of(const Product& product);
-  std::optional<Choice> ask(const Product& product) const;
+  std::unique_ptr<MatmulPlan> make(const Product& product) const;
+  bool choose(const Product& product, MatmulPlan& plan) const;
+  template <typename T>
+  void set(const MatmulPlan& plan, lt::DescAttribute attribute, const T& value) const;
+  // The bias's address is all that differs between products of one plan.
+  void set_bias(const Product& product, const MatmulPlan& plan) const;
 
   const lt::Library& library_ = lt::library();
   Owned<lt::Handle, lt::Status> handle_{library_.Destroy};
   const uint64_t most_workspace_;
   const bool tf32_;
-  std::map<Key, std::optional<Choice>> choices_;
+  std::map<Key, std::unique_ptr<MatmulPlan>> plans_;
 };
 
 }  // namespace tenon::cuda
