@@ -119,6 +119,7 @@ class CudaDevice : public Device, private Queue {
  private:
   cudaStream_t stream() override { return stream_.get(); }
   int multiprocessors() const override { return multiprocessors_; }
+  bool capturing() const override { return capturing_; }
   void* scratch(size_t bytes) override {
     scratch_.push_back(allocator_.allocate(bytes));
     return Allocator::data(scratch_.back());
@@ -142,6 +143,7 @@ class CudaDevice : public Device, private Queue {
   const DeviceOptions options_;
   const std::string name_;
   int multiprocessors_ = 0;
+  bool capturing_ = false;
   StreamHandle stream_ = (turn_to(), make_stream());
   DeviceMemory data_error_ = make_device_memory(sizeof(DataError));
   Uploads uploads_;

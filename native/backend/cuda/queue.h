@@ -40,6 +40,8 @@ class Queue {
   virtual ~Queue() = default;
   virtual cudaStream_t stream() = 0;
   virtual int multiprocessors() const = 0;
+  // Whether launches are recorded for later instead of run: then nothing may wait for the device, or be timed on it.
+  virtual bool capturing() const = 0;
   // Device memory that the next launches may use until the kernel table's function returns: later work on the stream
   // may overwrite it. At least 256-byte aligned.
   virtual void* scratch(size_t bytes) = 0;

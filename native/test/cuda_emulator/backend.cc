@@ -18,6 +18,7 @@ class EmulatedQueue : public cuda::Queue {
   EmulatedQueue() { emulator::set_order(emulator::Order::Shuffled); }
   cudaStream_t stream() override { return nullptr; }
   int multiprocessors() const override { return 3; }
+  bool capturing() const override { return false; }
   void* scratch(size_t bytes) override {
     scratch_.reset(new (kAlignment) unsigned char[bytes]);  // the exact size: its end is guarded
     std::memset(scratch_.get(), 0xff, bytes);
