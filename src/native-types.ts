@@ -114,6 +114,7 @@ export interface NativeOps {
     residual: TensorId | undefined,
     activation: string,
   ) => TensorId;
+  readonly linearWeightGradient: (dy: TensorId, x: TensorId, needsDbias: boolean) => [TensorId, TensorId];
   readonly layerNorm: (
     x: TensorId,
     residual: TensorId | undefined,

@@ -218,6 +218,7 @@ enum class Activation : uint8_t { None, Gelu, GeluTanh, Relu, Silu };
 // a and b share a dtype, which out has too, or float32 for 16-bit ones; bias and residual have out's.
 // All three are [M, K], [K, N], [M, N], or [batch, ...] of rank 3 with a batch stride of 0 where one is broadcast.
 // One of the last two strides of a and of b is 1 (a transposed operand needs no copy); out's rows are contiguous.
+// A layer's weight gradient is dy^T x, and its bias gradient the sums of that a's rows: a kernel has them at hand.
 struct MatmulArgs {
   View a;
   View b;
@@ -226,6 +227,7 @@ struct MatmulArgs {
   View residual;  // shape of out, or absent; may be out
   Activation activation = Activation::None;
   bool accumulate = false;
+  View a_sums = {};  // [M] of a's dtype, or absent: sum_k a[m, k]; for operands of rank 2
 };
 
 // ---- normalisation ---------------------------------------------------------------------------------------------

@@ -69,6 +69,7 @@ void define_ops(Module& m) {
 
   m.def<&ops::matmul>("matmul", {"a", "b"});
   m.def<&ops::linear>("linear", {"x", "weight", "bias", "residual", "activation"});
+  m.def<&ops::linear_weight_gradient>("linearWeightGradient", {"dy", "x", "needsDbias"});
   m.def<&ops::layer_norm>("layerNorm", {"x", "residual", "gamma", "beta", "eps"});
   m.def<&ops::layer_norm_backward>("layerNormBackward",
                                    {"dy", "s", "gamma", "hasBeta", "mean", "rstd", "dsum"});

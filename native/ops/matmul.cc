@@ -139,4 +139,27 @@ Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
   return out;
 }
 
+std::tuple<Tensor, Tensor> linear_weight_gradient(const Tensor& dy, const Tensor& x, bool needs_dbias) {
+  constexpr const char* kOp = "linearWeightGradient";
+  check_floating(kOp, "dy", dy);
+  check_same_dtype(kOp, "dy", dy, "x", x);
+  Shape expected = x.shape();
+  if (x.ndim() > 0 && dy.ndim() > 0) expected[x.ndim() - 1] = dy.size(-1);
+  if (x.ndim() == 0 || !(dy.shape() == expected)) {
+    fail(kOp, code::kShape, "expected dy and x of one shape but for the last dimension, got ", dy, " and ",
+         x);
+  }
+  const int64_t out = dy.size(-1), in = x.size(-1);
+  int64_t rows = 1;
+  for (int d = 0; d < x.ndim() - 1; ++d) rows *= x.size(d);
+  const Tensor a = transpose(gemm_operand(reshape(dy, {rows, out})), 0, 1);
+  const Tensor b = gemm_operand(reshape(x, {rows, in}));
+  Tensor dweight = empty(x.device(), Shape{out, in}, x.dtype());
+  Tensor dbias = needs_dbias ? empty(x.device(), Shape{out}, x.dtype()) : Tensor();
+  MatmulArgs args{a.view(), b.view(), dweight.view(), {}, {}};
+  args.a_sums = dbias.view();
+  launch(x.device(), kOp, &Kernels::matmul, args);
+  return {dweight, dbias};
+}
+
 }  // namespace tenon::ops

@@ -130,6 +130,8 @@ Tensor matmul(const Tensor& a, const Tensor& b);
 // 16-bit x and w take a float32 bias and a float32 residual; with the latter the result is float32.
 Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
               const OptionalTensor& residual, const std::string& activation);
+// dy^T x, and dy summed over its rows (absent unless asked for): the gradients of linear's weight and bias
+std::tuple<Tensor, Tensor> linear_weight_gradient(const Tensor& dy, const Tensor& x, bool needs_dbias);
 
 // ---- layer_norm.cc
 // y, the sum x + residual (absent without a residual), mean, rstd

@@ -190,5 +190,26 @@ TEST_P(Matmul, RepeatsBitByBit) {
   }
 }
 
+TEST(MatmulSums, AreThoseOfTheRowsOfA) {
+  for (const DType dtype : float_dtypes()) {
+    for (const Size& s : {Size{12, 37, 8}, Size{5, 70, 3}, Size{4, 0, 3}, Size{4, 3, 0}}) {
+      for (const bool transposed : {false, true}) {
+        Buffer a(dtype, {s.m, s.k}, transposed ? Shape{1, s.m} : Shape{s.k, 1}), b(dtype, {s.k, s.n}),
+            out(dtype, {s.m, s.n}), sums(dtype, {s.m});
+        a.fill_normal(1);
+        b.fill_normal(2);
+        MatmulArgs args{a.view(), b.view(), out.view(), {}, {}};
+        args.a_sums = sums.view();
+        testing::run(&Kernels::matmul, args);
+        expect_values(out, reference(args), describe(s, dtype));
+        std::vector<double> expected(static_cast<size_t>(s.m));
+        const std::vector<double> elements = a.values();
+        for (size_t i = 0; i < elements.size(); ++i) expected[i / static_cast<size_t>(s.k)] += elements[i];
+        expect_values(sums, expected, describe(s, dtype) + " sums");
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tenon::testing::matmul

@@ -23,12 +23,6 @@ const DERIVATIVES = {
   silu: native.siluBackward,
 };
 
-/** `[..., K]` seen as `[rows, K]`. */
-function rows(x: Tensor): Tensor {
-  const count = x.shape.slice(0, -1).reduce((product, n) => product * n, 1);
-  return wrap(native.reshape(x.id, [count, x.shape.at(-1) ?? 1]));
-}
-
 const linearOp = defineOp({
   name: 'linear',
   autocast: ['lower', 'lower', 'keep', 'keep'], // a float32 bias is added as such; a float32 residual stays one
@@ -57,14 +51,14 @@ const linearOp = defineOp({
     const activation = state as Activation;
     const own = cast(dy, x.dtype); // beside a float32 residual the result is float32
     const dz = activation === 'none' ? own : wrap(DERIVATIVES[activation](own.id, before.id, 0));
-    const dz2 = rows(dz);
-    const dz2T = wrap(native.transpose(dz2.id, 0, 1));
-    return [
-      needsGrad[0] ? wrap(native.matmul(dz.id, weight.id)) : undefined,
-      needsGrad[1] ? wrap(native.matmul(dz2T.id, rows(x).id)) : undefined,
-      needsGrad[2] ? wrap(native.sum(dz2.id, [0], false)) : undefined,
-      needsGrad[3] ? dy : undefined,
-    ];
+    const dx = needsGrad[0] ? wrap(native.matmul(dz.id, weight.id)) : undefined;
+    const residualGrad = needsGrad[3] ? dy : undefined;
+    if (!needsGrad[1]) {
+      const dbias = needsGrad[2] ? wrap(native.sumTo(dz.id, weight.shape.slice(0, 1))) : undefined;
+      return [dx, undefined, dbias, residualGrad];
+    }
+    const [dweight, dbias] = native.linearWeightGradient(dz.id, x.id, needsGrad[2]);
+    return [dx, wrap(dweight), needsGrad[2] ? wrap(dbias) : undefined, residualGrad];
   },
 });
 

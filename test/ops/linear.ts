@@ -141,3 +141,10 @@ test('16-bit operands take a float32 bias, and a float32 residual, which makes t
     }
   }
 });
+
+test('a bias has its gradient beside a frozen weight', (t) => {
+  const [x, w] = [uniform([2, 3, 4]), uniform([5, 4])];
+  const bias = zeros([5], { requiresGrad: true });
+  ops.linear(x, w, bias).sum().backward();
+  t.deepEqual([...(bias.grad?.dataSync() ?? [])], [6, 6, 6, 6, 6]);
+});

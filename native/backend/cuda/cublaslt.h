@@ -15,7 +15,8 @@ enum Status : int { kSuccess = 0, kNotSupported = 15 };
 enum DataType : int { kFloat32 = 0, kFloat64 = 1, kFloat16 = 2, kBFloat16 = 14 };
 enum ComputeType : int { kCompute32 = 68, kCompute64 = 70, kComputeTF32 = 77 };
 enum Operation : int32_t { kPlain = 0, kTransposed = 1 };
-enum Epilogue : uint32_t { kNoEpilogue = 1, kRelu = 2, kBias = 4, kGeluTanh = 32 };  // kRelu | kBias is both
+// kRelu | kBias is both. kSumsOfB writes where kBiasPointer says: for each column of D, the sum of that of B.
+enum Epilogue : uint32_t { kNoEpilogue = 1, kRelu = 2, kBias = 4, kGeluTanh = 32, kSumsOfB = 512 };
 
 enum DescAttribute : int { kTransA = 3, kTransB = 4, kEpilogue = 7, kBiasPointer = 8 };
 enum LayoutAttribute : int { kBatchCount = 5, kBatchStride = 6 };

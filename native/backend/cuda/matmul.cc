@@ -18,7 +18,7 @@ constexpr const char* kOp = "matmul";
 
 struct Plan {
   Product product;
-  bool bias_left, activation_left, residual_left;
+  bool bias_left, activation_left, residual_left, sums_left;
   bool widens = false;  // the product is in float32
   bool finishes() const { return bias_left || activation_left || residual_left; }
 };
@@ -28,13 +28,14 @@ Plan plan_for(const MatmulArgs& args, bool with_epilogue) {
   Plan plan{{args.a, args.b, args.out, args.out, {}},
             static_cast<bool>(args.bias),
             args.activation != Activation::None,
-            static_cast<bool>(args.residual)};
+            static_cast<bool>(args.residual),
+            static_cast<bool>(args.a_sums)};
   Product& p = plan.product;
   if (args.accumulate) p.beta = 1;
   if (with_epilogue && args.out.dtype != DType::Float64) {
     if (plan.bias_left && args.bias.stride(0) == 1) {
       p.epilogue = lt::kBias;
-      p.bias = args.bias;
+      p.vector = args.bias;
       plan.bias_left = false;
     }
     if (!plan.bias_left && (args.activation == Activation::Relu || args.activation == Activation::GeluTanh)) {
@@ -42,6 +43,12 @@ Plan plan_for(const MatmulArgs& args, bool with_epilogue) {
       p.epilogue = p.epilogue == lt::kBias ? function | lt::kBias : function;
       plan.activation_left = false;
     }
+  }
+  if (with_epilogue && plan.sums_left && p.epilogue == lt::kNoEpilogue &&
+      args.a_sums.dtype == args.out.dtype && args.out.dtype != DType::Float64) {
+    p.epilogue = lt::kSumsOfB;
+    p.vector = args.a_sums;
+    plan.sums_left = false;
   }
   if (plan.residual_left && args.activation == Activation::None && !plan.bias_left) {
     const auto matrix = matrix_of(args.residual);
@@ -61,10 +68,19 @@ View contiguous_like(const View& x, void* data) {
   return {data, x.dtype, x.shape, contiguous_strides(x.shape)};
 }
 
+void sum_rows(const MatmulArgs& args, void* stream) {
+  const View& sums = args.a_sums;
+  reduce({ReduceOp::Sum, args.a, {sums.data, sums.dtype, Shape{args.a.size(0), 1}, Shape{sums.stride(0), 1}}},
+         stream);
+}
+
 }  // namespace
 
 void matmul(const MatmulArgs& args, void* stream) {
   Queue& queue = queue_of(stream);
+  if (args.out.numel() == 0 || args.a.size(-1) == 0) {
+    if (args.a_sums) sum_rows(args, stream);
+  }
   if (args.out.numel() == 0) return;
   if (args.a.size(-1) == 0) {
     if (!args.accumulate) finish(queue, kOp, {{}, args.bias, args.residual, args.out, args.activation});
@@ -101,6 +117,7 @@ void matmul(const MatmulArgs& args, void* stream) {
     }
     if (apart) p.c.data = p.d.data = scratch + a_bytes + b_bytes;
     plans.multiply(p, *prepared, scratch + a_bytes + b_bytes + d_bytes, queue.stream());
+    if (plan.sums_left) sum_rows(args, stream);
     if (plan.finishes()) {
       finish(queue, kOp,
              {p.d, plan.bias_left ? args.bias : View{}, plan.residual_left ? args.residual : View{}, args.out,

@@ -78,7 +78,7 @@ MatmulPlans::Key MatmulPlans::key_of(const Product& p) {
   key.at(at++) = p.d.ndim() == 3 ? p.d.size(0) : 1;
   key.at(at++) = static_cast<int64_t>(p.a.dtype) << 8 | static_cast<int64_t>(p.d.dtype);
   key.at(at++) = static_cast<int64_t>(p.epilogue) << 1 | (p.beta != 0 ? 1 : 0);
-  key.at(at++) = alignment_of(p.bias.data);
+  key.at(at++) = alignment_of(p.vector.data);
   return key;
 }
 
@@ -93,8 +93,8 @@ void MatmulPlans::set(const MatmulPlan& plan, lt::DescAttribute attribute, const
   expect_success(library_.MatmulDescSetAttribute(plan.desc, attribute, &value, sizeof(T)));
 }
 
-void MatmulPlans::set_bias(const Product& p, const MatmulPlan& plan) const {
-  if (p.bias) set(plan, lt::kBiasPointer, static_cast<const void*>(p.bias.data));
+void MatmulPlans::set_vector(const Product& p, const MatmulPlan& plan) const {
+  if (p.vector) set(plan, lt::kBiasPointer, static_cast<const void*>(p.vector.data));
 }
 
 std::unique_ptr<MatmulPlan> MatmulPlans::make(const Product& p) const {
@@ -119,7 +119,7 @@ std::unique_ptr<MatmulPlan> MatmulPlans::make(const Product& p) const {
   set(*plan, lt::kTransA, matrix_of(p.b)->transposed ? lt::kTransposed : lt::kPlain);
   set(*plan, lt::kTransB, matrix_of(p.a)->transposed ? lt::kTransposed : lt::kPlain);
   set(*plan, lt::kEpilogue, p.epilogue);
-  set_bias(p, *plan);
+  set_vector(p, *plan);
   return choose(p, *plan) ? std::move(plan) : nullptr;
 }
 
@@ -149,7 +149,7 @@ bool MatmulPlans::choose(const Product& p, MatmulPlan& plan) const {
 
 void MatmulPlans::multiply(const Product& p, const MatmulPlan& plan, void* workspace,
                            cudaStream_t stream) const {
-  set_bias(p, plan);
+  set_vector(p, plan);
   // Both factors in the type of the scale.
   const double wide[] = {1, p.beta};
   const float narrow[] = {1, static_cast<float>(p.beta)};

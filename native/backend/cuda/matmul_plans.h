@@ -15,9 +15,9 @@
 namespace tenon::cuda {
 
 // d = a b + beta c, then the epilogue; views of rank 2, or of rank 3 with a batch. a and b share a type, and c, d and
-// bias do.
+// `vector` do: the epilogue's bias, or the sums of a's rows that it writes.
 struct Product {
-  View a, b, c, d, bias;
+  View a, b, c, d, vector;
   double beta = 0;
   uint32_t epilogue = lt::kNoEpilogue;
 };
@@ -64,8 +64,8 @@ class MatmulPlans {
   bool choose(const Product& product, MatmulPlan& plan) const;
   template <typename T>
   void set(const MatmulPlan& plan, lt::DescAttribute attribute, const T& value) const;
-  // The bias's address is all that differs between products of one plan.
-  void set_bias(const Product& product, const MatmulPlan& plan) const;
+  // The vector's address is all that differs between products of one plan.
+  void set_vector(const Product& product, const MatmulPlan& plan) const;
 
   const lt::Library& library_ = lt::library();
   Owned<lt::Handle, lt::Status> handle_{library_.Destroy};

@@ -19,7 +19,7 @@ struct DescOpaque {
   DataType scale;
   int32_t transposed_a = kPlain, transposed_b = kPlain;
   uint32_t epilogue = kNoEpilogue;
-  const void* bias = nullptr;
+  void* vector = nullptr;  // a bias, or where sums go
 };
 struct LayoutOpaque {
   DataType type;
@@ -77,7 +77,7 @@ Status set_desc(Desc desc, DescAttribute attribute, const void* value, size_t by
     case kEpilogue:
       return take(desc->epilogue, value, bytes);
     case kBiasPointer:
-      return take(desc->bias, value, bytes);
+      return take(desc->vector, value, bytes);
   }
   return kInvalidValue;
 }
@@ -124,6 +124,7 @@ Status heuristic(Handle, Desc desc, Layout a, Layout b, Layout c, Layout d, Pref
   if (asked < 1 || !valid(desc, a, b, c, d)) return kInvalidValue;
   const bool odd = size_of(dtype_of(d->type)) == 2 && d->ld % 2 == 1;
   if (desc->epilogue != kNoEpilogue && (d->type == kFloat64 || odd)) return kNotSupported;
+  if (desc->epilogue == kSumsOfB && (d->batch != 1 || b->type != d->type)) return kNotSupported;
   if (preference->workspace < kWorkspace) return kNotSupported;
   results[0] = {{{fingerprint(desc, a, b, c, d)}}, kWorkspace, kSuccess, 1, {}};
   for (int i = 0; i < 4; ++i) results[0].algorithm.data[i + 1] = preference->alignments[i];
@@ -167,11 +168,15 @@ struct Call {
       const std::vector<double> right = gather(b, b_data, batch, desc.transposed_b == kPlain);
       const int64_t terms = static_cast<int64_t>(left.size()) / d.rows;
       for (int64_t column = 0; column < d.columns; ++column) {
+        if (desc.epilogue == kSumsOfB) {
+          const auto begin = right.begin() + column * terms;
+          testing::store(dtype, desc.vector, column, std::accumulate(begin, begin + terms, 0.0));
+        }
         for (int64_t row = 0; row < d.rows; ++row) {
           const double* const x = left.data() + row * terms;
           double value = alpha * std::inner_product(x, x + terms, right.data() + column * terms, 0.0);
           if (beta != 0) value += beta * testing::load(dtype, c_data, batch * c.stride + column * c.ld + row);
-          if ((desc.epilogue & kBias) != 0) value += testing::load(dtype, desc.bias, row);
+          if ((desc.epilogue & kBias) != 0) value += testing::load(dtype, desc.vector, row);
           testing::store(dtype, d_data, batch * d.stride + column * d.ld + row,
                          activate(desc.epilogue, value));
         }
