@@ -127,6 +127,7 @@ __device__ __forceinline__ void score_gradients(const Tiles<S, kD>& tiles, const
 
 template <typename Kind, typename S, int kD, bool kOfKeys>
 __global__ void __launch_bounds__(kThreads) gradients_on_tensor_cores(const Operands<Kind, S> a, int blocks) {
+  if constexpr (!kCanStart<kTileBytes<kD>>) return trap();
   constexpr int kSlices = kD / kSlice<kD>;
   const int block = static_cast<int>(blockIdx.x) / kSlices % blocks;
   const int head = static_cast<int>(blockIdx.x) / kSlices / blocks;
@@ -211,6 +212,7 @@ struct BiasPlace {
 template <typename Kind, typename S, int kD>
 __global__ void __launch_bounds__(kThreads)
     bias_gradient_on_tensor_cores(const Operands<Kind, S> a, const Groups groups) {
+  if constexpr (!kCanStart<kTileBytes<kD>>) return trap();
   const int queries = a.terms.queries, keys = a.terms.keys;
   const BiasPlace place(groups, kOwn, kOthers, queries, keys);
   const Tiles<S, kD> tiles;

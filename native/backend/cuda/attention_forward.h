@@ -29,15 +29,16 @@ struct Operands {
 
 constexpr int kWarps = 4, kThreads = kWarps * kWarpSize, kQueries = 16 * kWarps;
 
-// Two tiles of k and of v beside q stay within the 99 KiB of sm_86 and sm_89.
+// Two tiles of k and of v beside q stay within the 64 KiB of sm_75, and for the largest heads within the 99 of sm_86.
 template <int kD>
-constexpr int kKeys = kD > 128 ? 32 : 64;
+constexpr int kKeys = kD > 64 ? 32 : 64;
 template <int kD>
 constexpr size_t kTileBytes = size_t{kQueries + 4 * kKeys<kD>} * kPaddedRow(kD) * 2;
 
 template <typename Kind, typename S, int kD>
 __global__ void __launch_bounds__(kThreads, Kind::kMinBlocks)
     forward_on_tensor_cores(const Operands<Kind, S> a) {
+  if constexpr (!kCanStart<kTileBytes<kD>>) return trap();
   constexpr int kTile = kKeys<kD> * kPaddedRow(kD);
   S* const q_tile = shared_memory<S>();
   S* const k_tiles = q_tile + kQueries * kPaddedRow(kD);

@@ -27,17 +27,18 @@ struct Transpose {
   const T* src;
   Loops<2> outer;  // the other dimensions
   int64_t columns, rows, dst_row, src_column;
-  int64_t column_tiles, row_tiles;
+  int column_tiles, row_tiles;
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kSide* kTileRows) transpose_kernel(const Transpose<T> t) {
+__global__ void __launch_bounds__(kSide* kTileRows, 1)  // else sm_75 spills to hold one more
+    transpose_kernel(const Transpose<T> t) {
   T* const tile = shared_memory<T>();
   const int x = static_cast<int>(threadIdx.x) % kSide, y = static_cast<int>(threadIdx.x) / kSide;
-  const auto block = static_cast<int64_t>(blockIdx.x);
-  const int64_t tiles = t.column_tiles * t.row_tiles;
+  const int block = static_cast<int>(blockIdx.x), tiles = t.column_tiles * t.row_tiles;
   const Offsets<2> at = locate(t.outer, block / tiles);
-  const int64_t row = block % tiles / t.column_tiles * kSide, column = block % t.column_tiles * kSide;
+  const int64_t row = int64_t{block % tiles / t.column_tiles} * kSide,
+                column = int64_t{block % t.column_tiles} * kSide;
   for (int c = y; c < kSide; c += kTileRows) {
     if (column + c >= t.columns || row + x >= t.rows) continue;
     tile[c * kPitch + x] = t.src[at.at[1] + (column + c) * t.src_column + row + x];

@@ -21,6 +21,18 @@ __device__ __forceinline__ T* shared_memory() {
 #endif
 }
 
+// A kernel that needs more than the 64 KiB of shared memory that sm_75 gives a block begins with
+// `if constexpr (!kCanStart<bytes>) return trap();`: `launch` refuses it there, so nothing else of it is compiled.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+template <size_t kSharedBytes>
+constexpr bool kCanStart = kSharedBytes <= size_t{64} << 10;
+__device__ __forceinline__ void trap() { __trap(); }
+#else
+template <size_t kSharedBytes>
+constexpr bool kCanStart = true;
+__device__ __forceinline__ void trap() {}
+#endif
+
 // The blocks that it takes to work on `count` items, `each` in a block.
 inline int blocks_for(int64_t count, int64_t each) { return static_cast<int>((count + each - 1) / each); }
 
@@ -31,9 +43,15 @@ void launch(Queue& queue, const char* op, void (*kernel)(Parameters...), dim3 gr
 #ifdef __CUDACC__
   constexpr size_t kWithoutAsking = size_t{48} << 10;
   if (shared_bytes > kWithoutAsking) {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shared_bytes)),
-          op);
+    const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                    static_cast<int>(shared_bytes));
+    if (status == cudaErrorInvalidValue) {
+      cudaGetLastError();  // it would stay for the next check
+      throw TensorError(op, code::kDevice,
+                        "expected a GPU with " + std::to_string((shared_bytes + 1023) >> 10) +
+                            " KiB of shared memory to a block, this one has less");
+    }
+    check(status, op);
   }
   kernel<<<grid, block, shared_bytes, queue.stream()>>>(args...);
   check(cudaGetLastError(), op);

@@ -13,8 +13,10 @@ namespace {
 // Element n of a matrix, small enough to be exact in both 16-bit types.
 int number(int n) { return (n * 7 + 3) % 31 - 15; }
 
+using Multiply = void (*)(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
+
 template <typename S>
-void check_product() {
+void check_product(Multiply multiply) {
   std::vector<S> a(16 * 16), b(16 * 8);
   for (int i = 0; i < 256; ++i) a[static_cast<size_t>(i)] = S(static_cast<float>(number(i)));
   for (int i = 0; i < 128; ++i) b[static_cast<size_t>(i)] = S(static_cast<float>(number(3 * i + 1)));
@@ -29,7 +31,7 @@ void check_product() {
     const uint32_t fragment[4] = {of_a(group, pair), of_a(group + 8, pair), of_a(group, pair + 8),
                                   of_a(group + 8, pair + 8)};
     float sums[4] = {1, 2, 3, 4};
-    multiply_16x8x16<S>(sums, fragment, of_b(pair, group), of_b(pair + 8, group));
+    multiply(sums, fragment, of_b(pair, group), of_b(pair + 8, group));
     for (int i = 0; i < 4; ++i) {
       c[static_cast<size_t>(8 * (group + i / 2 * 8) + pair + i % 2)] = sums[i] - static_cast<float>(i + 1);
     }
@@ -43,9 +45,19 @@ void check_product() {
   }
 }
 
+template <typename S>
+void on_tensor_cores(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  multiply_16x8x16<S>(c, a, b0, b1);
+}
+
 TEST(Mma, MultipliesFragmentsInTheLayoutOfPtx) {
-  check_product<bfloat16>();
-  check_product<float16>();
+  check_product<bfloat16>(on_tensor_cores<bfloat16>);
+  check_product<float16>(on_tensor_cores<float16>);
+}
+
+TEST(Mma, MultipliesTheSameFragmentsWithoutTensorCores) {
+  check_product<bfloat16>(multiply_by_shuffles<bfloat16>);
+  check_product<float16>(multiply_by_shuffles<float16>);
 }
 
 TEST(Mma, LoadsMatricesInTheLayoutOfPtx) {
