@@ -52,7 +52,7 @@ void pack_rows(const Rows& x, int64_t first, int64_t count, int64_t padded, int6
       int64_t j = 0;
       for (; j + lanes <= columns; j += lanes) hn::Store(hn::Mul(load_f32(d, from + j), factor), d, row + j);
       for (; j < columns; ++j) row[j] = static_cast<T>(from[j]) * scale;
-      for (; j < stride; ++j) row[j] = T{0};
+      for (; j < round_up(columns, lanes); ++j) row[j] = T{0};
     }
   });
   std::fill(to + count * stride, to + padded * stride, T{0});

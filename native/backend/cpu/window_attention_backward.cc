@@ -26,7 +26,8 @@ struct WindowPartials {
 
 struct WindowBackwardSteps {
   using Step = void (*)(const WindowAttentionBackwardArgs&, const WindowPartials&, int64_t);
-  Step run_item, sum_dtable, sum_dpadding;  // by item, by row of the table, by head
+  void (*run_group)(const WindowAttentionBackwardArgs&, const WindowPartials&, const WindowGroup&);
+  Step sum_dtable, sum_dpadding;  // by row of the table, by head
 };
 
 }  // namespace tenon::cpu
@@ -51,11 +52,12 @@ HWY_NOINLINE void add_scores(const T* HWY_RESTRICT dscores, int64_t stride, int6
 }
 
 template <typename T>
-void run_item(const WindowAttentionBackwardArgs& args, const WindowPartials& partials, int64_t item) {
+void run_group(const WindowAttentionBackwardArgs& args, const WindowPartials& partials,
+               const WindowGroup& group) {
   constexpr int64_t lanes = HWY_LANES(T);
   const Windows& windows = args.windows;
   const WindowItems items(args);
-  const int64_t n = windows.positions(), d = items.head_dim, head = items.head(item);
+  const int64_t n = windows.positions(), d = items.head_dim;
   const int64_t row = packed_stride<T>(d), score_row = packed_stride<T>(n);
   const auto scale = static_cast<T>(args.scale);
   const ScoreTerms dropout{{}, {}, args.dropout, args.seed, args.offset};
@@ -75,91 +77,108 @@ void run_item(const WindowAttentionBackwardArgs& args, const WindowPartials& par
   T* dq = scratch.dq.reserve<T>(n * row);
   T* dk = scratch.dk.reserve<T>(n * row);
   T* dv = scratch.dv.reserve<T>(n * row);
-  WindowTerms<T> terms(args.table, windows, head, score_row);
-  const WindowTokens tokens(windows, d);
+  WindowTerms<T> terms(args.table, windows, group, score_row);
+  WindowTokens tokens(windows, d);
   const Blocks query_blocks(n, kQueryBlock);
 
-  T* dterms = nullptr;
+  T* all_dterms = nullptr;
   if (partials.dtable != nullptr) {
-    dterms = window_scratch().dterms.reserve<T>(n * score_row);
-    std::fill(dterms, dterms + n * score_row, T{0});
+    all_dterms = window_scratch().dterms.reserve<T>(kHeads * n * score_row);
+    std::fill_n(all_dterms, group.heads * n * score_row, T{0});
   }
-  T* dpadding = partials.dpadding == nullptr ? nullptr : static_cast<T*>(partials.dpadding) + item * 3 * d;
-  if (dpadding != nullptr) std::fill(dpadding, dpadding + 3 * d, T{0});
+  T* all_dpadding =
+      partials.dpadding == nullptr ? nullptr : static_cast<T*>(partials.dpadding) + group.item * 3 * d;
+  if (all_dpadding != nullptr) std::fill_n(all_dpadding, group.heads * 3 * d, T{0});
 
-  for (int64_t window = items.first(item); window < items.last(item); ++window) {
-    const int64_t b = window / windows.count();
-    tokens.find(windows, window % windows.count());
-    const auto column = [&](int64_t which) { return (which * items.heads + head) * d; };
-    const auto rows_of = [&](int64_t which) {
-      return window_rows(args.qkv, b, column(which), tokens.list,
-                         tokens.padding_row(args.padding, column(which)));
-    };
-    const WindowRows out = window_rows(args.out, b, head * d, tokens.list, tokens.zeros);
-    const WindowRows dout = window_rows(args.dout, b, head * d, tokens.list, tokens.zeros);
-    const T* all_lse = args.lse.as<const T>() + (b * items.heads + head) * windows.tokens();
-    // A query outside the map has no gradient: its probabilities count as zeros.
-    for (int64_t i = 0; i < n; ++i) lse[i] = tokens.list[i] < 0 ? kMinusInfinity<T> : all_lse[tokens.list[i]];
+  tokens.find_next(windows, group.first % windows.count());
+  for (int64_t window = group.first; window < group.last; ++window) {
+    const int64_t b = window / windows.count(), next = window + 1;
+    const bool more = next < group.last;
+    tokens.advance();
+    if (more) tokens.find_next(windows, next % windows.count());
+    for (int64_t h = 0; h < group.heads; ++h) {
+      const int64_t head = group.head + h;
+      T* dterms = all_dterms == nullptr ? nullptr : all_dterms + h * n * score_row;
+      T* dpadding = all_dpadding == nullptr ? nullptr : all_dpadding + h * 3 * d;
+      const auto column = [&](int64_t which) { return (which * items.heads + head) * d; };
+      const auto rows_of = [&](const View& x, int64_t first, void* padding) {
+        if (more) prefetch_rows(window_rows(x, next / windows.count(), first, tokens.next, padding), n, d);
+        return window_rows(x, b, first, tokens.list, padding);
+      };
+      const auto operand = [&](int64_t which) {
+        return rows_of(args.qkv, column(which), tokens.padding_row(args.padding, column(which)));
+      };
+      const WindowRows out = rows_of(args.out, head * d, tokens.zeros);
+      const WindowRows dout = rows_of(args.dout, head * d, tokens.zeros);
+      const T* all_lse = args.lse.as<const T>() + (b * items.heads + head) * windows.tokens();
+      // A query outside the map has no gradient: its probabilities count as zeros.
+      for (int64_t i = 0; i < n; ++i)
+        lse[i] = tokens.list[i] < 0 ? kMinusInfinity<T> : all_lse[tokens.list[i]];
 
-    pack_rows(rows_of(0), 0, n, n, d, scale, queries, row);
-    pack_rows(dout, 0, n, n, d, T{1}, some_dout, row);
-    row_products(dout, out, n, d, delta);
-    pack_rows(rows_of(1), 0, n, round_up(n, lanes), d, T{1}, keys, row);
-    transpose(keys, row, n, d, keys_transposed, score_row);
-    for (int64_t j = 0; j < n; j += lanes) {
-      pack_rows(rows_of(2), j, std::min(lanes, n - j), lanes, d, T{1}, values, row);
-      transpose(values, row, lanes, d, values_transposed + j, score_row);
-    }
-    const T* bias = terms.matrix(windows.seams(window % windows.count()));
-
-    for (int64_t block = 0; block < query_blocks.count; ++block) {
-      const int64_t i0 = query_blocks.begin(block), rows = query_blocks.size(block);
-      const T* block_queries = queries + i0 * row;
-      const T* block_dout = some_dout + i0 * row;
-      multiply<Left::Plain, T>(
-          Sum::Add,
-          {block_queries, row, keys_transposed, score_row, scores, score_row, d, bias + i0 * score_row}, rows,
-          n);
-      multiply<Left::Plain, T>(
-          Sum::Set, {block_dout, row, values_transposed, score_row, dscores, score_row, d}, rows, n);
-      for (int64_t i = 0; i < rows && keep != nullptr; ++i) {
-        dropout_row(dropout, dropout.offset + window_score(window, items.heads, head, n, i0 + i), n,
-                    keep + i * score_row);
+      pack_rows(operand(0), 0, n, n, d, scale, queries, row);
+      pack_rows(dout, 0, n, n, d, T{1}, some_dout, row);
+      row_products(dout, out, n, d, delta);
+      pack_rows(operand(1), 0, n, round_up(n, lanes), d, T{1}, keys, row);
+      transpose(keys, row, n, d, keys_transposed, score_row);
+      const WindowRows some_values = operand(2);
+      for (int64_t j = 0; j < n; j += lanes) {
+        pack_rows(some_values, j, std::min(lanes, n - j), lanes, d, T{1}, values, row);
+        transpose(values, row, lanes, d, values_transposed + j, score_row);
       }
-      score_gradients(lse + i0, delta + i0, keep, score_row, rows, n, scores, dscores);
-      if (dterms != nullptr) add_scores(dscores, score_row, rows, n, dterms + i0 * score_row);
-      const Sum over_queries = block == 0 ? Sum::Set : Sum::Add;
-      multiply<Left::Transposed, T>(over_queries, {scores, score_row, block_dout, row, dv, row, rows}, n, d);
-      multiply<Left::Transposed, T>(over_queries, {dscores, score_row, block_queries, row, dk, row, rows}, n,
-                                    d);
-      multiply<Left::Plain, T>(Sum::Set, {dscores, score_row, keys, row, dq + i0 * row, row, n}, rows, d);
-    }
+      const T* bias = terms.matrix(h, windows.seams(window % windows.count()));
 
-    const auto unpack = [&](int64_t which, const T* gradient, T factor) {
-      const WindowRows to = window_rows(args.dqkv, b, column(which), tokens.list, tokens.discarded);
-      unpack_rows(
-          to, 0, n, d, [&](int64_t) { return factor; }, gradient, row);
-    };
-    unpack(0, dq, scale);
-    unpack(1, dk, T{1});
-    unpack(2, dv, T{1});
-    for (int64_t i = 0; i < n && dpadding != nullptr; ++i) {
-      if (tokens.list[i] >= 0) continue;
-      for (int64_t c = 0; c < d; ++c) {
-        dpadding[d + c] += dk[i * row + c];
-        dpadding[2 * d + c] += dv[i * row + c];
+      for (int64_t block = 0; block < query_blocks.count; ++block) {
+        const int64_t i0 = query_blocks.begin(block), rows = query_blocks.size(block);
+        const T* block_queries = queries + i0 * row;
+        const T* block_dout = some_dout + i0 * row;
+        multiply<Left::Plain, T>(
+            Sum::Add,
+            {block_queries, row, keys_transposed, score_row, scores, score_row, d, bias + i0 * score_row},
+            rows, n);
+        multiply<Left::Plain, T>(
+            Sum::Set, {block_dout, row, values_transposed, score_row, dscores, score_row, d}, rows, n);
+        for (int64_t i = 0; i < rows && keep != nullptr; ++i) {
+          dropout_row(dropout, dropout.offset + window_score(window, items.heads, head, n, i0 + i), n,
+                      keep + i * score_row);
+        }
+        score_gradients(lse + i0, delta + i0, keep, score_row, rows, n, scores, dscores);
+        if (dterms != nullptr) add_scores(dscores, score_row, rows, n, dterms + i0 * score_row);
+        const Sum over_queries = block == 0 ? Sum::Set : Sum::Add;
+        multiply<Left::Transposed, T>(over_queries, {scores, score_row, block_dout, row, dv, row, rows}, n,
+                                      d);
+        multiply<Left::Transposed, T>(over_queries, {dscores, score_row, block_queries, row, dk, row, rows},
+                                      n, d);
+        multiply<Left::Plain, T>(Sum::Set, {dscores, score_row, keys, row, dq + i0 * row, row, n}, rows, d);
+      }
+
+      const auto unpack = [&](int64_t which, const T* gradient, T factor) {
+        const WindowRows to = rows_of(args.dqkv, column(which), tokens.discarded);
+        unpack_rows(
+            to, 0, n, d, [&](int64_t) { return factor; }, gradient, row);
+      };
+      unpack(0, dq, scale);
+      unpack(1, dk, T{1});
+      unpack(2, dv, T{1});
+      for (int64_t i = 0; i < n && dpadding != nullptr; ++i) {
+        if (tokens.list[i] >= 0) continue;
+        for (int64_t c = 0; c < d; ++c) {
+          dpadding[d + c] += dk[i * row + c];
+          dpadding[2 * d + c] += dv[i * row + c];
+        }
       }
     }
   }
 
-  if (dterms == nullptr) return;
-  T* dtable = static_cast<T*>(partials.dtable) + item * windows.offsets();
-  std::fill(dtable, dtable + windows.offsets(), T{0});
-  for (int64_t i = 0; i < n; ++i) {
-    for (int64_t j0 = 0; j0 < n; j0 += windows.width) {
-      T* to = dtable + windows.offset(i, j0);  // falls along a row of keys
-      const T* from = dterms + i * score_row + j0;
-      for (int64_t j = 0; j < windows.width; ++j) to[-j] += from[j];
+  for (int64_t h = 0; h < group.heads && all_dterms != nullptr; ++h) {
+    const T* dterms = all_dterms + h * n * score_row;
+    T* dtable = static_cast<T*>(partials.dtable) + (group.item + h) * windows.offsets();
+    std::fill(dtable, dtable + windows.offsets(), T{0});
+    for (int64_t i = 0; i < n; ++i) {
+      for (int64_t j0 = 0; j0 < n; j0 += windows.width) {
+        T* to = dtable + windows.offset(i, j0);  // falls along a row of keys
+        const T* from = dterms + i * score_row + j0;
+        for (int64_t j = 0; j < windows.width; ++j) to[-j] += from[j];
+      }
     }
   }
 }
@@ -197,8 +216,8 @@ void sum_dpadding(const WindowAttentionBackwardArgs& args, const WindowPartials&
 
 // HWY_EXPORT takes no templates.
 WindowBackwardSteps backward_steps(bool wide) {
-  if (wide) return {run_item<double>, sum_dtable<double>, sum_dpadding<double>};
-  return {run_item<float>, sum_dtable<float>, sum_dpadding<float>};
+  if (wide) return {run_group<double>, sum_dtable<double>, sum_dpadding<double>};
+  return {run_group<float>, sum_dtable<float>, sum_dpadding<float>};
 }
 
 }  // namespace
@@ -229,7 +248,10 @@ void window_attention_backward(const WindowAttentionBackwardArgs& args) {
       for (int64_t i = begin; i < end; ++i) step(args, partials, i);
     });
   };
-  run(items.count(), attention_grain(n, n * kWindows, 3 * d), steps.run_item);
+  parallel_for(items.count(), attention_grain(n, n * kWindows, 3 * d), [&](int64_t begin, int64_t end) {
+    items.for_each_group(begin, end,
+                         [&](const WindowGroup& group) { steps.run_group(args, partials, group); });
+  });
   const int64_t grain = (int64_t{1} << 16) / std::max<int64_t>(1, items.count()) + 1;
   if (args.dtable) run(offsets, grain, steps.sum_dtable);
   if (args.dpadding) run(items.heads, grain, steps.sum_dpadding);

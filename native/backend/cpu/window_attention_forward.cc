@@ -18,11 +18,12 @@ namespace tenon::cpu::HWY_NAMESPACE {
 namespace {
 
 template <typename T>
-void run_item(const WindowAttentionArgs& args, int64_t item) {
+void run_group(const WindowAttentionArgs& args, const WindowGroup& group) {
   constexpr int64_t lanes = HWY_LANES(T);
+  const hn::ScalableTag<T> vector;
   const Windows& windows = args.windows;
   const WindowItems items(args);
-  const int64_t n = windows.positions(), d = items.head_dim, head = items.head(item);
+  const int64_t n = windows.positions(), d = items.head_dim;
   const int64_t row = packed_stride<T>(d), score_row = packed_stride<T>(n);
   const auto scale = static_cast<T>(args.scale);
   const ScoreTerms dropout{{}, {}, args.dropout, args.seed, args.offset};
@@ -35,55 +36,77 @@ void run_item(const WindowAttentionArgs& args, int64_t item) {
   T* scores = scratch.scores.reserve<T>(kQueryBlock * score_row);
   T* keep = scratch.keep.reserve<T>(score_row);
   T* sums = scratch.out.reserve<T>(n * row);
-  T* most = scratch.state.reserve<T>(2 * n);
-  T* total = most + n;
-  WindowTerms<T> terms(args.table, windows, head, score_row);
-  const WindowTokens tokens(windows, d);
+  T* most = scratch.state.reserve<T>(2 * score_row);
+  T* total = most + score_row;
+  std::fill(total + n, total + score_row, T{1});
+  WindowTerms<T> terms(args.table, windows, group, score_row);
+  WindowTokens tokens(windows, d);
   const Blocks query_blocks(n, kQueryBlock);
 
-  for (int64_t window = items.first(item); window < items.last(item); ++window) {
-    const int64_t b = window / windows.count();
-    tokens.find(windows, window % windows.count());
-    const auto rows_of = [&](int64_t which) {
-      return window_rows(args.qkv, b, (which * items.heads + head) * d, tokens.list,
-                         tokens.padding_row(args.padding, (which * items.heads + head) * d));
-    };
-    pack_rows(rows_of(0), 0, n, n, d, scale, queries, row);
-    for (int64_t j = 0; j < n; j += lanes) {
-      pack_rows(rows_of(1), j, std::min(lanes, n - j), lanes, d, T{1}, some_keys, row);
-      transpose(some_keys, row, lanes, d, keys_transposed + j, score_row);
-    }
-    pack_rows(rows_of(2), 0, n, n, d, T{1}, values, row);
-    const T* bias = terms.matrix(windows.seams(window % windows.count()));
-
-    for (int64_t block = 0; block < query_blocks.count; ++block) {
-      const int64_t i0 = query_blocks.begin(block), rows = query_blocks.size(block);
-      multiply<Left::Plain, T>(
-          Sum::Add,
-          {queries + i0 * row, row, keys_transposed, score_row, scores, score_row, d, bias + i0 * score_row},
-          rows, n);
-      row_maxima(scores, score_row, rows, n, most + i0);
-      exp_rows(scores, score_row, rows, n, most + i0, total + i0);
-      for (int64_t i = 0; i < rows && args.dropout > 0; ++i) {
-        dropout_row(dropout, dropout.offset + window_score(window, items.heads, head, n, i0 + i), n, keep);
-        for (int64_t j = 0; j < n; ++j) scores[i * score_row + j] *= keep[j];
+  tokens.find_next(windows, group.first % windows.count());
+  for (int64_t window = group.first; window < group.last; ++window) {
+    const int64_t b = window / windows.count(), next = window + 1;
+    const bool more = next < group.last;
+    tokens.advance();
+    if (more) tokens.find_next(windows, next % windows.count());
+    for (int64_t h = 0; h < group.heads; ++h) {
+      const int64_t head = group.head + h;
+      const auto rows_of = [&](int64_t which) {
+        const int64_t column = (which * items.heads + head) * d;
+        const auto rows = [&](int64_t image, const int64_t* list) {
+          return window_rows(args.qkv, image, column, list, tokens.padding_row(args.padding, column));
+        };
+        if (more) prefetch_rows(rows(next / windows.count(), tokens.next), n, d);
+        return rows(b, tokens.list);
+      };
+      pack_rows(rows_of(0), 0, n, n, d, scale, queries, row);
+      const WindowRows keys = rows_of(1);
+      for (int64_t j = 0; j < n; j += lanes) {
+        pack_rows(keys, j, std::min(lanes, n - j), lanes, d, T{1}, some_keys, row);
+        transpose(some_keys, row, lanes, d, keys_transposed + j, score_row);
       }
-      multiply<Left::Plain, T>(Sum::Set, {scores, score_row, values, row, sums + i0 * row, row, n}, rows, d);
-    }
+      pack_rows(rows_of(2), 0, n, n, d, T{1}, values, row);
+      const T* bias = terms.matrix(h, windows.seams(window % windows.count()));
 
-    const WindowRows out = window_rows(args.out, b, head * d, tokens.list, tokens.discarded);
-    unpack_rows(
-        out, 0, n, d, [&](int64_t i) { return 1 / total[i]; }, sums, row);
-    T* lse = args.lse.as<T>() + (b * items.heads + head) * windows.tokens();
-    for (int64_t i = 0; i < n; ++i) {
-      if (tokens.list[i] >= 0) lse[tokens.list[i]] = most[i] + std::log(total[i]);
+      for (int64_t block = 0; block < query_blocks.count; ++block) {
+        const int64_t i0 = query_blocks.begin(block), rows = query_blocks.size(block);
+        multiply<Left::Plain, T>(Sum::Add,
+                                 {queries + i0 * row, row, keys_transposed, score_row, scores, score_row, d,
+                                  bias + i0 * score_row},
+                                 rows, n);
+        row_maxima(scores, score_row, rows, n, most + i0);
+        exp_rows(scores, score_row, rows, n, most + i0, total + i0);
+        for (int64_t i = 0; i < rows && args.dropout > 0; ++i) {
+          dropout_row(dropout, dropout.offset + window_score(window, items.heads, head, n, i0 + i), n, keep);
+          for (int64_t j = 0; j < n; ++j) scores[i * score_row + j] *= keep[j];
+        }
+        multiply<Left::Plain, T>(Sum::Set, {scores, score_row, values, row, sums + i0 * row, row, n}, rows,
+                                 d);
+      }
+
+      for (int64_t i = 0; i < n; i += lanes) {
+        const auto sum = hn::Load(vector, total + i);
+        hn::Store(hn::Add(hn::Load(vector, most + i), log(vector, sum)), vector, most + i);
+        hn::Store(hn::Div(hn::Set(vector, T{1}), sum), vector, total + i);
+      }
+      const WindowRows out = window_rows(args.out, b, head * d, tokens.list, tokens.discarded);
+      unpack_rows(
+          out, 0, n, d, [&](int64_t i) { return total[i]; }, sums, row);
+      if (more) {
+        prefetch_rows(window_rows(args.out, next / windows.count(), head * d, tokens.next, tokens.discarded),
+                      n, d);
+      }
+      T* lse = args.lse.as<T>() + (b * items.heads + head) * windows.tokens();
+      for (int64_t i = 0; i < n; ++i) {
+        if (tokens.list[i] >= 0) lse[tokens.list[i]] = most[i];
+      }
     }
   }
 }
 
 // HWY_EXPORT takes no templates.
-void run_float(const WindowAttentionArgs& args, int64_t item) { run_item<float>(args, item); }
-void run_double(const WindowAttentionArgs& args, int64_t item) { run_item<double>(args, item); }
+void run_float(const WindowAttentionArgs& args, const WindowGroup& group) { run_group<float>(args, group); }
+void run_double(const WindowAttentionArgs& args, const WindowGroup& group) { run_group<double>(args, group); }
 
 }  // namespace
 }  // namespace tenon::cpu::HWY_NAMESPACE
@@ -104,7 +127,7 @@ void window_attention(const WindowAttentionArgs& args) {
   const int64_t n = args.windows.positions();
   parallel_for(items.count(), attention_grain(n, n * kWindows, items.head_dim),
                [&](int64_t begin, int64_t end) {
-                 for (int64_t item = begin; item < end; ++item) run(args, item);
+                 items.for_each_group(begin, end, [&](const WindowGroup& group) { run(args, group); });
                });
 }
 
