@@ -79,10 +79,24 @@ template <typename T>
 struct Reducer {
   Total<T> start;
   void (*run)(Total<T>& total, const T* x, int64_t n, double mean);
-  void (*strip)(Total<T>* totals, const T* x, int64_t n, const double* means);  // totals[i] takes x[i]
+  // totals[i] takes x[r * stride + i] for each row r
+  void (*strip)(Total<T>* totals, const T* x, int64_t rows, int64_t stride, int64_t n, const double* means);
   void (*merge)(Total<T>& total, Total<T> part);
   const double* means = nullptr;  // one per result, for SquaredDeviations
 };
+
+template <typename Op, int kRows, typename T>
+HWY_INLINE void take_rows(Total<T>* HWY_RESTRICT totals, const T* HWY_RESTRICT x, int64_t stride, int64_t n,
+                          const double* HWY_RESTRICT means) {
+  for (int64_t i = 0; i < n; ++i) {
+    Total<T> total = totals[i];
+    double mean = 0;
+    if constexpr (std::is_same_v<Op, SquaredDeviations>) mean = means[i];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) Op::take(total, static_cast<Total<T>>(x[r * stride + i]), mean);
+    totals[i] = total;
+  }
+}
 
 // Merge is how the results of parts come together: the op itself, or Sum.
 template <typename T, typename Op, typename Merge = Op>
@@ -103,12 +117,12 @@ Reducer<T> make_reducer(const double* means = nullptr) {
     }
     Merge::take(total, lanes[0], 0);
   };
-  reducer.strip = [](Total<T>* totals, const T* x, int64_t n, const double* mean) {
-    if constexpr (std::is_same_v<Op, SquaredDeviations>) {
-      for (int64_t i = 0; i < n; ++i) Op::take(totals[i], static_cast<Total<T>>(x[i]), mean[i]);
-    } else {
-      for (int64_t i = 0; i < n; ++i) Op::take(totals[i], static_cast<Total<T>>(x[i]), 0);
-    }
+  reducer.strip = [](Total<T>* totals, const T* x, int64_t rows, int64_t stride, int64_t n,
+                     const double* mean) {
+    constexpr int kRows = 8;  // so that totals are loaded and stored once for as many
+    for (; rows >= kRows; rows -= kRows, x += kRows * stride)
+      take_rows<Op, kRows>(totals, x, stride, n, mean);
+    for (; rows > 0; --rows, x += stride) take_rows<Op, 1>(totals, x, stride, n, mean);
   };
   reducer.merge = [](Total<T>& total, Total<T> part) { Merge::take(total, part, 0); };
   reducer.means = means;
@@ -175,6 +189,7 @@ void reduce_columns(const ReduceArgs& args, const Plan& plan, const Reducer<T>& 
   const int64_t width = kept.columns(), strips = (width + kStrip - 1) / kStrip;
   const int64_t rows = width == 0 ? 0 : kept.count() / width;
   const Split split(rows * strips, reduced.count(), std::min(width, kStrip));
+  const bool direct = is_own<T>(args.x.dtype) && kept.column_stride(0) == 1;
   std::vector<Total<T>> totals(static_cast<size_t>(split.parts * kept.count()), op.start);
 
   const int64_t grain = std::max<int64_t>(
@@ -190,13 +205,18 @@ void reduce_columns(const ReduceArgs& args, const Plan& plan, const Reducer<T>& 
         const int64_t from = reduced.count() * part / split.parts,
                       to = reduced.count() * (part + 1) / split.parts;
         reduced.tiles(from, to, reduced.count(), [&](const auto& place, int64_t rows_, int64_t columns) {
+          const double* means = op.means == nullptr ? nullptr : op.means + first;
           for (int64_t r = 0; r < rows_; ++r) {
+            const int64_t row = at[0] + place[0] + r * reduced.row_stride(0);
+            if (direct) {
+              op.strip(strip, args.x.as<const T>() + row, columns, reduced.column_stride(0), count, means);
+              continue;
+            }
             for (int64_t c = 0; c < columns; ++c) {
-              const int64_t offset =
-                  at[0] + place[0] + r * reduced.row_stride(0) + c * reduced.column_stride(0);
+              const int64_t offset = row + c * reduced.column_stride(0);
               const T* x =
                   read(Tile{args.x.data, args.x.dtype, offset, 1, count, 0, kept.column_stride(0)}, scratch);
-              op.strip(strip, x, count, op.means + (op.means == nullptr ? 0 : first));
+              op.strip(strip, x, 1, 0, count, means);
             }
           }
         });
