@@ -38,7 +38,7 @@ fi
 cd "$here"
 export PATH=$here/bin:$PATH LD_LIBRARY_PATH=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 TENON_COMMIT=$(cat commit)
-export TENON_COMMIT TENON_TEST_GPU=1
+export TENON_COMMIT TENON_TEST_GPU=1 TENON_CACHE=$out # with the choices of algorithms
 
 passed=0
 failed=0
@@ -81,7 +81,8 @@ else
 fi
 if [ -n "$sanitizer" ]; then
   for tool in memcheck racecheck; do
-    step "$tool" 60 "$sanitizer" --tool "$tool" --error-exitcode 1 node dist/gpu/small-step.js
+    # What is timed under a tool must not be kept.
+    step "$tool" 60 env TENON_CUDA_TUNE=0 "$sanitizer" --tool "$tool" --error-exitcode 1 node dist/gpu/small-step.js
   done
 else
   echo "compute-sanitizer is not here: memcheck and racecheck are left out"

@@ -14,6 +14,7 @@ if (process.env['TENON_TEST_GPU'] === undefined) {
     throw new Error(`expected the emulated GPUs at ${EMULATED_PLUGIN}, found nothing there: run "npm test"`);
   }
   process.env['TENON_CUDA_PLUGIN'] = EMULATED_PLUGIN;
+  process.env['TENON_CUDA_TUNE'] ??= '0'; // emulated products are slow to time
   /** What op-case.ts asks for. */
   process.env['TENON_TEST_EMULATED'] = '1';
 }

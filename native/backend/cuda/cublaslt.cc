@@ -16,6 +16,7 @@ Library open() {
   library.name = reinterpret_cast<decltype(library.name)>(function_of("matmul", file, "cublasLt" #name));
   TENON_CUBLASLT(TENON_FUNCTION)
 #undef TENON_FUNCTION
+  library.GetVersion = reinterpret_cast<size_t (*)()>(function_of("matmul", file, "cublasLtGetVersion"));
   return library;
 }
 

@@ -33,6 +33,7 @@ using Desc = struct DescOpaque*;
 using Layout = struct LayoutOpaque*;
 using Preference = struct PreferenceOpaque*;
 
+// Opaque; may be kept, and used again with the same version of the library.
 struct Algorithm {
   uint64_t data[8];
 };
@@ -60,6 +61,8 @@ struct HeuristicResult {
     (Preference preference, PreferenceAttribute attribute, const void* value, size_t bytes))               \
   F(MatmulAlgoGetHeuristic, (Handle handle, Desc desc, Layout a, Layout b, Layout c, Layout d,             \
                              Preference preference, int asked, HeuristicResult* results, int* found))      \
+  F(MatmulAlgoCheck, (Handle handle, Desc desc, Layout a, Layout b, Layout c, Layout d,                    \
+                      const Algorithm* algorithm, HeuristicResult* result))                                \
   F(Matmul, (Handle handle, Desc desc, const void* alpha, const void* a, Layout a_layout, const void* b,   \
              Layout b_layout, const void* beta, const void* c, Layout c_layout, void* d, Layout d_layout,  \
              const Algorithm* algorithm, void* workspace, size_t workspace_bytes, cudaStream_t stream))
@@ -68,6 +71,7 @@ struct Library {
 #define TENON_FUNCTION(name, parameters) Status(*name) parameters = nullptr;
   TENON_CUBLASLT(TENON_FUNCTION)
 #undef TENON_FUNCTION
+  size_t (*GetVersion)() = nullptr;
 };
 
 // Opens it once. @throws TensorError that says what is missing and how to come by it

@@ -34,6 +34,13 @@ inline EventHandle make_event() {
   return EventHandle(event);
 }
 
+// Keeps the time at which a stream reached it.
+inline EventHandle make_timer() {
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventBlockingSync), "event");
+  return EventHandle(event);
+}
+
 inline DeviceMemory make_device_memory(size_t bytes) {
   void* data = nullptr;
   check(cudaMalloc(&data, bytes), "allocate");

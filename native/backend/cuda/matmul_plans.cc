@@ -1,6 +1,7 @@
 #include "backend/cuda/matmul_plans.h"
 
 #include <algorithm>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -11,11 +12,6 @@ namespace tenon::cuda {
 namespace {
 
 constexpr const char* kOp = "matmul";
-
-void expect_success(lt::Status status) {
-  if (status == lt::kSuccess) return;
-  throw TensorError(kOp, code::kKernel, "cuBLASLt: error " + std::to_string(static_cast<int>(status)));
-}
 
 lt::DataType type_of(DType dtype) {
   switch (dtype) {
@@ -30,14 +26,6 @@ lt::DataType type_of(DType dtype) {
   }
 }
 
-// Of an address, in bytes, as far as the library cares.
-int64_t alignment_of(const void* data) {
-  constexpr uintptr_t kMost = 256;
-  const auto address = reinterpret_cast<uintptr_t>(data);
-  const uintptr_t lowest = address & (~address + 1);
-  return static_cast<int64_t>(lowest == 0 ? kMost : std::min(lowest, kMost));
-}
-
 uint64_t most_workspace() {
   int device = 0, major = 0;
   check(cudaGetDevice(&device), kOp);
@@ -46,6 +34,18 @@ uint64_t most_workspace() {
 }
 
 }  // namespace
+
+void expect_success(lt::Status status) {
+  if (status == lt::kSuccess) return;
+  throw TensorError(kOp, code::kKernel, "cuBLASLt: error " + std::to_string(static_cast<int>(status)));
+}
+
+int64_t alignment_of(const void* data) {
+  constexpr uintptr_t kMost = 256;
+  const auto address = reinterpret_cast<uintptr_t>(data);
+  const uintptr_t lowest = address & (~address + 1);
+  return static_cast<int64_t>(lowest == 0 ? kMost : std::min(lowest, kMost));
+}
 
 std::optional<Matrix> matrix_of(const View& x) {
   const int64_t rows = x.size(-2), columns = x.size(-1), row = x.stride(-2), column = x.stride(-1);
@@ -65,27 +65,12 @@ MatmulPlans::MatmulPlans() : most_workspace_(most_workspace()), tf32_(tf32_allow
   expect_success(library_.Create(handle_.out()));
 }
 
-MatmulPlans::Key MatmulPlans::key_of(const Product& p) {
-  Key key{};
-  size_t at = 0;
-  for (const View* x : {&p.a, &p.b, &p.c, &p.d}) {
-    const Matrix m = *matrix_of(*x);
-    for (const int64_t value :
-         {m.rows, m.columns, m.ld, m.batch_stride, int64_t{m.transposed}, alignment_of(x->data)}) {
-      key.at(at++) = value;
-    }
-  }
-  key.at(at++) = p.d.ndim() == 3 ? p.d.size(0) : 1;
-  key.at(at++) = static_cast<int64_t>(p.a.dtype) << 8 | static_cast<int64_t>(p.d.dtype);
-  key.at(at++) = static_cast<int64_t>(p.epilogue) << 1 | (p.beta != 0 ? 1 : 0);
-  key.at(at++) = alignment_of(p.vector.data);
-  return key;
-}
-
-const MatmulPlan* MatmulPlans::plan(const Product& product) {
-  const auto [place, is_new] = plans_.try_emplace(key_of(product));
-  if (is_new) place->second = make(product);
-  return place->second.get();
+std::string MatmulPlans::machine() const {
+  int device = 0;
+  cudaDeviceProp properties{};
+  check(cudaGetDevice(&device), kOp);
+  check(cudaGetDeviceProperties(&properties, device), kOp);
+  return std::string(properties.name) + ", cuBLASLt " + std::to_string(library_.GetVersion());
 }
 
 template <typename T>
@@ -97,7 +82,7 @@ void MatmulPlans::set_vector(const Product& p, const MatmulPlan& plan) const {
   if (p.vector) set(plan, lt::kBiasPointer, static_cast<const void*>(p.vector.data));
 }
 
-std::unique_ptr<MatmulPlan> MatmulPlans::make(const Product& p) const {
+std::unique_ptr<MatmulPlan> MatmulPlans::describe(const Product& p) const {
   auto plan = std::make_unique<MatmulPlan>(library_);
   const bool wide = p.d.dtype == DType::Float64, tf32 = p.a.dtype == DType::Float32 && tf32_;
   const lt::ComputeType compute = wide ? lt::kCompute64 : tf32 ? lt::kComputeTF32 : lt::kCompute32;
@@ -120,10 +105,11 @@ std::unique_ptr<MatmulPlan> MatmulPlans::make(const Product& p) const {
   set(*plan, lt::kTransB, matrix_of(p.a)->transposed ? lt::kTransposed : lt::kPlain);
   set(*plan, lt::kEpilogue, p.epilogue);
   set_vector(p, *plan);
-  return choose(p, *plan) ? std::move(plan) : nullptr;
+  return plan;
 }
 
-bool MatmulPlans::choose(const Product& p, MatmulPlan& plan) const {
+std::vector<MatmulPlan::Proposal> MatmulPlans::propose(const Product& p, const MatmulPlan& plan,
+                                                       int most) const {
   Owned<lt::Preference, lt::Status> preference(library_.MatmulPreferenceDestroy);
   expect_success(library_.MatmulPreferenceCreate(preference.out()));
   const auto prefer = [&](lt::PreferenceAttribute attribute, const auto& value) {
@@ -135,20 +121,30 @@ bool MatmulPlans::choose(const Product& p, MatmulPlan& plan) const {
                                                                       {lt::kAlignmentC, p.c.data},
                                                                       {lt::kAlignmentD, p.d.data}};
   for (const auto& [attribute, data] : operands) prefer(attribute, static_cast<uint32_t>(alignment_of(data)));
-  lt::HeuristicResult result{};
+  std::vector<lt::HeuristicResult> results(static_cast<size_t>(most));
   int found = 0;
   const lt::Status status = library_.MatmulAlgoGetHeuristic(handle_, plan.desc, plan.b, plan.a, plan.c,
-                                                            plan.d, preference, 1, &result, &found);
-  if (status == lt::kNotSupported || (status == lt::kSuccess && found == 0)) return false;
+                                                            plan.d, preference, most, results.data(), &found);
+  if (status == lt::kNotSupported) return {};
   expect_success(status);
-  expect_success(result.state);
-  plan.algorithm = result.algorithm;
-  plan.workspace = result.workspace;
-  return true;
+  std::vector<MatmulPlan::Proposal> proposals;
+  for (const lt::HeuristicResult& result : std::span(results).first(static_cast<size_t>(found))) {
+    if (result.state == lt::kSuccess) proposals.push_back({result.algorithm, result.workspace});
+  }
+  return proposals;
 }
 
-void MatmulPlans::multiply(const Product& p, const MatmulPlan& plan, void* workspace,
-                           cudaStream_t stream) const {
+std::optional<MatmulPlan::Proposal> MatmulPlans::check_algorithm(const MatmulPlan& plan,
+                                                                 const lt::Algorithm& algorithm) const {
+  lt::HeuristicResult result{};
+  const lt::Status status =
+      library_.MatmulAlgoCheck(handle_, plan.desc, plan.b, plan.a, plan.c, plan.d, &algorithm, &result);
+  if (status != lt::kSuccess || result.workspace > most_workspace_) return std::nullopt;
+  return MatmulPlan::Proposal{algorithm, result.workspace};
+}
+
+lt::Status MatmulPlans::multiply(const Product& p, const MatmulPlan& plan, void* workspace,
+                                 cudaStream_t stream) const {
   set_vector(p, plan);
   // Both factors in the type of the scale.
   const double wide[] = {1, p.beta};
@@ -156,9 +152,8 @@ void MatmulPlans::multiply(const Product& p, const MatmulPlan& plan, void* works
   const bool is_wide = p.d.dtype == DType::Float64;
   const void* const alpha = is_wide ? static_cast<const void*>(&wide[0]) : &narrow[0];
   const void* const beta = is_wide ? static_cast<const void*>(&wide[1]) : &narrow[1];
-  expect_success(library_.Matmul(handle_, plan.desc, alpha, p.b.data, plan.b, p.a.data, plan.a, beta,
-                                 p.c.data, plan.c, p.d.data, plan.d, &plan.algorithm, workspace,
-                                 plan.workspace, stream));
+  return library_.Matmul(handle_, plan.desc, alpha, p.b.data, plan.b, p.a.data, plan.a, beta, p.c.data,
+                         plan.c, p.d.data, plan.d, &plan.algorithm, workspace, plan.workspace, stream);
 }
 
 }  // namespace tenon::cuda

@@ -1,4 +1,4 @@
-// Products by cuBLASLt: what the library proposes for each, asked once and kept.
+// Products by cuBLASLt: how they are described to it, what it proposes for each, and the plans that were chosen.
 //
 // cuBLASLt counts columns first: to it our out [M, N] is a matrix of N rows, b^T a^T, so b is its first operand.
 #pragma once
@@ -7,9 +7,12 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "backend/cuda/cublaslt.h"
 #include "backend/cuda/plans.h"
+#include "backend/cuda/tuning.h"
 #include "core/view.h"
 
 namespace tenon::cuda {
@@ -31,6 +34,12 @@ struct Matrix {
 // None where the strides are not ones that the library takes: one of the two is 1, the other as large as a row or more.
 std::optional<Matrix> matrix_of(const View& x);
 
+// Throws unless a call of the library succeeded.
+void expect_success(lt::Status status);
+
+// Of an address, in bytes, as far as the library cares.
+int64_t alignment_of(const void* data);
+
 struct MatmulPlan {
   explicit MatmulPlan(const lt::Library& library)
       : desc(library.MatmulDescDestroy),
@@ -42,26 +51,47 @@ struct MatmulPlan {
   Owned<lt::Desc, lt::Status> desc;
   Owned<lt::Layout, lt::Status> a, b, c, d;
   lt::Algorithm algorithm{};
-  size_t workspace = 0;  // bytes, at most 32 MiB from Hopper on and 4 MiB before
+  size_t workspace = 0;
+  bool fuses = true;  // as much as the library can do rides in its epilogue
+
+  struct Proposal {
+    lt::Algorithm algorithm;
+    size_t workspace;  // bytes, at most 32 MiB from Hopper on and 4 MiB before
+  };
+  void take(const Proposal& proposal) {
+    algorithm = proposal.algorithm;
+    workspace = proposal.workspace;
+  }
 };
 
-// The library's handle on the current device, and what it has proposed there.
+// The library's handle on the current device.
 class MatmulPlans {
  public:
+  using Key = std::array<int64_t, 30>;  // of a call, see matmul.cc
+
   MatmulPlans();
 
-  // The library's first proposal for such a product: for its shapes, strides, types, alignments and epilogue. Operands
-  // without data count as aligned. Null where it has none.
-  const MatmulPlan* plan(const Product& product);
+  // A plan for such a product, but for the algorithm.
+  std::unique_ptr<MatmulPlan> describe(const Product& product) const;
 
-  void multiply(const Product& product, const MatmulPlan& plan, void* workspace, cudaStream_t stream) const;
+  // What the library proposes, best first, for the product's shapes, strides, types, alignments and epilogue. Operands
+  // without data count as aligned.
+  std::vector<MatmulPlan::Proposal> propose(const Product& product, const MatmulPlan& plan, int most) const;
+
+  // The algorithm as a proposal, where it fits the plan.
+  std::optional<MatmulPlan::Proposal> check_algorithm(const MatmulPlan& plan,
+                                                      const lt::Algorithm& algorithm) const;
+
+  lt::Status multiply(const Product& product, const MatmulPlan& plan, void* workspace,
+                      cudaStream_t stream) const;
+
+  bool tf32() const { return tf32_; }
+  std::string machine() const;  // the GPU and the library: what an algorithm is good for
+
+  std::map<Key, std::unique_ptr<MatmulPlan>> chosen;
+  Tuning tuning;
 
  private:
-  using Key = std::array<int64_t, 28>;
-
-  static Key key_of(const Product& product);
-  std::unique_ptr<MatmulPlan> make(const Product& product) const;
-  bool choose(const Product& product, MatmulPlan& plan) const;
   template <typename T>
   void set(const MatmulPlan& plan, lt::DescAttribute attribute, const T& value) const;
   // The vector's address is all that differs between products of one plan.
@@ -71,7 +101,6 @@ class MatmulPlans {
   Owned<lt::Handle, lt::Status> handle_{library_.Destroy};
   const uint64_t most_workspace_;
   const bool tf32_;
-  std::map<Key, std::unique_ptr<MatmulPlan>> plans_;
 };
 
 }  // namespace tenon::cuda

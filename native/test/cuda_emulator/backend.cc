@@ -1,8 +1,10 @@
 // CUDA's kernels on the emulator as the backend under test. Threads and blocks take their turns in a new order at each
 // launch, so that a test which repeats a call and compares bits also shows that no result hangs on the order.
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
+#include <vector>
 
 #include "backend/cuda/data_error.h"
 #include "backend/cuda/kernels.h"
@@ -13,6 +15,9 @@ namespace tenon::testing {
 
 namespace {
 
+// But for the tests of tuning, products take the library's first proposal: emulated ones are slow to time.
+[[maybe_unused]] const int untuned = setenv("TENON_CUDA_TUNE", "0", 1);
+
 class EmulatedQueue : public cuda::Queue {
  public:
   EmulatedQueue() { emulator::set_order(emulator::Order::Shuffled); }
@@ -20,10 +25,11 @@ class EmulatedQueue : public cuda::Queue {
   int multiprocessors() const override { return 3; }
   bool capturing() const override { return false; }
   void* scratch(size_t bytes) override {
-    scratch_.reset(new (kAlignment) unsigned char[bytes]);  // the exact size: its end is guarded
-    std::memset(scratch_.get(), 0xff, bytes);
-    return scratch_.get();
+    scratch_.emplace_back(new (kAlignment) unsigned char[bytes]);  // the exact size: its end is guarded
+    std::memset(scratch_.back().get(), 0xff, bytes);
+    return scratch_.back().get();
   }
+  void free_scratch() { scratch_.clear(); }
   cuda::DataError* data_error() override { return &data_error_; }
 
  private:
@@ -31,7 +37,7 @@ class EmulatedQueue : public cuda::Queue {
   struct Free {
     void operator()(unsigned char* bytes) const { ::operator delete[](bytes, kAlignment); }
   };
-  std::unique_ptr<unsigned char[], Free> scratch_;
+  std::vector<std::unique_ptr<unsigned char[], Free>> scratch_;
   cuda::DataError data_error_{};
 };
 
@@ -44,7 +50,10 @@ EmulatedQueue& queue() {
 
 const Kernels& kernels() { return cuda::kernels(); }
 void* stream() { return static_cast<cuda::Queue*>(&queue()); }
-void wait() { queue().data_error()->raise(); }
+void wait() {
+  queue().free_scratch();
+  queue().data_error()->raise();
+}
 
 bool emulated() { return true; }
 

@@ -1,9 +1,10 @@
 // cuBLASLt on the emulator: the functions that Tenon uses, with plain sums. It is strict where the library's documentation
 // is: leading dimensions, promised alignments, an algorithm for another problem, a workspace too small. Like the library, it
 // has no epilogue in float64; for the other restrictions, which hang on type and alignment, it has none for 16-bit
-// results with odd columns either.
-#include "backend/cuda/cublaslt.h"
+// results with odd columns either. It proposes three algorithms, which differ in the time that they take.
+#include "test/cuda_emulator/cublaslt.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -36,6 +37,8 @@ namespace {
 
 constexpr Status kInvalidValue = static_cast<Status>(7);
 constexpr uint64_t kWorkspace = 1000;
+constexpr int kAlgorithms = 3;
+constexpr int kNumber = 5;  // of the algorithm, among its words
 
 DType dtype_of(DataType type) {
   switch (type) {
@@ -126,9 +129,21 @@ Status heuristic(Handle, Desc desc, Layout a, Layout b, Layout c, Layout d, Pref
   if (desc->epilogue != kNoEpilogue && (d->type == kFloat64 || odd)) return kNotSupported;
   if (desc->epilogue == kSumsOfB && (d->batch != 1 || b->type != d->type)) return kNotSupported;
   if (preference->workspace < kWorkspace) return kNotSupported;
-  results[0] = {{{fingerprint(desc, a, b, c, d)}}, kWorkspace, kSuccess, 1, {}};
-  for (int i = 0; i < 4; ++i) results[0].algorithm.data[i + 1] = preference->alignments[i];
-  *found = 1;
+  *found = std::min(asked, kAlgorithms);
+  for (int n = 0; n < *found; ++n) {
+    results[n] = {{{fingerprint(desc, a, b, c, d)}}, kWorkspace, kSuccess, 1, {}};
+    for (int i = 0; i < 4; ++i) results[n].algorithm.data[i + 1] = preference->alignments[i];
+    results[n].algorithm.data[kNumber] = static_cast<uint64_t>(n);
+  }
+  return kSuccess;
+}
+
+Status check(Handle, Desc desc, Layout a, Layout b, Layout c, Layout d, const Algorithm* algorithm,
+             HeuristicResult* result) {
+  if (!valid(desc, a, b, c, d) || algorithm->data[0] != fingerprint(desc, a, b, c, d)) return kInvalidValue;
+  if (algorithm->data[kNumber] >= kAlgorithms) return kNotSupported;
+  result->workspace = kWorkspace;
+  result->state = kSuccess;
   return kSuccess;
 }
 
@@ -141,6 +156,7 @@ double activate(uint32_t epilogue, double x) {
 }
 
 struct Call {
+  uint64_t algorithm;
   DescOpaque desc;
   LayoutOpaque a, b, c, d;
   const void *a_data, *b_data, *c_data;
@@ -162,6 +178,10 @@ struct Call {
   }
   void operator()() const {
     std::memset(workspace, 0xff, kWorkspace);
+    emulator::MatmulLibrary& library = emulator::matmul_library();
+    library.algorithm = algorithm;
+    library.has_epilogue = desc.epilogue != kNoEpilogue;
+    emulator::spend((library.has_epilogue ? library.fused : library.plain)[algorithm]);
     const DType dtype = dtype_of(d.type);
     for (int64_t batch = 0; batch < d.batch; ++batch) {
       const std::vector<double> left = gather(a, a_data, batch, desc.transposed_a == kTransposed);
@@ -190,7 +210,8 @@ Status multiply(Handle, Desc desc, const void* alpha, const void* a, Layout a_la
                 const Algorithm* algorithm, void* workspace, size_t workspace_bytes, cudaStream_t stream) {
   if (!valid(desc, a_layout, b_layout, c_layout, d_layout) || workspace_bytes < kWorkspace ||
       reinterpret_cast<uintptr_t>(workspace) % 16 != 0 ||
-      algorithm->data[0] != fingerprint(desc, a_layout, b_layout, c_layout, d_layout)) {
+      algorithm->data[0] != fingerprint(desc, a_layout, b_layout, c_layout, d_layout) ||
+      algorithm->data[kNumber] >= kAlgorithms) {
     return kInvalidValue;
   }
   const void* const pointers[] = {a, b, c, d};
@@ -199,8 +220,8 @@ Status multiply(Handle, Desc desc, const void* alpha, const void* a, Layout a_la
   }
   const DType scale = dtype_of(desc->scale);
   emulator::launch(stream, "cublasLtMatmul", 1, 1, 0,
-                   Call{*desc, *a_layout, *b_layout, *c_layout, *d_layout, a, b, c, d, workspace,
-                        testing::load(scale, alpha, 0), testing::load(scale, beta, 0)});
+                   Call{algorithm->data[kNumber], *desc, *a_layout, *b_layout, *c_layout, *d_layout, a, b, c,
+                        d, workspace, testing::load(scale, alpha, 0), testing::load(scale, beta, 0)});
   return kSuccess;
 }
 
@@ -226,10 +247,21 @@ const Library& library() {
     l.MatmulPreferenceDestroy = &destroy<PreferenceOpaque>;
     l.MatmulPreferenceSetAttribute = &set_preference;
     l.MatmulAlgoGetHeuristic = &heuristic;
+    l.MatmulAlgoCheck = &check;
     l.Matmul = &multiply;
+    l.GetVersion = [] { return size_t{130101}; };
     return l;
   }();
   return instance;
 }
 
 }  // namespace tenon::cuda::lt
+
+namespace tenon::emulator {
+
+MatmulLibrary& matmul_library() {
+  static MatmulLibrary instance;
+  return instance;
+}
+
+}  // namespace tenon::emulator

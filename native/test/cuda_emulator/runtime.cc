@@ -84,6 +84,7 @@ struct Machine {
   std::array<EmulatedDevice, kMaxDevices> devices;
   Memory pinned;
   std::atomic<bool> slow_uploads{false};
+  std::atomic<double> clock{0};  // milliseconds
 };
 
 // Never destroyed: streams may still run when the process ends.
@@ -130,6 +131,7 @@ struct CUevent_st {
     std::condition_variable reached_more;
     uint64_t recorded = 0;
     uint64_t reached = 0;
+    double time = 0;  // when it was reached
 
     void wait_for(uint64_t generation) {
       std::unique_lock lock(mutex);
@@ -308,11 +310,17 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     const std::scoped_lock lock(state->mutex);
     generation = ++state->recorded;
   }
-  stream->worker.push("emulator", [state, generation] {
+  const auto reach = [state, generation] {
     const std::scoped_lock lock(state->mutex);
     state->reached = std::max(state->reached, generation);
+    state->time = machine().clock;
     state->reached_more.notify_all();
-  });
+  };
+  if (stream == nullptr) {
+    reach();
+  } else {
+    stream->worker.push("emulator", reach);
+  }
   return cudaSuccess;
 }
 
@@ -321,15 +329,28 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   return state_of(event->device);
 }
 
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  const std::scoped_lock lock(begin->state->mutex, end->state->mutex);
+  if (begin->state->reached == 0 || end->state->reached == 0) return failed(cudaErrorInvalidValue);
+  *milliseconds = static_cast<float>(end->state->time - begin->state->time);
+  return cudaSuccess;
+}
+
 // ---- what CUDA has no function for
 
 namespace tenon::emulator {
 
 void launch(cudaStream_t stream, const char* name, Dim3 grid, Dim3 block, size_t shared_bytes,
             std::function<void()> thread) {
-  if (stream == nullptr) return launch(name, grid, block, shared_bytes, thread);
-  stream->push([=, thread = std::move(thread)] { launch(name, grid, block, shared_bytes, thread); });
+  const auto run = [=, thread = std::move(thread)] {
+    spend(0.001);
+    launch(name, grid, block, shared_bytes, thread);
+  };
+  if (stream == nullptr) return run();
+  stream->push(run);
 }
+
+void spend(double milliseconds) { machine().clock += milliseconds; }
 
 void forgive(int device) {
   EmulatedDevice& lost = machine().devices.at(static_cast<size_t>(device));

@@ -74,12 +74,16 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end);
 
 namespace tenon::emulator {
 
 // Runs a grid when its stream reaches it; at once where the stream is null.
 void launch(cudaStream_t stream, const char* name, Dim3 grid, Dim3 block, size_t shared_bytes,
             std::function<void()> thread);
+
+// Moves the clock that events read: the emulator's own, which takes a microsecond for each kernel. A kernel calls it.
+void spend(double milliseconds);
 
 // Heals a device after a fault.
 void forgive(int device);

@@ -1,0 +1,249 @@
+// The choice of algorithms for products: what is timed, what is kept, and that it stands.
+#include "backend/cuda/tuning.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "test/cuda_emulator/cublaslt.h"
+#include "test/matmul_testing.h"
+
+namespace tenon::cuda {
+namespace {
+
+using testing::Buffer;
+
+Queue& queue() { return queue_of(testing::stream()); }
+
+// A cache folder of its own.
+class Tuned : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::filesystem::create_directories(folder_);
+    setenv("TENON_CACHE", folder_.c_str(), 1);
+    unsetenv("TENON_CUDA_TUNE");
+    start_again();
+    a_.fill_normal(1);
+    b_.fill_normal(2);
+    bias_.fill_normal(3);
+  }
+  void TearDown() override {
+    setenv("TENON_CUDA_TUNE", "0", 1);
+    unsetenv("TENON_CACHE");
+    library_ = {};
+    start_again();
+    std::filesystem::remove_all(folder_);
+  }
+
+  // As a new process would.
+  static void start_again() { queue().matmul_plans.reset(); }
+
+  std::string text() const {
+    std::ostringstream text;
+    text << std::ifstream(file_).rdbuf();
+    return text.str();
+  }
+  void write(const std::string& text) const { std::ofstream(file_) << text; }
+  int64_t lines() const {
+    const std::string all = text();
+    return std::count(all.begin(), all.end(), '\n');
+  }
+
+  // Always with the same addresses, whose alignment counts.
+  void multiply(Activation activation = Activation::Relu) {
+    MatmulArgs args{a_.view(), b_.view(), out_.view(), bias_.view(), {}};
+    args.activation = activation;
+    testing::run(&Kernels::matmul, args);
+    testing::matmul::expect_values(out_, testing::matmul::reference(args), "product");
+  }
+
+  Buffer a_{DType::Float32, {5, 8}}, b_{DType::Float32, {8, 12}}, bias_{DType::Float32, {12}},
+      out_{DType::Float32, {5, 12}};
+  const std::string folder_ = ::testing::TempDir() + "tenon-tuning-" + std::to_string(getpid());
+  const std::string file_ = folder_ + "/cuda-tuning-1.txt";
+  emulator::MatmulLibrary& library_ = emulator::matmul_library();
+};
+
+TEST_F(Tuned, TheFastestProposalIsTakenAndStands) {
+  library_.fused = {0.5, 0.1, 0.3};
+  library_.plain = {0.5, 0.4, 0.3};
+  multiply();
+  EXPECT_EQ(library_.algorithm, 1u);
+  EXPECT_TRUE(library_.has_epilogue);
+  const std::string kept = text();
+  EXPECT_EQ(lines(), 2);
+  EXPECT_NE(kept.find("Emulated GPU 0, cuBLASLt 130101: float32 [5, 8] [8, 12] -> float32:"),
+            std::string::npos);
+  EXPECT_NE(kept.find("\tfused "), std::string::npos);
+
+  library_.fused = {0.1, 0.5, 0.5};  // but the choice is made
+  multiply();
+  EXPECT_EQ(library_.algorithm, 1u);
+  start_again();
+  multiply();
+  EXPECT_EQ(library_.algorithm, 1u);
+  EXPECT_EQ(text(), kept);
+
+  multiply(Activation::None);  // another product
+  EXPECT_EQ(library_.algorithm, 0u);
+  EXPECT_EQ(lines(), 3);
+}
+
+TEST_F(Tuned, AnEpilogueOfOurOwnIsTakenWhereItIsFaster) {
+  library_.fused = {0.3, 0.3, 0.3};
+  library_.plain = {0.4, 0.4, 0.1};
+  multiply();
+  EXPECT_EQ(library_.algorithm, 2u);
+  EXPECT_FALSE(library_.has_epilogue);
+  EXPECT_NE(text().find("\tapart "), std::string::npos);
+  start_again();
+  multiply();
+  EXPECT_EQ(library_.algorithm, 2u);
+  EXPECT_FALSE(library_.has_epilogue);
+}
+
+TEST_F(Tuned, AWinByLessThanMeasurementsVaryIsNone) {
+  library_.plain = library_.fused = {0.100, 0.099, 0.098};
+  multiply();
+  EXPECT_EQ(library_.algorithm, 0u);
+}
+
+TEST_F(Tuned, TimingChangesNoResult) {
+  for (const DType dtype : {DType::Float32, DType::BFloat16}) {
+    Buffer a(dtype, {4, 6}, {1, 4}), b(dtype, {6, 8}), out(dtype, {4, 8}, {9, 1}), sums(dtype, {4});
+    a.fill_normal(1);
+    b.fill_normal(2);
+    out.fill_normal(3);
+    MatmulArgs args{a.view(), b.view(), out.view(), {}, {}};
+    args.accumulate = true;
+    args.a_sums = sums.view();
+    std::vector<double> expected = testing::matmul::reference(args);
+    testing::run(&Kernels::matmul, args);
+    testing::matmul::expect_values(out, expected, "accumulates");
+    const std::vector<double> elements = a.values();
+    std::vector<double> totals(4);
+    for (size_t i = 0; i < elements.size(); ++i) totals[i / 6] += elements[i];
+    testing::matmul::expect_values(sums, totals, "sums");
+
+    args = {a.view(), b.view(), out.view(), {}, out.view()};
+    args.activation = Activation::Gelu;
+    expected = testing::matmul::reference(args);
+    testing::run(&Kernels::matmul, args);
+    testing::matmul::expect_values(out, expected, "in place");
+  }
+  EXPECT_EQ(lines(), 5);
+}
+
+// What the tests' queue is while launches are recorded.
+class Capturing : public Queue {
+ public:
+  cudaStream_t stream() override { return queue().stream(); }
+  int multiprocessors() const override { return queue().multiprocessors(); }
+  bool capturing() const override { return is_capturing; }
+  void* scratch(size_t bytes) override { return queue().scratch(bytes); }
+  DataError* data_error() override { return queue().data_error(); }
+
+  bool is_capturing = true;
+};
+
+TEST_F(Tuned, NothingIsTimedWhileAGraphIsCaptured) {
+  library_.plain = {0.5, 0.1, 0.3};
+  Buffer a(DType::Float32, {2, 3}), b(DType::Float32, {3, 4}), out(DType::Float32, {2, 4});
+  a.fill_normal(1);
+  b.fill_normal(2);
+  const MatmulArgs args{a.view(), b.view(), out.view(), {}, {}};
+  const auto multiply_on = [&](Capturing& capturing) {
+    testing::kernels().matmul(args, static_cast<Queue*>(&capturing));
+    testing::wait();
+    return library_.algorithm;
+  };
+  Capturing first;
+  EXPECT_EQ(multiply_on(first), 0u);
+  EXPECT_EQ(lines(), 0);
+  first.is_capturing = false;
+  EXPECT_EQ(multiply_on(first), 0u);  // the same bits as in the graph
+
+  Capturing later;
+  later.is_capturing = false;
+  EXPECT_EQ(multiply_on(later), 1u);
+  Capturing last;
+  EXPECT_EQ(multiply_on(last), 1u);  // from the file
+}
+
+TEST_F(Tuned, WhatCannotBeKeptIsNotTimed) {
+  library_.fused = {0.5, 0.1, 0.3};
+  library_.plain = {0.5, 0.4, 0.3};
+  setenv("TENON_CACHE", "/dev/null/folder", 1);
+  start_again();
+  multiply();
+  EXPECT_EQ(library_.algorithm, 0u);
+
+  setenv("TENON_CACHE", folder_.c_str(), 1);
+  setenv("TENON_CUDA_TUNE", "0", 1);
+  start_again();
+  multiply();
+  EXPECT_EQ(library_.algorithm, 0u);
+  EXPECT_EQ(lines(), 0);
+
+  unsetenv("TENON_CUDA_TUNE");
+  write("a file of somebody else's\n");
+  start_again();
+  multiply();
+  EXPECT_EQ(library_.algorithm, 0u);
+  EXPECT_EQ(text(), "a file of somebody else's\n");
+}
+
+TEST_F(Tuned, ADamagedLineIsTimedAgain) {
+  library_.fused = {0.5, 0.1, 0.3};
+  library_.plain = {0.5, 0.4, 0.3};
+  multiply();
+  const std::string good = text();
+  const size_t tab = good.find('\t');
+  const auto expect_mended = [&](const std::string& damaged) {
+    write(damaged);
+    start_again();
+    multiply();
+    EXPECT_EQ(library_.algorithm, 1u) << damaged;
+    EXPECT_EQ(text().substr(0, damaged.size()), damaged);
+    EXPECT_TRUE(text().ends_with(good.substr(good.find('\n') + 1))) << text();
+    start_again();
+    const std::string mended = text();
+    multiply();
+    EXPECT_EQ(text(), mended);
+  };
+  expect_mended(good.substr(0, good.size() - 10));  // no newline: written only in part
+  expect_mended(good.substr(0, tab) + "\tfused 12\n");
+  expect_mended(good.substr(0, tab) + "\tfast " + good.substr(tab + 7));
+  expect_mended(good.substr(0, good.size() - 1) + " 1\n");
+  std::string unknown = good;  // to this library
+  const size_t number = unknown.find(" 0000000000000001 0000000000000000 0000000000000000\n");
+  ASSERT_NE(number, std::string::npos);
+  unknown[number + 16] = '7';
+  expect_mended(unknown);
+}
+
+TEST_F(Tuned, ProcessesThatStartTogetherAgree) {
+  Tuning first, second;
+  const auto usable = [](const std::string&) { return true; };
+  EXPECT_EQ(first.choose("product", usable, [] { return "one"; }), "one");
+  EXPECT_EQ(second.choose("product", usable, [] { return "another"; }), "one");
+  EXPECT_EQ(second.find("product", usable), "one");
+  EXPECT_EQ(lines(), 2);
+}
+
+TEST_F(Tuned, TheFileIsWhereTheEnvironmentSays) {
+  EXPECT_EQ(cache_file(), file_);
+  unsetenv("TENON_CACHE");
+  setenv("XDG_CACHE_HOME", "/somewhere", 1);
+  EXPECT_EQ(cache_file(), "/somewhere/tenon/cuda-tuning-1.txt");
+  unsetenv("XDG_CACHE_HOME");
+  EXPECT_EQ(cache_file(), std::string(std::getenv("HOME")) + "/.cache/tenon/cuda-tuning-1.txt");
+  setenv("TENON_CUDA_TUNE", "0", 1);
+  EXPECT_EQ(cache_file(), "");
+}
+
+}  // namespace
+}  // namespace tenon::cuda
