@@ -19,7 +19,7 @@ namespace {
 const Conv2dPlan* plan_for(Queue& queue, const Convolution& c) {
   if (c.x.dtype == DType::Float64) return nullptr;
   if (queue.conv2d_plans == nullptr) queue.conv2d_plans = std::make_shared<Conv2dPlans>(queue.stream());
-  return queue.conv2d_plans->plan(c);
+  return queue.conv2d_plans->plan(queue, c);
 }
 
 // All operands have elements; c.weight is the caller's.

@@ -1,7 +1,9 @@
 #include "backend/cuda/conv2d_plans.h"
 
+#include <algorithm>
 #include <limits>
 #include <span>
+#include <sstream>
 #include <string>
 
 #include "core/error.h"
@@ -34,6 +36,11 @@ bool is_aligned(const View& x) { return reinterpret_cast<uintptr_t>(x.data) % 16
 // The library counts in int.
 bool is_countable(const View& x) { return x.numel() <= std::numeric_limits<int>::max(); }
 
+// In the file of choices: the numbers that the library has for them.
+std::string text_of(const Conv2dAlgorithm& a) {
+  return "algorithm " + std::to_string(a.algorithm) + " math " + std::to_string(a.math);
+}
+
 int at(const Shape& shape, int dim) { return static_cast<int>(shape[dim]); }
 
 }  // namespace
@@ -54,16 +61,17 @@ Conv2dPlans::Key Conv2dPlans::key_of(const Convolution& c) {
   return key;
 }
 
-const Conv2dPlan* Conv2dPlans::plan(const Convolution& convolution) {
+const Conv2dPlan* Conv2dPlans::plan(Queue& queue, const Convolution& convolution) {
   for (const View* operand : {&convolution.x, &convolution.weight, &convolution.y}) {
     if (!is_aligned(*operand) || !is_countable(*operand)) return nullptr;
   }
-  const auto [place, is_new] = plans_.try_emplace(key_of(convolution));
-  if (is_new) place->second = make(convolution);
-  return place->second.get();
+  const Key key = key_of(convolution);
+  const auto place = plans_.find(key);
+  if (place != plans_.end()) return place->second.get();
+  return plans_.emplace(key, make(queue, convolution, key)).first->second.get();
 }
 
-std::unique_ptr<Conv2dPlan> Conv2dPlans::make(const Convolution& c) const {
+std::unique_ptr<Conv2dPlan> Conv2dPlans::describe(const Convolution& c) const {
   auto plan = std::make_unique<Conv2dPlan>(library_);
   const dnn::DataType type = type_of(c.x.dtype);
   const auto describe = [&](dnn::TensorDesc* desc, const Shape& s) {
@@ -84,10 +92,11 @@ std::unique_ptr<Conv2dPlan> Conv2dPlans::make(const Convolution& c) const {
       plan->convolution, pair(padding, 0), pair(padding, 1), pair(stride, 0), pair(stride, 1),
       pair(dilation, 0), pair(dilation, 1), dnn::kCrossCorrelation, dnn::kFloat32));
   expect_success(library_.SetConvolutionGroupCount(plan->convolution, static_cast<int>(c.groups)));
-  return choose(c.pass, c.x.dtype, *plan) ? std::move(plan) : nullptr;
+  return plan;
 }
 
-bool Conv2dPlans::choose(Conv2dPass pass, DType dtype, Conv2dPlan& p) const {
+std::vector<Conv2dAlgorithm> Conv2dPlans::algorithms(Conv2dPass pass, DType dtype, Conv2dPlan& p) const {
+  std::vector<Conv2dAlgorithm> usable;
   constexpr size_t kMostWorkspace = size_t{256} << 20;
   constexpr int kMost = 16;  // twice what any pass has
   const dnn::Math asked = dtype != DType::Float32 ? dnn::kTensorOps : tf32_ ? dnn::kDefault : dnn::kFma;
@@ -95,7 +104,7 @@ bool Conv2dPlans::choose(Conv2dPass pass, DType dtype, Conv2dPlan& p) const {
   dnn::Proposal proposals[kMost];
   int found = 0;
   const dnn::Status status = propose(pass, p, kMost, &found, proposals);
-  if (is_unsupported(status)) return false;
+  if (is_unsupported(status)) return usable;
   expect_success(status);
   for (const dnn::Proposal& proposal : std::span(proposals, static_cast<size_t>(found))) {
     if (proposal.status != dnn::kSuccess || proposal.determinism != dnn::kDeterministic) continue;
@@ -103,12 +112,67 @@ bool Conv2dPlans::choose(Conv2dPass pass, DType dtype, Conv2dPlan& p) const {
     if (proposal.math == dnn::kTensorOpsWithConversion) continue;
     if (asked == dnn::kFma && proposal.math == dnn::kTensorOps) continue;
     const dnn::Math math = asked == dnn::kFma ? dnn::kFma : proposal.math;
-    expect_success(library_.SetConvolutionMathType(p.convolution, math));
-    p.algorithm = proposal.algorithm;
+    take({proposal.algorithm, math, 0}, p);
     // Not every proposal works: this asks again, for what will run.
-    if (measure(pass, p, &p.workspace) == dnn::kSuccess && p.workspace <= kMostWorkspace) return true;
+    size_t workspace = 0;
+    if (measure(pass, p, &workspace) == dnn::kSuccess && workspace <= kMostWorkspace) {
+      usable.push_back({proposal.algorithm, math, workspace});
+    }
   }
-  return false;
+  return usable;
+}
+
+void Conv2dPlans::take(const Conv2dAlgorithm& a, Conv2dPlan& p) const {
+  expect_success(library_.SetConvolutionMathType(p.convolution, a.math));
+  p.algorithm = a.algorithm;
+  p.workspace = a.workspace;
+}
+
+// As text. Results go to scratch memory.
+std::string Conv2dPlans::fastest(Queue& queue, Convolution c, const std::vector<Conv2dAlgorithm>& algorithms,
+                                 Conv2dPlan& p) const {
+  size_t workspace = 0;
+  for (const Conv2dAlgorithm& a : algorithms) workspace = std::max(workspace, a.workspace);
+  View& result = c.pass == Conv2dPass::Forward ? c.y : c.pass == Conv2dPass::InputGradient ? c.x : c.weight;
+  const size_t result_bytes = scratch_bytes(result), weight_bytes = scratch_bytes(c.weight);
+  auto* const scratch = static_cast<unsigned char*>(queue.scratch(result_bytes + weight_bytes + workspace));
+  result.data = scratch;
+  if (c.weight.data == nullptr) c.weight.data = scratch + result_bytes;
+  const Conv2dAlgorithm* best = nullptr;
+  float best_time = std::numeric_limits<float>::infinity();
+  for (const Conv2dAlgorithm& a : algorithms) {
+    take(a, p);
+    const float time = time_of(queue, "conv2d", [&] { run(c, p, scratch + result_bytes + weight_bytes); });
+    if (time >= best_time * kClearly) continue;
+    best_time = time;
+    best = &a;
+  }
+  return text_of(*best);
+}
+
+std::unique_ptr<Conv2dPlan> Conv2dPlans::make(Queue& queue, const Convolution& c, const Key& key) {
+  std::unique_ptr<Conv2dPlan> plan = describe(c);
+  const std::vector<Conv2dAlgorithm> usable = algorithms(c.pass, c.x.dtype, *plan);
+  if (usable.empty()) return nullptr;
+  const Conv2dAlgorithm* chosen = &usable[0];
+  if (usable.size() > 1 && tuning_.enabled()) {
+    const auto is_usable = [&](const std::string& choice) {
+      const auto found = std::find_if(usable.begin(), usable.end(),
+                                      [&](const Conv2dAlgorithm& a) { return text_of(a) == choice; });
+      if (found != usable.end()) chosen = &*found;
+      return found != usable.end();
+    };
+    std::ostringstream name;
+    name << machine("cuDNN", library_.GetVersion()) << ": " << name_of(c.x.dtype) << ' '
+         << to_string(c.x.shape) << ' ' << to_string(c.weight.shape) << (tf32_ ? " TF32:" : ":");
+    for (const int64_t value : key) name << ' ' << value;
+    const auto choice = queue.capturing() ? tuning_.find(name.str(), is_usable)
+                                          : tuning_.choose(name.str(), is_usable,
+                                                           [&] { return fastest(queue, c, usable, *plan); });
+    if (choice) is_usable(*choice);
+  }
+  take(*chosen, *plan);
+  return plan;
 }
 
 dnn::Status Conv2dPlans::propose(Conv2dPass pass, const Conv2dPlan& p, int most, int* found,

@@ -1,13 +1,15 @@
-// Convolutions by cuDNN: the algorithm that it proposes for each, asked once and kept.
+// Convolutions by cuDNN: the algorithm for each, the fastest that it proposes, timed once and kept (tuning.h).
 #pragma once
 
 #include <array>
 #include <map>
 #include <memory>
+#include <vector>
 
 #include "backend/backend.h"
 #include "backend/cuda/cudnn.h"
 #include "backend/cuda/plans.h"
+#include "backend/cuda/tuning.h"
 
 namespace tenon::cuda {
 
@@ -22,6 +24,12 @@ struct Convolution {
   int64_t groups;
 };
 
+struct Conv2dAlgorithm {
+  int algorithm = 0;
+  dnn::Math math = dnn::kDefault;
+  size_t workspace = 0;  // bytes
+};
+
 struct Conv2dPlan {
   explicit Conv2dPlan(const dnn::Library& library)
       : x(library.DestroyTensorDescriptor),
@@ -33,18 +41,17 @@ struct Conv2dPlan {
   Owned<dnn::FilterDesc, dnn::Status> weight;
   Owned<dnn::ConvolutionDesc, dnn::Status> convolution;
   int algorithm = 0;
-  size_t workspace = 0;  // bytes
+  size_t workspace = 0;
 };
 
-// The library's handle on the current device, and what it has proposed there.
+// The library's handle on the current device, and what was chosen there.
 class Conv2dPlans {
  public:
   explicit Conv2dPlans(cudaStream_t stream);
 
-  // The library's first proposal for such a convolution that gives the same bits each time, in a workspace of at most
-  // 256 MiB. Null where it has none, or where an operand lies at no multiple of 16 bytes; one without data counts as
-  // aligned.
-  const Conv2dPlan* plan(const Convolution& convolution);
+  // By an algorithm that gives the same bits each time, in a workspace of at most 256 MiB. Null where the library has
+  // none, or where an operand lies at no multiple of 16 bytes; one without data counts as aligned.
+  const Conv2dPlan* plan(Queue& queue, const Convolution& convolution);
 
   void run(const Convolution& convolution, const Conv2dPlan& plan, void* workspace) const;
 
@@ -52,8 +59,13 @@ class Conv2dPlans {
   using Key = std::array<int64_t, 18>;
 
   static Key key_of(const Convolution& convolution);
-  std::unique_ptr<Conv2dPlan> make(const Convolution& convolution) const;
-  bool choose(Conv2dPass pass, DType dtype, Conv2dPlan& plan) const;
+  std::unique_ptr<Conv2dPlan> make(Queue& queue, const Convolution& convolution, const Key& key);
+  std::unique_ptr<Conv2dPlan> describe(const Convolution& convolution) const;
+  // What can be used of the library's proposals, best first.
+  std::vector<Conv2dAlgorithm> algorithms(Conv2dPass pass, DType dtype, Conv2dPlan& plan) const;
+  void take(const Conv2dAlgorithm& algorithm, Conv2dPlan& plan) const;
+  std::string fastest(Queue& queue, Convolution convolution, const std::vector<Conv2dAlgorithm>& algorithms,
+                      Conv2dPlan& plan) const;
   dnn::Status propose(Conv2dPass pass, const Conv2dPlan& plan, int most, int* found,
                       dnn::Proposal* proposals) const;
   dnn::Status measure(Conv2dPass pass, const Conv2dPlan& plan, size_t* bytes) const;
@@ -62,6 +74,7 @@ class Conv2dPlans {
   Owned<dnn::Handle, dnn::Status> handle_{library_.Destroy};
   const bool tf32_ = tf32_allowed();
   std::map<Key, std::unique_ptr<Conv2dPlan>> plans_;
+  Tuning tuning_;
 };
 
 }  // namespace tenon::cuda

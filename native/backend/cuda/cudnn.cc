@@ -14,6 +14,7 @@ Library open() {
   library.name = reinterpret_cast<decltype(library.name)>(function_of("conv2d", file, "cudnn" #name));
   TENON_CUDNN(TENON_FUNCTION)
 #undef TENON_FUNCTION
+  library.GetVersion = reinterpret_cast<size_t (*)()>(function_of("conv2d", file, "cudnnGetVersion"));
   return library;
 }
 

@@ -85,6 +85,7 @@ struct Library {
 #define TENON_FUNCTION(name, parameters) Status(*name) parameters = nullptr;
   TENON_CUDNN(TENON_FUNCTION)
 #undef TENON_FUNCTION
+  size_t (*GetVersion)() = nullptr;
 };
 
 // Opens it once. @throws TensorError that says what is missing and how to come by it

@@ -164,8 +164,9 @@ MatmulPlans::Key key_of(const MatmulArgs& args, bool tf32) {
 // "NVIDIA H100, cuBLASLt 130101: bfloat16 [197, 768] [768, 3072] -> bfloat16: " and the key's numbers.
 std::string text_of(const MatmulPlans& plans, const MatmulArgs& args, const MatmulPlans::Key& key) {
   std::ostringstream text;
-  text << plans.machine() << ": " << name_of(args.a.dtype) << ' ' << to_string(args.a.shape) << ' '
-       << to_string(args.b.shape) << " -> " << name_of(args.out.dtype) << ':';
+  text << machine("cuBLASLt", plans.version()) << ": " << name_of(args.a.dtype) << ' '
+       << to_string(args.a.shape) << ' ' << to_string(args.b.shape) << " -> " << name_of(args.out.dtype)
+       << ':';
   for (const int64_t value : key) text << ' ' << value;
   return text.str();
 }
@@ -224,11 +225,10 @@ size_t extent_bytes(const View& x) {
   return scratch_bytes({nullptr, x.dtype, Shape{last + 1}, Shape{1}});
 }
 
-// The fastest, as text; empty where there is none. Another than the first proposal must win by more than measurements
-// vary. Results go to scratch memory: timing must not change what is accumulated to or in place.
+// The fastest, as text; empty where there is none. Results go to scratch memory: timing must not change what is
+// accumulated to or in place.
 std::string fastest(Queue& queue, const MatmulPlans& plans, MatmulArgs args) {
   constexpr int kMost = 8;
-  constexpr float kClearly = 0.97f;
   const Candidates candidates(plans, args, kMost);
   const size_t out_bytes = extent_bytes(args.out), sum_bytes = args.a_sums ? extent_bytes(args.a_sums) : 0;
   size_t run_bytes = 0;

@@ -65,14 +65,6 @@ MatmulPlans::MatmulPlans() : most_workspace_(most_workspace()), tf32_(tf32_allow
   expect_success(library_.Create(handle_.out()));
 }
 
-std::string MatmulPlans::machine() const {
-  int device = 0;
-  cudaDeviceProp properties{};
-  check(cudaGetDevice(&device), kOp);
-  check(cudaGetDeviceProperties(&properties, device), kOp);
-  return std::string(properties.name) + ", cuBLASLt " + std::to_string(library_.GetVersion());
-}
-
 template <typename T>
 void MatmulPlans::set(const MatmulPlan& plan, lt::DescAttribute attribute, const T& value) const {
   expect_success(library_.MatmulDescSetAttribute(plan.desc, attribute, &value, sizeof(T)));

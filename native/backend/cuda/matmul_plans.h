@@ -86,7 +86,7 @@ class MatmulPlans {
                       cudaStream_t stream) const;
 
   bool tf32() const { return tf32_; }
-  std::string machine() const;  // the GPU and the library: what an algorithm is good for
+  size_t version() const { return library_.GetVersion(); }
 
   std::map<Key, std::unique_ptr<MatmulPlan>> chosen;
   Tuning tuning;

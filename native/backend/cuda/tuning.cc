@@ -125,6 +125,14 @@ std::optional<std::string> Tuning::choose(const std::string& key,
   return choice;
 }
 
+std::string machine(const char* library, size_t version) {
+  int device = 0;
+  cudaDeviceProp properties{};
+  check(cudaGetDevice(&device), library);
+  check(cudaGetDeviceProperties(&properties, device), library);
+  return std::string(properties.name) + ", " + library + " " + std::to_string(version);
+}
+
 float time_of(Queue& queue, const char* op, const std::function<void()>& work) {
   constexpr int kRuns = 5;
   const EventHandle begin = make_timer(), end = make_timer();

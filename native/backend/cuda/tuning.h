@@ -47,6 +47,12 @@ class Tuning {
 // set, or where TENON_CUDA_TUNE is 0.
 std::string cache_file();
 
+// "NVIDIA H100, cuBLASLt 130101": where a choice is good, for keys to begin with.
+std::string machine(const char* library, size_t version);
+
+// A way is faster than the best so far where it takes less than this part of its time: measurements vary.
+inline constexpr float kClearly = 0.97f;
+
 // How long the device takes for `work`, which queues the same each time, in milliseconds: the mean of a few runs, after
 // one that is not counted. Waits for the device.
 float time_of(Queue& queue, const char* op, const std::function<void()>& work);

@@ -2,7 +2,7 @@
 // is: leading dimensions, promised alignments, an algorithm for another problem, a workspace too small. Like the library, it
 // has no epilogue in float64; for the other restrictions, which hang on type and alignment, it has none for 16-bit
 // results with odd columns either. It proposes three algorithms, which differ in the time that they take.
-#include "test/cuda_emulator/cublaslt.h"
+#include "backend/cuda/cublaslt.h"
 
 #include <algorithm>
 #include <cmath>
@@ -10,6 +10,7 @@
 #include <numeric>
 #include <vector>
 
+#include "test/cuda_emulator/libraries.h"
 #include "test/elements.h"
 
 namespace tenon::cuda::lt {

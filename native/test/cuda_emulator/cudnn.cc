@@ -1,11 +1,12 @@
 // cuDNN on the emulator: the functions that Tenon uses, with plain sums. It is strict where the library's documentation is:
 // sizes, types, an algorithm that was not proposed, a workspace too small. Its proposals are as mixed as the library's:
-// the first that can be used comes last. For channels-last images it knows no dilation.
+// the two that can be used come last. For channels-last images it knows no dilation.
 #include "backend/cuda/cudnn.h"
 
 #include <cstring>
 #include <vector>
 
+#include "test/cuda_emulator/libraries.h"
 #include "test/elements.h"
 
 namespace tenon::cuda::dnn {
@@ -32,7 +33,7 @@ struct ConvolutionOpaque {
 namespace {
 
 constexpr size_t kWorkspace = 1000;
-constexpr int kUsable = 7;
+constexpr int kUsable = 7;  // and the next
 
 DType dtype_of(DataType type) {
   return type == kFloat32 ? DType::Float32 : type == kFloat16 ? DType::Float16 : DType::BFloat16;
@@ -79,14 +80,15 @@ Status check(const TensorOpaque& x, const TensorOpaque& filter, const Convolutio
 }
 
 Status propose(Status supported, const ConvolutionOpaque& c, int asked, int* found, Proposal* proposals) {
-  if (supported == kBadParameter || asked < 4) return kBadParameter;
+  if (supported == kBadParameter || asked < 7) return kBadParameter;
   constexpr size_t kTooMuch = size_t{1} << 30;
   const Proposal all[] = {{0, kSuccess, 1, kWorkspace, kNonDeterministic, c.math, {}},
                           {1, kNotSupported, -1, kWorkspace, kDeterministic, c.math, {}},
                           {2, kSuccess, 2, kTooMuch, kDeterministic, c.math, {}},
                           {3, kSuccess, 3, kWorkspace, kDeterministic, c.math, {}},  // a lie
                           {4, kSuccess, 3, kWorkspace, kDeterministic, kTensorOpsWithConversion, {}},
-                          {kUsable, supported, 4, kWorkspace, kDeterministic, c.math, {}}};
+                          {kUsable, supported, 4, kWorkspace, kDeterministic, c.math, {}},
+                          {kUsable + 1, supported, 5, kWorkspace, kDeterministic, c.math, {}}};
   *found = 0;
   for (const Proposal& proposal : all) proposals[(*found)++] = proposal;
   return kSuccess;
@@ -101,6 +103,7 @@ Status measure(Status supported, int algorithm, size_t* bytes) {
 enum class Pass { Forward, InputGradient, WeightGradient };
 
 struct Call {
+  int algorithm;
   TensorOpaque x, filter, y;
   ConvolutionOpaque c;
   Pass pass;
@@ -122,6 +125,9 @@ struct Call {
   }
   void operator()() const {
     std::memset(workspace, 0xff, kWorkspace);
+    emulator::ConvolutionLibrary& library = emulator::convolution_library();
+    library.algorithm = algorithm;
+    emulator::spend(library.times[static_cast<size_t>(algorithm - kUsable)]);
     std::vector<double> xs = load(x, x_data, pass == Pass::InputGradient),
                         ws = load(filter, filter_data, pass == Pass::WeightGradient),
                         ys = load(y, y_data, pass == Pass::Forward);
@@ -157,12 +163,12 @@ struct Call {
   }
 };
 
-Status run(Handle handle, const void* alpha, const void* beta, int algorithm, size_t workspace_bytes,
-           const Call& call) {
+Status run(Handle handle, const void* alpha, const void* beta, size_t workspace_bytes, const Call& call) {
   const bool is_float32 = call.x.type == kFloat32;
-  if (check(call.x, call.filter, call.c, call.y) != kSuccess || algorithm != kUsable ||
-      workspace_bytes < kWorkspace || (call.c.math == kTensorOps) == is_float32 ||
-      *static_cast<const float*>(alpha) != 1 || *static_cast<const float*>(beta) != 0) {
+  if (check(call.x, call.filter, call.c, call.y) != kSuccess ||
+      (call.algorithm != kUsable && call.algorithm != kUsable + 1) || workspace_bytes < kWorkspace ||
+      (call.c.math == kTensorOps) == is_float32 || *static_cast<const float*>(alpha) != 1 ||
+      *static_cast<const float*>(beta) != 0) {
     return kBadParameter;
   }
   for (const void* data :
@@ -231,26 +237,36 @@ const Library& library() {
     l.ConvolutionForward = [](Handle handle, const void* alpha, TensorDesc x_desc, const void* x,
                               FilterDesc w_desc, const void* w, ConvolutionDesc c, int algorithm,
                               void* workspace, size_t bytes, const void* beta, TensorDesc y_desc, void* y) {
-      return run(handle, alpha, beta, algorithm, bytes,
-                 {*x_desc, *w_desc, *y_desc, *c, Pass::Forward, x, w, y, workspace});
+      return run(handle, alpha, beta, bytes,
+                 {algorithm, *x_desc, *w_desc, *y_desc, *c, Pass::Forward, x, w, y, workspace});
     };
     l.ConvolutionBackwardData = [](Handle handle, const void* alpha, FilterDesc w_desc, const void* w,
                                    TensorDesc dy_desc, const void* dy, ConvolutionDesc c, int algorithm,
                                    void* workspace, size_t bytes, const void* beta, TensorDesc dx_desc,
                                    void* dx) {
-      return run(handle, alpha, beta, algorithm, bytes,
-                 {*dx_desc, *w_desc, *dy_desc, *c, Pass::InputGradient, dx, w, dy, workspace});
+      return run(handle, alpha, beta, bytes,
+                 {algorithm, *dx_desc, *w_desc, *dy_desc, *c, Pass::InputGradient, dx, w, dy, workspace});
     };
     l.ConvolutionBackwardFilter = [](Handle handle, const void* alpha, TensorDesc x_desc, const void* x,
                                      TensorDesc dy_desc, const void* dy, ConvolutionDesc c, int algorithm,
                                      void* workspace, size_t bytes, const void* beta, FilterDesc dw_desc,
                                      void* dw) {
-      return run(handle, alpha, beta, algorithm, bytes,
-                 {*x_desc, *dw_desc, *dy_desc, *c, Pass::WeightGradient, x, dw, dy, workspace});
+      return run(handle, alpha, beta, bytes,
+                 {algorithm, *x_desc, *dw_desc, *dy_desc, *c, Pass::WeightGradient, x, dw, dy, workspace});
     };
+    l.GetVersion = [] { return size_t{92400}; };
     return l;
   }();
   return instance;
 }
 
 }  // namespace tenon::cuda::dnn
+
+namespace tenon::emulator {
+
+ConvolutionLibrary& convolution_library() {
+  static ConvolutionLibrary instance;
+  return instance;
+}
+
+}  // namespace tenon::emulator

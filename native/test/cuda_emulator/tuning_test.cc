@@ -8,7 +8,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "test/cuda_emulator/cublaslt.h"
+#include "test/cuda_emulator/libraries.h"
 #include "test/matmul_testing.h"
 
 namespace tenon::cuda {
@@ -39,7 +39,10 @@ class Tuned : public ::testing::Test {
   }
 
   // As a new process would.
-  static void start_again() { queue().matmul_plans.reset(); }
+  static void start_again() {
+    queue().matmul_plans.reset();
+    queue().conv2d_plans.reset();
+  }
 
   std::string text() const {
     std::ostringstream text;
@@ -194,6 +197,31 @@ TEST_F(Tuned, WhatCannotBeKeptIsNotTimed) {
   multiply();
   EXPECT_EQ(library_.algorithm, 0u);
   EXPECT_EQ(text(), "a file of somebody else's\n");
+}
+
+TEST_F(Tuned, AConvolutionsAlgorithmIsTheFastestAndStands) {
+  const auto gradient_by = [] {
+    start_again();
+    const auto image = [](int64_t C) { return Buffer(DType::Float32, {2, C, 4, 4}, {16 * C, 1, 4 * C, C}); };
+    Buffer dy = image(8), x = image(4), dweight(DType::Float32, {8, 4, 3, 3});
+    dy.fill(1);
+    x.fill(1);
+    testing::run(&Kernels::conv2d_weight_gradient,
+                 {dy.view(), x.view(), dweight.view(), {}, {{3, 3}, {1, 1}, {1, 1}, {1, 1}}, 1});
+    EXPECT_EQ(dweight.values()[4], 32);  // under the middle of the window: every pixel of both images
+    return emulator::convolution_library().algorithm;
+  };
+  emulator::convolution_library().times = {0.2, 0.1};
+  EXPECT_EQ(gradient_by(), 8);
+  const std::string kept = text();
+  EXPECT_EQ(lines(), 2);
+  EXPECT_NE(kept.find("Emulated GPU 0, cuDNN 92400: float32 [2, 4, 4, 4] [8, 4, 3, 3]: "), std::string::npos);
+  EXPECT_TRUE(kept.ends_with("\talgorithm 8 math 3\n")) << kept;
+  emulator::convolution_library() = {};
+  EXPECT_EQ(gradient_by(), 8);
+  EXPECT_EQ(text(), kept);
+  setenv("TENON_CUDA_TUNE", "0", 1);
+  EXPECT_EQ(gradient_by(), 7);
 }
 
 TEST_F(Tuned, ADamagedLineIsTimedAgain) {

@@ -1,9 +1,8 @@
-// What tests may set and see of the emulator's cuBLASLt.
+// What tests may set and see of the emulator's cuBLASLt and cuDNN.
 #pragma once
 
 #include <array>
-
-#include "backend/cuda/cublaslt.h"
+#include <cstdint>
 
 namespace tenon::emulator {
 
@@ -17,5 +16,13 @@ struct MatmulLibrary {
   bool has_epilogue = false;
 };
 MatmulLibrary& matmul_library();
+
+struct ConvolutionLibrary {
+  // How long the two algorithms take that can be used of those proposed.
+  std::array<double, 2> times{0.010, 0.020};
+  // What ran last.
+  int algorithm = 0;
+};
+ConvolutionLibrary& convolution_library();
 
 }  // namespace tenon::emulator
