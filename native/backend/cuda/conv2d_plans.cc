@@ -12,9 +12,11 @@ namespace tenon::cuda {
 
 namespace {
 
+constexpr const char* kOp = "conv2d";
+
 void expect_success(dnn::Status status) {
   if (status == dnn::kSuccess) return;
-  throw TensorError("conv2d", code::kKernel, "cuDNN: error " + std::to_string(static_cast<int>(status)));
+  throw TensorError(kOp, code::kKernel, "cuDNN: error " + std::to_string(static_cast<int>(status)));
 }
 
 // Of all its kinds.
@@ -128,26 +130,30 @@ void Conv2dPlans::take(const Conv2dAlgorithm& a, Conv2dPlan& p) const {
   p.workspace = a.workspace;
 }
 
-// As text. Results go to scratch memory.
+// As text; empty where none runs, or there is no memory to find out. Results go to scratch memory.
 std::string Conv2dPlans::fastest(Queue& queue, Convolution c, const std::vector<Conv2dAlgorithm>& algorithms,
                                  Conv2dPlan& p) const {
   size_t workspace = 0;
   for (const Conv2dAlgorithm& a : algorithms) workspace = std::max(workspace, a.workspace);
   View& result = c.pass == Conv2dPass::Forward ? c.y : c.pass == Conv2dPass::InputGradient ? c.x : c.weight;
   const size_t result_bytes = scratch_bytes(result), weight_bytes = scratch_bytes(c.weight);
-  auto* const scratch = static_cast<unsigned char*>(queue.scratch(result_bytes + weight_bytes + workspace));
+  unsigned char* const scratch = spare_memory(queue, result_bytes + weight_bytes + workspace);
+  if (scratch == nullptr) return "";
   result.data = scratch;
   if (c.weight.data == nullptr) c.weight.data = scratch + result_bytes;
-  const Conv2dAlgorithm* best = nullptr;
+  std::string best;
   float best_time = std::numeric_limits<float>::infinity();
   for (const Conv2dAlgorithm& a : algorithms) {
     take(a, p);
-    const float time = time_of(queue, "conv2d", [&] { run(c, p, scratch + result_bytes + weight_bytes); });
-    if (time >= best_time * kClearly) continue;
+    dnn::Status status = dnn::kSuccess;
+    const float time = time_of(queue, kOp, [&] {
+      if (status == dnn::kSuccess) status = execute(c, p, scratch + result_bytes + weight_bytes);
+    });
+    if (status != dnn::kSuccess || time >= best_time * kClearly) continue;
     best_time = time;
-    best = &a;
+    best = text_of(a);
   }
-  return text_of(*best);
+  return best;
 }
 
 std::unique_ptr<Conv2dPlan> Conv2dPlans::make(Queue& queue, const Convolution& c, const Key& key) {
@@ -205,20 +211,23 @@ dnn::Status Conv2dPlans::measure(Conv2dPass pass, const Conv2dPlan& p, size_t* b
 }
 
 void Conv2dPlans::run(const Convolution& c, const Conv2dPlan& p, void* workspace) const {
+  expect_success(execute(c, p, workspace));
+}
+
+dnn::Status Conv2dPlans::execute(const Convolution& c, const Conv2dPlan& p, void* workspace) const {
   const float one = 1, zero = 0;
   switch (c.pass) {
     case Conv2dPass::Forward:
-      return expect_success(library_.ConvolutionForward(handle_, &one, p.x, c.x.data, p.weight, c.weight.data,
-                                                        p.convolution, p.algorithm, workspace, p.workspace,
-                                                        &zero, p.y, c.y.data));
+      return library_.ConvolutionForward(handle_, &one, p.x, c.x.data, p.weight, c.weight.data, p.convolution,
+                                         p.algorithm, workspace, p.workspace, &zero, p.y, c.y.data);
     case Conv2dPass::InputGradient:
-      return expect_success(library_.ConvolutionBackwardData(handle_, &one, p.weight, c.weight.data, p.y,
-                                                             c.y.data, p.convolution, p.algorithm, workspace,
-                                                             p.workspace, &zero, p.x, c.x.data));
+      return library_.ConvolutionBackwardData(handle_, &one, p.weight, c.weight.data, p.y, c.y.data,
+                                              p.convolution, p.algorithm, workspace, p.workspace, &zero, p.x,
+                                              c.x.data);
     default:
-      return expect_success(library_.ConvolutionBackwardFilter(handle_, &one, p.x, c.x.data, p.y, c.y.data,
-                                                               p.convolution, p.algorithm, workspace,
-                                                               p.workspace, &zero, p.weight, c.weight.data));
+      return library_.ConvolutionBackwardFilter(handle_, &one, p.x, c.x.data, p.y, c.y.data, p.convolution,
+                                                p.algorithm, workspace, p.workspace, &zero, p.weight,
+                                                c.weight.data);
   }
 }
 

@@ -64,6 +64,7 @@ class Conv2dPlans {
   // What can be used of the library's proposals, best first.
   std::vector<Conv2dAlgorithm> algorithms(Conv2dPass pass, DType dtype, Conv2dPlan& plan) const;
   void take(const Conv2dAlgorithm& algorithm, Conv2dPlan& plan) const;
+  dnn::Status execute(const Convolution& convolution, const Conv2dPlan& plan, void* workspace) const;
   std::string fastest(Queue& queue, Convolution convolution, const std::vector<Conv2dAlgorithm>& algorithms,
                       Conv2dPlan& plan) const;
   dnn::Status propose(Conv2dPass pass, const Conv2dPlan& plan, int most, int* found,

@@ -225,7 +225,7 @@ size_t extent_bytes(const View& x) {
   return scratch_bytes({nullptr, x.dtype, Shape{last + 1}, Shape{1}});
 }
 
-// The fastest, as text; empty where there is none. Results go to scratch memory: timing must not change what is
+// The fastest, as text; empty where there is none, or no memory to find out. Results go to scratch memory: timing must not change what is
 // accumulated to or in place.
 std::string fastest(Queue& queue, const MatmulPlans& plans, MatmulArgs args) {
   constexpr int kMost = 8;
@@ -238,7 +238,8 @@ std::string fastest(Queue& queue, const MatmulPlans& plans, MatmulArgs args) {
       run_bytes = std::max(run_bytes, scratch_of(steps, *plan));
     }
   }
-  auto* const results = static_cast<unsigned char*>(queue.scratch(out_bytes + sum_bytes + run_bytes));
+  unsigned char* const results = spare_memory(queue, out_bytes + sum_bytes + run_bytes);
+  if (results == nullptr) return "";
   if (args.residual && args.residual.data == args.out.data) args.residual.data = results;
   args.out.data = results;
   if (args.a_sums) args.a_sums.data = results + out_bytes;

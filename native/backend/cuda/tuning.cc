@@ -133,6 +133,15 @@ std::string machine(const char* library, size_t version) {
   return std::string(properties.name) + ", " + library + " " + std::to_string(version);
 }
 
+unsigned char* spare_memory(Queue& queue, size_t bytes) {
+  try {
+    return static_cast<unsigned char*>(queue.scratch(bytes));
+  } catch (const TensorError& error) {
+    if (error.code() != code::kMemory) throw;
+    return nullptr;
+  }
+}
+
 float time_of(Queue& queue, const char* op, const std::function<void()>& work) {
   constexpr int kRuns = 5;
   const EventHandle begin = make_timer(), end = make_timer();

@@ -50,6 +50,9 @@ std::string cache_file();
 // "NVIDIA H100, cuBLASLt 130101": where a choice is good, for keys to begin with.
 std::string machine(const char* library, size_t version);
 
+// Scratch memory for results that nobody reads, or null where too little is left: timing must not fail what would fit.
+unsigned char* spare_memory(Queue& queue, size_t bytes);
+
 // A way is faster than the best so far where it takes less than this part of its time: measurements vary.
 inline constexpr float kClearly = 0.97f;
 

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <utility>
 
 #include "test/cuda_emulator/libraries.h"
 #include "test/matmul_testing.h"
@@ -56,12 +57,14 @@ class Tuned : public ::testing::Test {
   }
 
   // Always with the same addresses, whose alignment counts.
-  void multiply(Activation activation = Activation::Relu) {
+  void multiply(Queue& on, Activation activation = Activation::Relu) {
     MatmulArgs args{a_.view(), b_.view(), out_.view(), bias_.view(), {}};
     args.activation = activation;
-    testing::run(&Kernels::matmul, args);
+    testing::kernels().matmul(args, &on);
+    testing::wait();
     testing::matmul::expect_values(out_, testing::matmul::reference(args), "product");
   }
+  void multiply(Activation activation = Activation::Relu) { multiply(queue(), activation); }
 
   Buffer a_{DType::Float32, {5, 8}}, b_{DType::Float32, {8, 12}}, bias_{DType::Float32, {12}},
       out_{DType::Float32, {5, 12}};
@@ -140,40 +143,52 @@ TEST_F(Tuned, TimingChangesNoResult) {
   EXPECT_EQ(lines(), 5);
 }
 
-// What the tests' queue is while launches are recorded.
-class Capturing : public Queue {
+// The tests' queue while launches are recorded, or with too little memory for timing.
+class SpecialQueue : public Queue {
  public:
   cudaStream_t stream() override { return queue().stream(); }
   int multiprocessors() const override { return queue().multiprocessors(); }
   bool capturing() const override { return is_capturing; }
-  void* scratch(size_t bytes) override { return queue().scratch(bytes); }
+  void* scratch(size_t bytes) override {
+    if (std::exchange(is_full, false)) throw TensorError("allocate", code::kMemory, "no memory");
+    return queue().scratch(bytes);
+  }
   DataError* data_error() override { return queue().data_error(); }
 
-  bool is_capturing = true;
+  bool is_capturing = false;
+  bool is_full = false;  // at the first call
 };
 
 TEST_F(Tuned, NothingIsTimedWhileAGraphIsCaptured) {
-  library_.plain = {0.5, 0.1, 0.3};
-  Buffer a(DType::Float32, {2, 3}), b(DType::Float32, {3, 4}), out(DType::Float32, {2, 4});
-  a.fill_normal(1);
-  b.fill_normal(2);
-  const MatmulArgs args{a.view(), b.view(), out.view(), {}, {}};
-  const auto multiply_on = [&](Capturing& capturing) {
-    testing::kernels().matmul(args, static_cast<Queue*>(&capturing));
-    testing::wait();
-    return library_.algorithm;
-  };
-  Capturing first;
-  EXPECT_EQ(multiply_on(first), 0u);
+  library_.fused = {0.5, 0.1, 0.3};
+  library_.plain = {0.5, 0.4, 0.3};
+  SpecialQueue first;
+  first.is_capturing = true;
+  multiply(first);
+  EXPECT_EQ(library_.algorithm, 0u);
   EXPECT_EQ(lines(), 0);
   first.is_capturing = false;
-  EXPECT_EQ(multiply_on(first), 0u);  // the same bits as in the graph
+  multiply(first);  // the same bits as in the graph
+  EXPECT_EQ(library_.algorithm, 0u);
 
-  Capturing later;
-  later.is_capturing = false;
-  EXPECT_EQ(multiply_on(later), 1u);
-  Capturing last;
-  EXPECT_EQ(multiply_on(last), 1u);  // from the file
+  SpecialQueue later;
+  multiply(later);
+  EXPECT_EQ(library_.algorithm, 1u);
+  SpecialQueue last;
+  last.is_capturing = true;
+  multiply(last);  // from the file
+  EXPECT_EQ(library_.algorithm, 1u);
+}
+
+TEST_F(Tuned, WithoutMemoryForTimingAProductStillRuns) {
+  library_.fused = {0.5, 0.1, 0.3};
+  library_.plain = {0.5, 0.4, 0.3};
+  SpecialQueue full;
+  full.is_full = true;
+  multiply(full);
+  EXPECT_EQ(library_.algorithm, 0u);
+  EXPECT_FALSE(full.is_full);
+  EXPECT_EQ(lines(), 0);
 }
 
 TEST_F(Tuned, WhatCannotBeKeptIsNotTimed) {
