@@ -360,7 +360,16 @@ export interface NativeOps {
     decoupled: boolean,
     norm: TensorId | undefined,
     maxNorm: number,
+    numbers: TensorId | undefined,
   ) => void;
+  readonly adamNumbers: (
+    lr: readonly number[],
+    weightDecay: readonly number[],
+    steps: readonly number[],
+    beta1: number,
+    beta2: number,
+    decoupled: boolean,
+  ) => readonly number[];
   readonly sgd: (
     params: readonly TensorId[],
     grads: readonly TensorId[],
@@ -373,8 +382,14 @@ export interface NativeOps {
     firstStep: boolean,
     norm: TensorId | undefined,
     maxNorm: number,
+    numbers: TensorId | undefined,
   ) => void;
   readonly globalNorm: (tensors: readonly TensorId[]) => TensorId;
   readonly clip: (tensors: readonly TensorId[], norm: TensorId, maxNorm: number) => void;
-  readonly lerp: (targets: readonly TensorId[], sources: readonly TensorId[], weight: number) => void;
+  readonly lerp: (
+    targets: readonly TensorId[],
+    sources: readonly TensorId[],
+    weight: number,
+    numbers: TensorId | undefined,
+  ) => void;
 }

@@ -73,6 +73,20 @@ export interface NativeModule extends NativeOps {
   resetPeak(device: number): void;
   setMemoryLimit(device: number, bytes: number): void;
   releaseCached(device: number): void;
+  /** Whether a device captures steps. */
+  captures(device: number): boolean;
+  /** Records what the device of `random` (seed and distance, see device.h) is given from now on. */
+  beginCapture(random: TensorId): void;
+  /** Ends that; `kept` are the tensors made since that live on. Returns the captured step's number. */
+  endCapture(kept: readonly TensorId[]): number;
+  /** Ends it without a result, where it has begun. */
+  abandonCapture(): void;
+  /** Counts the writes in place of a replay. */
+  countWrites(step: number): void;
+  launchCapture(step: number): void;
+  releaseCapture(step: number): void;
+  /** Writes numbers to the beginning of a float64 tensor. */
+  write(id: TensorId, numbers: Float64Array): void;
   setCudaPath(path: string): void;
   cudaInfo(): CudaInfo;
   cpuInfo(): CpuInfo;

@@ -12,6 +12,7 @@
 //  - A size of zero is legal everywhere.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -548,7 +549,20 @@ struct OptimizerTensor {
   double weight_decay = 0;
 };
 
+// In a captured graph the learning rate and what else changes from replay to replay come from the device: `numbers` then
+// holds, in float64, for each tensor the members of AdamNumbers or SgdNumbers, for LerpArgs the weight. Only a device that
+// captures gets them.
+
+struct AdamNumbers {
+  double decay, l2, step_size, denominator;
+};
+
+struct SgdNumbers {
+  double lr, weight_decay;
+};
+
 // Adam and AdamW exactly as PyTorch: decoupled decay first, eps after the bias correction.
+//   g += l2 p;  m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2;  p = decay p - step_size m / (denominator sqrt(v) + eps)
 struct AdamArgs {
   std::vector<OptimizerTensor> tensors;
   double beta1 = 0.9;
@@ -558,7 +572,15 @@ struct AdamArgs {
   bool decoupled = true;
   View norm;  // [] float32: global gradient norm, or absent: no clipping
   double max_norm = 0;
+  View numbers = {};  // or absent: those of the learning rates, the weight decays and the step
 };
+
+inline AdamNumbers adam_numbers(double lr, double weight_decay, double beta1, double beta2, int64_t step,
+                                bool decoupled) {
+  const auto t = static_cast<double>(step);
+  return {decoupled ? 1 - lr * weight_decay : 1, decoupled ? 0 : weight_decay, lr / (1 - std::pow(beta1, t)),
+          1 / std::sqrt(1 - std::pow(beta2, t))};
+}
 
 struct SgdArgs {
   std::vector<OptimizerTensor> tensors;
@@ -567,6 +589,7 @@ struct SgdArgs {
   bool first_step = false;  // the buffer starts as the gradient
   View norm;
   double max_norm = 0;
+  View numbers = {};
 };
 
 // norm = sqrt(sum of squares of all elements of all tensors), summed in a fixed order in float64.
@@ -587,6 +610,7 @@ struct LerpArgs {
   std::vector<View> targets;
   std::vector<View> sources;
   double weight = 0;
+  View numbers = {};
 };
 
 // ---- the table -------------------------------------------------------------------------------------------------

@@ -3,13 +3,23 @@
 
 #include <exception>
 #include <functional>
+#include <future>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "backend/backend.h"
 #include "core/allocator.h"
 #include "core/error.h"
 
 namespace tenon {
+
+// Work that a device has captured. It holds a pool of memory, which goes back to everybody with it.
+class Graph {
+ public:
+  virtual ~Graph() = default;
+  virtual void launch() = 0;  // in stream order
+};
 
 class Device {
  public:
@@ -32,7 +42,25 @@ class Device {
 
   // Blocks until everything enqueued has run; throws the first error since the last wait.
   virtual void synchronize() = 0;
+
+  // ---- capture: between begin and end, what is enqueued is recorded and does not run, memory comes from a pool of the
+  // graph's own, and whatever would wait for the device or copy from the host throws. Where captures() is false, nobody
+  // calls the other two.
+  virtual bool captures() const { return false; }
+  // `random` is {seed, distance} in device memory: kernels that draw random numbers take that seed instead of theirs, and
+  // add the distance, a multiple of 4, to their offset.
+  virtual void begin_capture(const double* random) { static_cast<void>(random); }
+  // Throws what made it impossible to capture something since begin_capture, if anything did.
+  virtual std::unique_ptr<Graph> end_capture() { return nullptr; }
 };
+
+// As download, but blocks.
+inline void download_now(Device& device, void* target, const void* source, size_t bytes) {
+  std::promise<std::exception_ptr> settled;
+  device.download(target, source, bytes,
+                  [&](std::exception_ptr error) { settled.set_value(std::move(error)); });
+  if (const std::exception_ptr error = settled.get_future().get()) std::rethrow_exception(error);
+}
 
 // Enqueues one kernel: launch(device, "softmax", &Kernels::softmax, SoftmaxArgs{...}).
 template <typename Args>

@@ -115,12 +115,13 @@ void define_ops(Module& m) {
   m.def<&ops::interpolate_backward>("interpolateBackward", {"dy", "height", "width", "mode", "antialias"});
 
   m.def<&ops::adam>("adam", {"params", "grads", "m", "v", "copies", "lr", "weightDecay", "beta1", "beta2",
-                             "eps", "step", "decoupled", "norm", "maxNorm"});
+                             "eps", "step", "decoupled", "norm", "maxNorm", "numbers"});
+  m.def<&ops::adam_numbers>("adamNumbers", {"lr", "weightDecay", "steps", "beta1", "beta2", "decoupled"});
   m.def<&ops::sgd>("sgd", {"params", "grads", "buffers", "copies", "lr", "weightDecay", "momentum",
-                           "nesterov", "firstStep", "norm", "maxNorm"});
+                           "nesterov", "firstStep", "norm", "maxNorm", "numbers"});
   m.def<&ops::global_norm>("globalNorm", {"tensors"});
   m.def<&ops::clip>("clip", {"tensors", "norm", "maxNorm"});
-  m.def<&ops::lerp>("lerp", {"targets", "sources", "weight"});
+  m.def<&ops::lerp>("lerp", {"targets", "sources", "weight", "numbers"});
 }
 
 napi_value wrap(const Napi::CallbackInfo& info, napi_value (*body)(const Napi::CallbackInfo&, Instance&)) {
@@ -129,6 +130,11 @@ napi_value wrap(const Napi::CallbackInfo& info, napi_value (*body)(const Napi::C
 
 const Tensor& tensor_argument(const Napi::CallbackInfo& info, size_t i) {
   return Convert<Tensor>::from_js(info.Env(), info[i]);
+}
+
+// An identifier.
+uint32_t number_argument(const Napi::CallbackInfo& info, size_t i) {
+  return static_cast<uint32_t>(Convert<uint64_t>::from_js(info.Env(), info[i]));
 }
 
 // upload(device, dtype, shape, bytes: ArrayBufferView) -> TensorId; copies the bytes in stream order.
@@ -169,14 +175,9 @@ napi_value read(const Napi::CallbackInfo& info, Instance& instance) {
 // readSync(id) -> ArrayBuffer; blocks until the value is there.
 napi_value read_sync(const Napi::CallbackInfo& info, Instance&) {
   const Tensor x = ops::contiguous(tensor_argument(info, 0));
-  x.device().synchronize();
   const size_t bytes = static_cast<size_t>(x.numel()) * size_of(x.dtype());
   Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(info.Env(), bytes);
-  std::exception_ptr failure;
-  x.device().download(buffer.Data(), x.data(), bytes,
-                      [&failure](std::exception_ptr e) { failure = std::move(e); });
-  x.device().synchronize();
-  if (failure) std::rethrow_exception(failure);
+  download_now(x.device(), buffer.Data(), x.data(), bytes);
   return buffer;
 }
 
@@ -194,13 +195,13 @@ napi_value synchronize_sync(const Napi::CallbackInfo& info, Instance&) {
 }
 
 napi_value release(const Napi::CallbackInfo& info, Instance& instance) {
-  instance.tensors().remove(static_cast<uint32_t>(Convert<uint64_t>::from_js(info.Env(), info[0])));
+  instance.tensors().remove(number_argument(info, 0));
   return info.Env().Undefined();
 }
 
 // describe(id) fills the mailbox: dtype, device, number of dimensions, sizes, strides.
 napi_value describe(const Napi::CallbackInfo& info, Instance& instance) {
-  const Tensor& x = tensor_argument(info, 0);
+  const Tensor& x = instance.tensors().get(number_argument(info, 0));
   double* out = instance.mailbox();
   *out++ = static_cast<double>(x.dtype());
   *out++ = instance.index_of(x.device());
@@ -244,6 +245,51 @@ napi_value set_memory_limit(const Napi::CallbackInfo& info, Instance&) {
 
 napi_value release_cached(const Napi::CallbackInfo& info, Instance&) {
   Convert<Device>::from_js(info.Env(), info[0]).allocator().release_cached();
+  return info.Env().Undefined();
+}
+
+// ---- captured steps (binding/capture.h)
+
+napi_value captures(const Napi::CallbackInfo& info, Instance&) {
+  return Napi::Boolean::New(info.Env(), Convert<Device>::from_js(info.Env(), info[0]).captures());
+}
+
+napi_value begin_capture(const Napi::CallbackInfo& info, Instance& instance) {
+  instance.captures().begin(tensor_argument(info, 0));
+  return info.Env().Undefined();
+}
+
+// endCapture(kept: TensorId[]) -> the number of the captured step
+napi_value end_capture(const Napi::CallbackInfo& info, Instance& instance) {
+  const auto kept = Convert<std::vector<Tensor>>::from_js(info.Env(), info[0]);
+  return Convert<int64_t>::to_js(info.Env(), instance.captures().end(instance.tensors(), kept));
+}
+
+napi_value abandon_capture(const Napi::CallbackInfo& info, Instance& instance) {
+  instance.captures().abandon(instance.tensors());
+  return info.Env().Undefined();
+}
+
+napi_value count_writes(const Napi::CallbackInfo& info, Instance& instance) {
+  instance.captures().count_writes(number_argument(info, 0));
+  return info.Env().Undefined();
+}
+
+napi_value launch_capture(const Napi::CallbackInfo& info, Instance& instance) {
+  instance.captures().launch(number_argument(info, 0));
+  return info.Env().Undefined();
+}
+
+napi_value release_capture(const Napi::CallbackInfo& info, Instance& instance) {
+  instance.captures().release(number_argument(info, 0));
+  return info.Env().Undefined();
+}
+
+// write(id, numbers: Float64Array): into the beginning of a float64 tensor, in stream order.
+napi_value write(const Napi::CallbackInfo& info, Instance&) {
+  const Tensor& x = tensor_argument(info, 0);
+  const auto numbers = info[1].As<Napi::Float64Array>();
+  x.device().upload(x.data(), numbers.Data(), numbers.ByteLength());
   return info.Env().Undefined();
 }
 
@@ -320,6 +366,14 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define<&reset_peak>(env, exports, "resetPeak");
   define<&set_memory_limit>(env, exports, "setMemoryLimit");
   define<&release_cached>(env, exports, "releaseCached");
+  define<&captures>(env, exports, "captures");
+  define<&begin_capture>(env, exports, "beginCapture");
+  define<&end_capture>(env, exports, "endCapture");
+  define<&abandon_capture>(env, exports, "abandonCapture");
+  define<&count_writes>(env, exports, "countWrites");
+  define<&launch_capture>(env, exports, "launchCapture");
+  define<&release_capture>(env, exports, "releaseCapture");
+  define<&write>(env, exports, "write");
   define<&set_cuda_path>(env, exports, "setCudaPath");
   define<&cuda_info>(env, exports, "cudaInfo");
   define<&cpu_info>(env, exports, "cpuInfo");

@@ -115,7 +115,7 @@ struct Convert<Tensor> {
     if (napi_get_value_uint32(env, value, &id) != napi_ok) {
       throw TensorError("argument", code::kValue, "expected a tensor");
     }
-    return Instance::of(env).tensors().get(id);
+    return Instance::of(env).tensor(id);
   }
   static napi_value to_js(napi_env env, const Tensor& tensor) {
     napi_value result = nullptr;
@@ -155,6 +155,14 @@ struct Convert<std::vector<T>> {
       items.push_back(Convert<T>::from_js(env, item));
     }
     return items;
+  }
+  static napi_value to_js(napi_env env, const std::vector<T>& items) {
+    napi_value array = nullptr;
+    napi_create_array_with_length(env, items.size(), &array);
+    for (uint32_t i = 0; i < items.size(); ++i) {
+      napi_set_element(env, array, i, Convert<T>::to_js(env, items[i]));
+    }
+    return array;
   }
   static std::string type() {
     const std::string item = Convert<T>::type();

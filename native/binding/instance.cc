@@ -43,8 +43,17 @@ const Tensor& TensorTable::get(uint32_t id) const {
 }
 
 void TensorTable::remove(uint32_t id) {
-  if (find(id) == nullptr) return;
-  const uint32_t index = id & ((1u << kSlotBits) - 1);
+  if (find(id) != nullptr) clear(id & ((1u << kSlotBits) - 1));
+}
+
+void TensorTable::remove_in(const Allocator::Pool* pool) {
+  for (uint32_t index = 0; index < slots_.size(); ++index) {
+    const Tensor& x = slots_[index].tensor;
+    if (x && Allocator::pool_of(x.storage()->block()) == pool) clear(index);
+  }
+}
+
+void TensorTable::clear(uint32_t index) {
   slots_[index].tensor = Tensor();
   slots_[index].generation = (slots_[index].generation + 1) % kGenerations;
   free_.push_back(index);
@@ -111,6 +120,7 @@ Instance::Instance(Napi::Env env) : waiter_(env) {
 Instance::~Instance() {
   // Streams finish and join first: their last tasks may still settle promises.
   tensors_ = TensorTable();
+  captures_.clear();
   devices_.clear();
   waiter_.close();
 }

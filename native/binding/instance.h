@@ -13,6 +13,7 @@
 
 #include "backend/device.h"
 #include "backend/plugin.h"
+#include "binding/capture.h"
 #include "core/tensor.h"
 
 namespace tenon::binding {
@@ -24,6 +25,7 @@ class TensorTable {
   uint32_t add(Tensor tensor);
   const Tensor& get(uint32_t id) const;  // throws TensorError DISPOSED
   void remove(uint32_t id);
+  void remove_in(const Allocator::Pool* pool);  // those whose memory it is
   size_t size() const { return live_; }
 
  private:
@@ -34,6 +36,7 @@ class TensorTable {
     uint32_t generation = 0;
   };
   const Slot* find(uint32_t id) const;
+  void clear(uint32_t index);
 
   std::vector<Slot> slots_;
   std::vector<uint32_t> free_;
@@ -71,6 +74,13 @@ class Instance {
   void set_cuda_path(std::string path) { cuda_path_ = std::move(path); }
   const OpenedPlugin& cuda();  // opened when it is first asked for
   TensorTable& tensors() { return tensors_; }
+  // A tensor that an op is given.
+  const Tensor& tensor(uint32_t id) {
+    const Tensor& x = tensors_.get(id);
+    captures_.see(x);
+    return x;
+  }
+  Captures& captures() { return captures_; }
   Waiter& waiter() { return waiter_; }
   double* mailbox() { return mailbox_; }
   Napi::Value mailbox_array(Napi::Env env);
@@ -90,6 +100,7 @@ class Instance {
   std::optional<OpenedPlugin> cuda_;
   std::vector<std::unique_ptr<Device>> devices_;  // null: nobody has asked for it
   TensorTable tensors_;                           // after the devices: it goes first
+  Captures captures_;
   Waiter waiter_;
   Napi::FunctionReference error_class_;
   Napi::Reference<Napi::Float64Array> mailbox_reference_;

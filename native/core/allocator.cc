@@ -25,6 +25,7 @@ struct Allocator::Block {
   size_t size = 0;
   bool small = false;
   bool free = true;
+  Pool* pool = nullptr;
   Block* previous = nullptr;  // neighbours in the segment
   Block* next = nullptr;
 };
@@ -57,7 +58,7 @@ void* Allocator::data(const Block* block) { return block->data; }
 Allocator::Block* Allocator::allocate(size_t bytes) {
   const size_t size = round_up(std::max<size_t>(bytes, 1), alignment_);
   const bool small = size <= kSmall;
-  FreeSet& blocks = pool(small);
+  Pool::FreeSet& blocks = current_->blocks(small);
   Block wanted;
   wanted.size = size;
   const auto found = blocks.lower_bound(&wanted);
@@ -72,6 +73,7 @@ Allocator::Block* Allocator::allocate(size_t bytes) {
     rest->data = block->data + size;
     rest->size = block->size - size;
     rest->small = small;
+    rest->pool = current_;
     rest->previous = block;
     rest->next = block->next;
     if (rest->next != nullptr) rest->next->previous = rest.get();
@@ -80,6 +82,7 @@ Allocator::Block* Allocator::allocate(size_t bytes) {
     blocks.insert(rest.release());
   }
   block->free = false;
+  ++block->pool->live_;
   stats_.current += block->size;
   stats_.peak = std::max(stats_.peak, stats_.current);
   ++stats_.live;
@@ -91,7 +94,8 @@ void Allocator::free(Block* block) {
   stats_.current -= block->size;
   --stats_.live;
   block->free = true;
-  FreeSet& blocks = pool(block->small);
+  --block->pool->live_;
+  Pool::FreeSet& blocks = block->pool->blocks(block->small);
   if (Block* next = block->next; next != nullptr && next->free) {
     blocks.erase(next);
     std::unique_ptr<Block> merged(next);
@@ -115,7 +119,7 @@ Allocator::Block* Allocator::add_segment(size_t bytes, bool small) {
   const size_t exact = round_up(bytes, kPage);
   size_t size = roomy;
   void* data = acquire(size);
-  if (data == nullptr) {
+  if (data == nullptr && current_ == &shared_) {
     release_cached();
     data = acquire(size);
   }
@@ -136,6 +140,7 @@ Allocator::Block* Allocator::add_segment(size_t bytes, bool small) {
   block->data = static_cast<char*>(data);
   block->size = size;
   block->small = small;
+  block->pool = current_;
   segment->data = data;
   segment->size = size;
   segment->first = block.get();
@@ -155,13 +160,34 @@ void Allocator::release_cached() {
   idle_();
   std::erase_if(segments_, [this](const std::unique_ptr<Segment>& segment) {
     Block* block = segment->first;
-    if (!block->free || block->next != nullptr) return false;
-    pool(block->small).erase(block);
+    if (!block->free || block->next != nullptr || block->pool != &shared_) return false;
+    shared_.blocks(block->small).erase(block);
     std::unique_ptr<Block> owned(block);
     stats_.reserved -= segment->size;
     source_->release(segment->data, segment->size);
     return true;
   });
 }
+
+Allocator::Pool* Allocator::begin_pool() {
+  private_.push_back(std::make_unique<Pool>());
+  return current_ = private_.back().get();
+}
+
+void Allocator::dissolve(Pool* pool) {
+  for (const auto& segment : segments_) {
+    if (segment->first->pool != pool) continue;
+    for (Block* block = segment->first; block != nullptr; block = block->next) {
+      block->pool = &shared_;
+      if (block->free) shared_.blocks(block->small).insert(block);
+    }
+  }
+  shared_.live_ += pool->live_;
+  std::erase_if(private_, [pool](const std::unique_ptr<Pool>& other) { return other.get() == pool; });
+}
+
+const Allocator::Pool* Allocator::pool_of(const Block* block) { return block->pool; }
+
+size_t Allocator::live(const Pool* pool) { return pool->live_; }
 
 }  // namespace tenon

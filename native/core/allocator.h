@@ -4,6 +4,9 @@
 // runs its kernels in that same order, a block that has just been freed can be handed out at once although kernels
 // that use it may still be queued: whoever writes it next is queued behind them. Only giving memory back to the
 // system needs an idle stream.
+//
+// A captured graph uses its memory again at each replay. So its blocks come from a private pool, whose free memory nobody
+// else gets while the graph lives.
 #pragma once
 
 #include <cstddef>
@@ -53,6 +56,18 @@ class Allocator {
   void free(Block* block);
   static void* data(const Block* block);
 
+  // From here to end_pool(), blocks come from a new pool, and nothing waits for the device.
+  class Pool;
+  Pool* begin_pool();
+  void end_pool() { current_ = &shared_; }
+  const Pool* private_pool() const {
+    return current_ == &shared_ ? nullptr : current_;
+  }  // the one that has begun
+  // Gives a pool's memory to everybody; blocks in use stay.
+  void dissolve(Pool* pool);
+  static const Pool* pool_of(const Block* block);
+  static size_t live(const Pool* pool);  // blocks in use
+
   void set_limit(size_t bytes) { limit_ = bytes; }  // of `reserved`; 0 means none
   void release_cached();                            // gives wholly free segments back
   void reset_peak() { stats_.peak = stats_.current; }
@@ -63,18 +78,28 @@ class Allocator {
     bool operator()(const Block* a, const Block* b) const;
   };
   struct Segment;
-  using FreeSet = std::set<Block*, BySize>;
 
+ public:
+  class Pool {
+    friend class Allocator;
+    using FreeSet = std::set<Block*, BySize>;
+    FreeSet& blocks(bool small) { return small ? small_ : large_; }
+    FreeSet small_;  // free
+    FreeSet large_;
+    size_t live_ = 0;
+  };
+
+ private:
   Block* add_segment(size_t bytes, bool small);
   void* acquire(size_t bytes);
-  FreeSet& pool(bool small) { return small ? small_ : large_; }
 
   std::unique_ptr<MemorySource> source_;
   size_t alignment_;
   std::function<void()> idle_;
   std::vector<std::unique_ptr<Segment>> segments_;
-  FreeSet small_;
-  FreeSet large_;
+  Pool shared_;
+  std::vector<std::unique_ptr<Pool>> private_;
+  Pool* current_ = &shared_;
   MemoryStats stats_;
   size_t limit_ = 0;
 };

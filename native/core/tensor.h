@@ -24,10 +24,11 @@ class Storage {
   Device& device() const { return device_; }
   char* data() const { return static_cast<char*>(Allocator::data(block_)); }
   size_t bytes() const { return bytes_; }
+  const Allocator::Block* block() const { return block_; }
 
   // Counts the writes in place: what was computed from the storage before the latest is out of date.
   int64_t writes() const { return writes_; }
-  void count_write() { writes_ += 1; }
+  void count_write(int64_t times = 1) { writes_ += times; }
 
  private:
   Device& device_;

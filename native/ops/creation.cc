@@ -1,5 +1,3 @@
-#include <future>
-#include <utility>
 #include <vector>
 
 #include "ops/ops.h"
@@ -53,10 +51,7 @@ Tensor to_device(const Tensor& x, Device& device) {
   if (&device == &x.device()) return clone(x);
   const Tensor source = contiguous(x);
   std::vector<char> staged(static_cast<size_t>(x.numel()) * size_of(x.dtype()));
-  std::promise<std::exception_ptr> settled;
-  x.device().download(staged.data(), source.data(), staged.size(),
-                      [&](std::exception_ptr error) { settled.set_value(std::move(error)); });
-  if (const std::exception_ptr error = settled.get_future().get()) std::rethrow_exception(error);
+  download_now(x.device(), staged.data(), source.data(), staged.size());
   Tensor out = empty(device, x.shape(), x.dtype());
   device.upload(out.data(), staged.data(), staged.size());
   return out;

@@ -237,16 +237,23 @@ Tensor interpolate_backward(const Tensor& dy, int64_t height, int64_t width, con
                             bool antialias);
 
 // ---- optimizer.cc: in place; states are float32 (float64 for float64 parameters), copies 16-bit or absent
+// For each parameter the members of AdamNumbers, in a row.
+std::vector<double> adam_numbers(const std::vector<double>& lr, const std::vector<double>& weight_decay,
+                                 const std::vector<int64_t>& steps, double beta1, double beta2,
+                                 bool decoupled);
 void adam(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& m,
           const std::vector<Tensor>& v, const std::vector<OptionalTensor>& copies,
           const std::vector<double>& lr, const std::vector<double>& weight_decay, double beta1, double beta2,
-          double eps, int64_t step, bool decoupled, const OptionalTensor& norm, double max_norm);
+          double eps, int64_t step, bool decoupled, const OptionalTensor& norm, double max_norm,
+          const OptionalTensor& numbers);
 void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
          const std::vector<Tensor>& buffers, const std::vector<OptionalTensor>& copies,
          const std::vector<double>& lr, const std::vector<double>& weight_decay, double momentum,
-         bool nesterov, bool first_step, const OptionalTensor& norm, double max_norm);
+         bool nesterov, bool first_step, const OptionalTensor& norm, double max_norm,
+         const OptionalTensor& numbers);
 Tensor global_norm(const std::vector<Tensor>& tensors);
 void clip(const std::vector<Tensor>& tensors, const Tensor& norm, double max_norm);
-void lerp(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, double weight);
+void lerp(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, double weight,
+          const OptionalTensor& numbers);
 
 }  // namespace tenon::ops

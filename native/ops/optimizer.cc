@@ -68,13 +68,37 @@ std::vector<OptimizerTensor> optimizer_tensors(
   return list;
 }
 
+// What a captured graph reads in place of the numbers of a call.
+void check_numbers(const char* op, const OptionalTensor& numbers, size_t bytes) {
+  if (!numbers) return;
+  const bool fits = numbers->dtype() == DType::Float64 && numbers->is_contiguous() &&
+                    static_cast<size_t>(numbers->numel()) * sizeof(double) == bytes;
+  if (!fits) {
+    fail(op, code::kShape, "expected ", bytes / sizeof(double), " float64 numbers, got ", numbers->numel(),
+         " ", numbers->dtype());
+  }
+}
+
 }  // namespace
+
+std::vector<double> adam_numbers(const std::vector<double>& lr, const std::vector<double>& weight_decay,
+                                 const std::vector<int64_t>& steps, double beta1, double beta2,
+                                 bool decoupled) {
+  std::vector<double> list;
+  for (size_t i = 0; i < lr.size(); ++i) {
+    const AdamNumbers n = tenon::adam_numbers(lr[i], weight_decay[i], beta1, beta2, steps[i], decoupled);
+    list.insert(list.end(), {n.decay, n.l2, n.step_size, n.denominator});
+  }
+  return list;
+}
 
 void adam(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& m,
           const std::vector<Tensor>& v, const std::vector<OptionalTensor>& copies,
           const std::vector<double>& lr, const std::vector<double>& weight_decay, double beta1, double beta2,
-          double eps, int64_t step, bool decoupled, const OptionalTensor& norm, double max_norm) {
+          double eps, int64_t step, bool decoupled, const OptionalTensor& norm, double max_norm,
+          const OptionalTensor& numbers) {
   if (params.empty()) return;
+  check_numbers("adam", numbers, params.size() * sizeof(AdamNumbers));
   std::vector<Tensor> contiguous_grads;
   check_list("adam", "first states", params.size(), m.size());
   check_list("adam", "second states", params.size(), v.size());
@@ -85,15 +109,18 @@ void adam(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, c
                 step,
                 decoupled,
                 optional_view(norm),
-                max_norm};
+                max_norm,
+                optional_view(numbers)};
   launch(params.front().device(), "adam", &Kernels::adam, std::move(args));
 }
 
 void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
          const std::vector<Tensor>& buffers, const std::vector<OptionalTensor>& copies,
          const std::vector<double>& lr, const std::vector<double>& weight_decay, double momentum,
-         bool nesterov, bool first_step, const OptionalTensor& norm, double max_norm) {
+         bool nesterov, bool first_step, const OptionalTensor& norm, double max_norm,
+         const OptionalTensor& numbers) {
   if (params.empty()) return;
+  check_numbers("sgd", numbers, params.size() * sizeof(SgdNumbers));
   if (momentum != 0) check_list("sgd", "momentum buffers", params.size(), buffers.size());
   std::vector<Tensor> contiguous_grads;
   SgdArgs args{
@@ -102,7 +129,8 @@ void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
       nesterov,
       first_step,
       optional_view(norm),
-      max_norm};
+      max_norm,
+      optional_view(numbers)};
   launch(params.front().device(), "sgd", &Kernels::sgd, std::move(args));
 }
 
@@ -135,7 +163,9 @@ void clip(const std::vector<Tensor>& tensors, const Tensor& norm, double max_nor
   launch(tensors.front().device(), "clip", &Kernels::clip, std::move(args));
 }
 
-void lerp(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, double weight) {
+void lerp(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, double weight,
+          const OptionalTensor& numbers) {
+  check_numbers("lerp", numbers, sizeof(double));
   check_list("lerp", "sources", targets.size(), sources.size());
   if (targets.empty()) return;
   LerpArgs args;
@@ -146,6 +176,7 @@ void lerp(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources
     targets[i].storage()->count_write();
   }
   args.weight = weight;
+  args.numbers = optional_view(numbers);
   launch(targets.front().device(), "lerp", &Kernels::lerp, std::move(args));
 }
 

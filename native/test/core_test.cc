@@ -144,6 +144,38 @@ TEST_F(AllocatorTest, SaysWhatWasAskedWhenOutOfMemory) {
   allocator.free(b);
 }
 
+TEST_F(AllocatorTest, APoolsBlocksAreItsOwnUntilItIsDissolved) {
+  Allocator::Block* before = allocator.allocate(5000);
+  Allocator::Pool* pool = allocator.begin_pool();
+  Allocator::Block* inside = allocator.allocate(5000);
+  Allocator::Block* kept = allocator.allocate(5000);
+  EXPECT_EQ(Allocator::pool_of(inside), allocator.private_pool());
+  allocator.free(before);  // goes where it came from
+  allocator.end_pool();
+  EXPECT_EQ(Allocator::live(pool), 2u);
+  void* const data = Allocator::data(inside);
+  allocator.free(inside);
+  allocator.free(kept);
+  Allocator::Block* after = allocator.allocate(5000);
+  EXPECT_NE(Allocator::data(after), data);
+  allocator.free(after);
+  allocator.release_cached();
+  EXPECT_EQ(memory->held, size_t{2} << 20);  // the pool's segment stays
+  allocator.dissolve(pool);
+  EXPECT_EQ(Allocator::data(kept = allocator.allocate(5000)), data);
+  allocator.free(kept);
+  allocator.release_cached();
+  EXPECT_EQ(memory->held, 0u);
+}
+
+TEST_F(AllocatorTest, NothingWaitsForTheDeviceWhileAPoolIsFilled) {
+  Allocator::Pool* pool = allocator.begin_pool();
+  EXPECT_THROW(allocator.allocate(size_t{300} << 20), TensorError);
+  EXPECT_EQ(idles, 0);
+  allocator.end_pool();
+  allocator.dissolve(pool);
+}
+
 TEST_F(AllocatorTest, NeverOverlapsUnderRandomUse) {
   std::mt19937 random(1);
   struct Live {

@@ -55,7 +55,17 @@ class AdamBase extends Optimizer {
       this.decoupled,
       u.norm?.id,
       u.maxNorm,
+      u.numbers?.id,
     );
+  }
+
+  /** @internal */
+  protected override numbers(
+    lr: readonly number[],
+    weightDecay: readonly number[],
+    steps: readonly number[],
+  ): readonly number[] {
+    return native.adamNumbers(lr, weightDecay, steps, this.betas[0], this.betas[1], this.decoupled);
   }
 }
 

@@ -1,4 +1,5 @@
 import { native } from '../native.js';
+import { capturedNumbers, onHost } from '../tensor/capturing.js';
 import { isFloating } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
@@ -57,14 +58,22 @@ export class Ema {
 
   /** Moves the averages towards the present weights. */
   update(): void {
-    this.steps += 1;
-    const decay = this.warmup ? Math.min(this.decay, 1 - (1 + this.steps) ** (-2 / 3)) : this.decay;
     native.lerp(
       this.floats.map(({ target }) => target.id),
       this.floats.map(({ weight }) => weight.id),
-      1 - decay,
+      this.nextWeight(),
+      capturedNumbers(() => [this.nextWeight()])?.id,
     );
     for (const { target, weight } of this.counts) native.copyInto(target.id, weight.id);
+    onHost(() => {
+      this.steps += 1;
+    });
+  }
+
+  /** Share of the weights in the next update. */
+  private nextWeight(): number {
+    const warm = this.warmup ? 1 - (2 + this.steps) ** (-2 / 3) : 1;
+    return 1 - Math.min(this.decay, warm);
   }
 
   /** Frees the averages. */

@@ -1,6 +1,7 @@
 import { native } from '../native.js';
 import { mul } from '../ops/arithmetic.js';
 import type { FloatDType } from '../tensor/dtype.js';
+import { refuseInCapture } from '../tensor/capturing.js';
 import { fail } from '../tensor/error.js';
 import { scope } from '../tensor/scope.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
@@ -84,6 +85,10 @@ export class GradScaler {
    * @throws TensorError VALUE without a gradient, or at a second call before `update`; DTYPE for float16 gradients
    */
   unscale(optimizer: Optimizer): void {
+    refuseInCapture(
+      'GradScaler',
+      'expected no gradient scaler in a captured step: the host decides on its updates',
+    );
     if (this.seen.has(optimizer)) {
       fail('GradScaler', 'VALUE', 'expected one unscale of an optimizer before update, got a second');
     }

@@ -5,6 +5,13 @@
  * device, so clipping costs no pass of its own and nothing waits.
  */
 import { native } from '../native.js';
+import {
+  beforeReplay,
+  capturedNumbers,
+  checkGradient,
+  onHost,
+  refuseInCapture,
+} from '../tensor/capturing.js';
 import { deviceIndex } from '../tensor/device.js';
 import { dtypeCode, type FloatDType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
@@ -71,6 +78,8 @@ export interface Update {
   readonly step: number;
   readonly norm: Tensor | undefined;
   readonly maxNorm: number;
+  /** In a captured step: what `numbers()` gives, on the device. */
+  readonly numbers: Tensor | undefined;
 }
 
 /** What AdamW, Adam and SGD have in common: groups of parameters, a step over all of them, and a state to store. */
@@ -126,22 +135,44 @@ export abstract class Optimizer {
 
     // A parameter without a gradient sits a step out, so parameters can differ in how many they have had.
     for (const [steps, slots] of groupBySteps(ready)) {
-      for (const slot of slots) if (slot.state.length === 0) slot.state = this.makeState(slot.param);
+      for (const slot of slots) {
+        if (slot.state.length < this.stateNames.length) slot.state = this.makeState(slot.param);
+      }
+      const states = this.stateNames.map((_, k) => slots.map((slot) => slot.state[k]));
+      const copies = slots.map((slot) => slot.param.half?.tensor);
+      const rates = (): number[] => slots.map((slot) => slot.group.lr);
+      const decays = (): number[] => slots.map((slot) => slot.group.weightDecay);
+      beforeReplay(() =>
+        slots.every(
+          ({ param, state }, i) =>
+            param.half?.tensor === copies[i] && states.every((list, k) => list[i] === state[k]),
+        ),
+      );
       this.update({
         params: slots.map((slot) => slot.param),
         grads: slots.map((slot) => gradOf(slot.param)),
-        states: this.stateNames.map((_, k) => slots.map((slot) => slot.state[k])),
-        copies: slots.map((slot) => slot.param.half?.tensor),
-        lr: slots.map((slot) => slot.group.lr),
-        weightDecay: slots.map((slot) => slot.group.weightDecay),
+        states,
+        copies,
+        lr: rates(),
+        weightDecay: decays(),
         step: steps + 1,
         norm: norm,
         maxNorm: maxNorm ?? 0,
+        numbers: capturedNumbers(() =>
+          this.numbers(
+            rates(),
+            decays(),
+            slots.map((slot) => slot.steps + 1),
+          ),
+        ),
       });
-      for (const { param } of slots) {
-        if (param.half !== undefined) param.half = { ...param.half, writes: native.writes(param.id) };
-      }
-      for (const slot of slots) slot.steps += 1;
+      onHost(() => {
+        for (const slot of slots) {
+          const { param } = slot;
+          slot.steps += 1;
+          if (param.half !== undefined) param.half = { ...param.half, writes: native.writes(param.id) };
+        }
+      });
     }
     return norm;
   }
@@ -149,7 +180,18 @@ export abstract class Optimizer {
   /** @internal One native call for parameters of the same age. */
   protected abstract update(update: Update): void;
 
+  /** @internal What its kernel computes with, for each parameter: `AdamNumbers` or `SgdNumbers` of backend.h. */
+  protected abstract numbers(
+    lr: readonly number[],
+    weightDecay: readonly number[],
+    steps: readonly number[],
+  ): readonly number[];
+
   private makeState(param: Tensor): Tensor[] {
+    refuseInCapture(
+      this.name,
+      "expected each parameter's first update before a captured step, got one without a state",
+    );
     return this.stateNames.map(() => {
       const dtype = param.dtype === 'float64' ? 'float64' : 'float32';
       const state = wrap(native.full(deviceIndex(param.device), param.shape, 0, dtypeCode(dtype)));
@@ -161,6 +203,7 @@ export abstract class Optimizer {
   /** Disposes of every gradient. */
   zeroGrad(): void {
     for (const { param } of this.slots) {
+      checkGradient('zeroGrad', param);
       param.grad?.dispose();
       param.grad = undefined;
     }
@@ -255,6 +298,7 @@ export function clipGradNorm(params: Iterable<Tensor<FloatDType>>, maxNorm: numb
   const grads = owners.map((param) => {
     // A gradient may be a view, or share its memory with another's (both operands of a sum get one): clipping in place
     // needs it in one piece, and its own.
+    checkGradient('clipGradNorm', param);
     const grad = param.grad as Tensor;
     const own = wrap(native.clone(grad.id));
     own.kept = true;

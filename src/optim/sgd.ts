@@ -53,6 +53,12 @@ export class SGD extends Optimizer {
       u.step === 1,
       u.norm?.id,
       u.maxNorm,
+      u.numbers?.id,
     );
+  }
+
+  /** @internal */
+  protected override numbers(lr: readonly number[], weightDecay: readonly number[]): readonly number[] {
+    return lr.flatMap((rate, i) => [rate, weightDecay[i]]);
   }
 }

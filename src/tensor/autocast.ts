@@ -6,10 +6,11 @@
  * Source: Micikevicius et al., "Mixed precision training", 2018; PyTorch's torch.autocast.
  */
 import { native } from '../native.js';
+import { beforeReplay, onHost, refuseInCapture } from './capturing.js';
 import { type DType, dtypeCode } from './dtype.js';
 import { fail } from './error.js';
 import { swapScope } from './handle.js';
-import { Tensor, wrap } from './tensor.js';
+import { type HalfCopy, Tensor, wrap } from './tensor.js';
 
 /** What `autocast` may compute in; 'float32' switches it off. */
 export type AutocastDType = 'bfloat16' | 'float16' | 'float32';
@@ -93,16 +94,33 @@ export function cast(x: Tensor, dtype: DType): Tensor {
   return x.kept && dtype === lower ? halfOf(x, dtype) : wrap(native.to(x.id, dtypeCode(dtype)));
 }
 
-/** The 16-bit copy of a tensor that outlives scopes, as weights do: made when there is none that is up to date. */
+/** The 16-bit copy of a tensor that outlives scopes, as weights do, up to date. */
 function halfOf(x: Tensor, dtype: DType): Tensor {
-  const writes = native.writes(x.id);
   const known = x.half;
-  if (known?.writes === writes && known.tensor.dtype === dtype) return known.tensor;
-  const id = native.to(x.id, dtypeCode(dtype));
-  known?.tensor.dispose();
-  const scope = swapScope(undefined); // it lives as long as the weight
-  const tensor = wrap(id);
-  swapScope(scope);
-  x.half = { tensor, writes };
+  if (known?.tensor.dtype === dtype) {
+    renewHalf(x, known);
+  } else {
+    refuseInCapture('autocast', 'expected a weight that was cast before a captured step, got a new one');
+    const id = native.to(x.id, dtypeCode(dtype));
+    known?.tensor.dispose();
+    const scope = swapScope(undefined); // it lives as long as the weight
+    x.half = { tensor: wrap(id), writes: native.writes(x.id) };
+    swapScope(scope);
+  }
+  const { tensor } = x.half as HalfCopy;
+  beforeReplay(() => {
+    if (x.half?.tensor !== tensor) return false;
+    renewHalf(x, x.half);
+    return true;
+  });
   return tensor;
+}
+
+/** Casts again what has changed: in the same memory, which a captured step goes on reading. */
+function renewHalf(x: Tensor, { tensor, writes }: HalfCopy): void {
+  if (writes === native.writes(x.id)) return;
+  native.copyInto(tensor.id, x.id);
+  onHost(() => {
+    x.half = { tensor, writes: native.writes(x.id) };
+  });
 }

@@ -28,6 +28,8 @@ export type { BackwardOptions, GradOptions } from './tape.js';
 export { setRequiresGrad } from './tape.js';
 export { autocast } from './autocast.js';
 export type { AutocastDType, AutocastRule } from './autocast.js';
+export { capture } from './capture.js';
+export type { CaptureOptions, CaptureResult, CapturedStep } from './capture.js';
 export { defineOp } from './define-op.js';
 export type { Gradient, OpContext, OpDefinition } from './define-op.js';
 export { keep, leakCheck, scope, visitTensors } from './scope.js';

@@ -2,6 +2,7 @@
  * The state of the random numbers: a seed and a counter. Every random op takes a stretch of the counter, so the same
  * seed gives the same numbers on every device, and saving two integers resumes a run exactly.
  */
+import { currentRecording } from './capturing.js';
 import { fail } from './error.js';
 
 /** Where the stream of random numbers stands. Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011. */
@@ -19,9 +20,20 @@ function checkInteger(name: string, value: number): void {
   }
 }
 
+/** A captured step draws its numbers from where each replay begins: it may go back to there, but to no other place. */
+function checkRecording(op: string, next: RandomState): void {
+  const recording = currentRecording();
+  if (recording === undefined) return;
+  const { seed, offset } = recording.start;
+  if (next.seed !== seed || next.offset < offset) {
+    recording.refuse(op, 'expected random numbers that go on in a captured step, got another state');
+  }
+}
+
 /** Starts the sequence of `seed` (0 at the start of a program). @throws TensorError VALUE */
 export function manualSeed(seed: number): void {
   checkInteger('the seed', seed);
+  checkRecording('manualSeed', { seed, offset: 0 });
   state = { seed, offset: 0 };
 }
 
@@ -34,6 +46,7 @@ export function getRandomState(): RandomState {
 export function setRandomState(next: RandomState): void {
   checkInteger('the seed', next.seed);
   checkInteger('the offset', next.offset);
+  checkRecording('setRandomState', next);
   state = { seed: next.seed, offset: next.offset };
 }
 

@@ -7,6 +7,7 @@
  */
 import { native } from '../native.js';
 import { autocast } from './autocast.js';
+import { checkGradient } from './capturing.js';
 import { deviceIndex } from './device.js';
 import { dtypeCode, isFloating, type DType, type FloatDType } from './dtype.js';
 import { fail } from './error.js';
@@ -287,6 +288,7 @@ function collect(op: string, leaf: Tensor, gradient: Tensor): void {
       `expected a gradient [${leaf.shape.join(', ')}] for a leaf, got [${gradient.shape.join(', ')}]`,
     );
   }
+  checkGradient(op, leaf);
   const before = leaf.grad;
   leaf.grad = keep(before === undefined ? share(gradient) : wrap(native.add(before.id, gradient.id, 0)));
   before?.dispose();

@@ -78,15 +78,13 @@ void adam_piece(const AdamArgs& args, const OptimizerTensor& tensor, T scale, in
   T* m = const_cast<T*>(read_block(state1, scratch[2]));
   T* v = const_cast<T*>(read_block(state2, scratch[3]));
 
-  const auto step = static_cast<double>(args.step);
-  const double correction1 = 1 - std::pow(args.beta1, step);
-  const double correction2 = std::sqrt(1 - std::pow(args.beta2, step));
+  const AdamNumbers numbers =
+      adam_numbers(tensor.lr, tensor.weight_decay, args.beta1, args.beta2, args.step, args.decoupled);
   const auto set = [&](double value) { return hn::Set(d, static_cast<T>(value)); };
-  const V decay = set(args.decoupled ? 1 - tensor.lr * tensor.weight_decay : 1.0);
-  const V l2 = set(args.decoupled ? 0.0 : tensor.weight_decay);
+  const V decay = set(numbers.decay), l2 = set(numbers.l2);
   const V one_minus_beta1 = set(1 - args.beta1), beta2 = set(args.beta2),
           one_minus_beta2 = set(1 - args.beta2);
-  const V step_size = set(tensor.lr / correction1), denominator = set(1 / correction2), eps = set(args.eps);
+  const V step_size = set(numbers.step_size), denominator = set(numbers.denominator), eps = set(args.eps);
   const V clip = hn::Set(d, scale);
   const auto update = [&](V pv, V gv, V& mv, V& vv) {
     gv = hn::Mul(gv, clip);

@@ -57,12 +57,12 @@ struct Terms {
   int heads = 0, queries = 0, keys = 0;
   T scale = 1, keep_scale = 1;
   uint32_t drop_below = 0;  // 0: no dropout
-  uint64_t seed = 0, offset = 0;
+  RandomPlace place;
 
   Terms() = default;
   // Args: AttentionArgs and its kin
   template <typename Args>
-  explicit Terms(const Args& args)
+  Terms(const Args& args, Queue& queue)
       : bias(args.bias.template as<S>()),
         mask(args.mask.template as<uint8_t>()),
         heads(static_cast<int>(args.q.size(1))),
@@ -76,8 +76,7 @@ struct Terms {
     if constexpr (requires { args.dropout; }) {
       drop_below = static_cast<uint32_t>(random_threshold(args.dropout));
       keep_scale = static_cast<T>(1 / (1 - args.dropout));
-      seed = args.seed;
-      offset = args.offset;
+      place = {args.seed, args.offset, queue.random()};
     }
   }
 
@@ -85,7 +84,8 @@ struct Terms {
     Terms x = *this;
     if (bias != nullptr) x.bias += b * bias_strides[0] + h * bias_strides[1];
     if (mask != nullptr) x.mask += b * mask_strides[0] + h * mask_strides[1];
-    x.offset += (static_cast<uint64_t>(b) * heads + h) * queries * keys;
+    x.place = place.now();
+    x.place.offset += (static_cast<uint64_t>(b) * heads + h) * queries * keys;
     return x;
   }
 
@@ -101,8 +101,8 @@ struct Terms {
   // What dropout multiplies the probability by.
   __device__ __forceinline__ T keep(int i, int j) const {
     if (drop_below == 0) return T(1);
-    const uint64_t index = offset + static_cast<uint64_t>(i) * keys + j;
-    return random_word(seed, index) >= drop_below ? keep_scale : T(0);
+    const uint64_t index = place.offset + static_cast<uint64_t>(i) * keys + j;
+    return random_word(place.seed, index) >= drop_below ? keep_scale : T(0);
   }
 };
 

@@ -32,7 +32,7 @@ void run(const AttentionBackwardArgs& args, Queue& queue) {
                                    Heads<S>(args.dk),
                                    Heads<S>(args.dv),
                                    Heads<const T>(args.lse.as<const T>(), heads * queries, queries, 1),
-                                   Terms<S>(args),
+                                   Terms<S>(args, queue),
                                    static_cast<int>(args.q.size(3))};
   const auto plan = backward::make_plan<Strided, S>(queue, batch, heads, queries, args.k.size(2),
                                                     args.dbias ? args.dbias.size(0) : 0,

@@ -76,7 +76,7 @@ void rows(const AttentionRowsArgs& args, Queue& queue) {
   const auto chosen = static_cast<int>(args.rows.size(0)), d = static_cast<int>(args.q.size(3));
   const Rows<S> a{Heads<const S>(args.q),
                   Heads<const S>(args.k),
-                  Terms<S>(args),
+                  Terms<S>(args, queue),
                   args.rows.as<const int64_t>(),
                   args.rows.stride(0),
                   args.out.as<S>(),

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <future>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,10 +21,24 @@ cudaError_t lasting_error() {
   return cudaGetLastError();
 }
 
+// Lets a captured step take memory: the graph has nothing to do with that call.
+class OutsideCapture {
+ public:
+  OutsideCapture() { swap(); }
+  ~OutsideCapture() { swap(); }
+  OutsideCapture(const OutsideCapture&) = delete;
+  OutsideCapture& operator=(const OutsideCapture&) = delete;
+
+ private:
+  void swap() { static_cast<void>(cudaThreadExchangeStreamCaptureMode(&mode_)); }
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
 class CudaMemory : public MemorySource {
  public:
   explicit CudaMemory(int device) : device_(device) {}
   void* acquire(size_t bytes) override {
+    const OutsideCapture outside;
     void* data = nullptr;
     check(cudaSetDevice(device_), "allocate");
     const cudaError_t status = cudaMalloc(&data, bytes);
@@ -61,7 +74,10 @@ class CudaDevice : public Device, private Queue {
         options_(options),
         name_("cuda:" + std::to_string(index)),
         allocator_(std::make_unique<CudaMemory>(index),
-                   [this] { static_cast<void>(cudaStreamSynchronize(stream_.get())); }),
+                   [this] {
+                     if (capturing()) std::rethrow_exception(refusal("releaseCachedMemory", kNoWait));
+                     static_cast<void>(cudaStreamSynchronize(stream_.get()));
+                   }),
         waiter_(index, name_) {
     check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, index), name_.c_str());
     check(cudaMemsetAsync(data_error_.get(), 0, sizeof(DataError), stream_.get()), name_.c_str());
@@ -77,11 +93,12 @@ class CudaDevice : public Device, private Queue {
 
   void enqueue(const char* op, std::function<void(void*)> task) override {
     turn_to();
-    note(op);
+    if (!capturing()) note(op);
     try {
       task(static_cast<Queue*>(this));
     } catch (...) {
       free_scratch();
+      if (capturing() && !refused_) refused_ = std::current_exception();
       // An error that stays is not of this launch, but of a kernel before it.
       if (const cudaError_t status = lasting_error(); status != cudaSuccess) {
         std::rethrow_exception(waiter_.fault(status, ops_));
@@ -93,6 +110,11 @@ class CudaDevice : public Device, private Queue {
   }
 
   void upload(void* target, const void* source, size_t bytes) override {
+    if (capturing()) {
+      std::rethrow_exception(refusal(
+          "tensor",
+          "expected no values from the host in a captured step; pass the tensor to it as an argument"));
+    }
     turn_to();
     note("upload");
     uploads_.copy(stream_.get(), target, source, bytes);
@@ -100,6 +122,12 @@ class CudaDevice : public Device, private Queue {
 
   void download(void* target, const void* source, size_t bytes,
                 std::function<void(std::exception_ptr)> done) override {
+    if (capturing()) {
+      return done(bytes == 0 ? refusal("synchronize", kNoWait)
+                             : refusal("data",
+                                       "expected no values to be read in a captured step; return the tensor, "
+                                       "and read it then"));
+    }
     const std::vector<const char*> ops = std::exchange(ops_, {});
     try {
       turn_to();
@@ -110,16 +138,68 @@ class CudaDevice : public Device, private Queue {
     }
   }
 
-  void synchronize() override {
-    std::promise<std::exception_ptr> settled;
-    download(nullptr, nullptr, 0, [&](std::exception_ptr error) { settled.set_value(std::move(error)); });
-    if (const std::exception_ptr error = settled.get_future().get()) std::rethrow_exception(error);
+  void synchronize() override { download_now(*this, nullptr, nullptr, 0); }
+
+  // With TENON_CUDA_SYNC=1 each op runs by itself.
+  bool captures() const override { return !options_.synchronous; }
+
+  void begin_capture(const double* random) override {
+    turn_to();
+    allocator_.release_cached();  // what the step took before, it takes again from its pool
+    check(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal), "capture");
+    pool_ = allocator_.begin_pool();
+    random_ = random;
+  }
+
+  std::unique_ptr<tenon::Graph> end_capture() override {
+    turn_to();
+    allocator_.end_pool();
+    auto graph = std::make_unique<Graph>(*this, std::exchange(pool_, nullptr));
+    cudaGraph_t recorded = nullptr;
+    const cudaError_t status = cudaStreamEndCapture(stream_.get(), &recorded);
+    const GraphHandle handle(recorded);
+    if (status != cudaSuccess) lasting_error();  // the next launch must not take it for its own
+    if (const std::exception_ptr error = std::exchange(refused_, nullptr)) std::rethrow_exception(error);
+    check(status, "capture");
+    graph->instantiate(recorded);
+    return graph;
   }
 
  private:
+  class Graph : public tenon::Graph {
+   public:
+    Graph(CudaDevice& device, Allocator::Pool* pool) : device_(device), pool_(pool) {}
+    ~Graph() override { device_.allocator_.dissolve(pool_); }
+    void instantiate(cudaGraph_t recorded) {
+      cudaGraphExec_t exec = nullptr;
+      check(cudaGraphInstantiate(&exec, recorded, 0), "capture");
+      exec_.reset(exec);
+    }
+    void launch() override {
+      device_.enqueue("a captured step", [this](void*) {
+        check(cudaGraphLaunch(exec_.get(), device_.stream_.get()), "capture");
+      });
+    }
+
+   private:
+    CudaDevice& device_;
+    Allocator::Pool* const pool_;
+    GraphExecHandle exec_;  // where it still runs, CUDA frees it afterwards
+  };
+
+  static constexpr const char* kNoWait = "expected no waiting for the device in a captured step";
+
+  // What must not be in a graph makes it worthless, even where the step catches the error.
+  std::exception_ptr refusal(const char* op, const char* why) {
+    const std::exception_ptr error = std::make_exception_ptr(TensorError(op, code::kValue, why));
+    if (!refused_) refused_ = error;
+    return error;
+  }
+
   cudaStream_t stream() override { return stream_.get(); }
   int multiprocessors() const override { return multiprocessors_; }
-  bool capturing() const override { return capturing_; }
+  bool capturing() const override { return pool_ != nullptr; }
+  const double* random() const override { return capturing() ? random_ : nullptr; }
   void* scratch(size_t bytes) override {
     scratch_.push_back(allocator_.allocate(bytes));
     return Allocator::data(scratch_.back());
@@ -143,12 +223,14 @@ class CudaDevice : public Device, private Queue {
   const DeviceOptions options_;
   const std::string name_;
   int multiprocessors_ = 0;
-  bool capturing_ = false;
   StreamHandle stream_ = (turn_to(), make_stream());
   DeviceMemory data_error_ = make_device_memory(sizeof(DataError));
   Uploads uploads_;
   Allocator allocator_;
   std::vector<Allocator::Block*> scratch_;
+  Allocator::Pool* pool_ = nullptr;  // of the graph that is being captured
+  const double* random_ = nullptr;
+  std::exception_ptr refused_;    // the first since begin_capture
   std::vector<const char*> ops_;  // since the last wait
   Waiter waiter_;                 // last, so that it has settled everything before the memory goes
 };

@@ -17,6 +17,8 @@ struct Release {
 
 using StreamHandle = std::unique_ptr<CUstream_st, Release<cudaStreamDestroy>>;
 using EventHandle = std::unique_ptr<CUevent_st, Release<cudaEventDestroy>>;
+using GraphHandle = std::unique_ptr<CUgraph_st, Release<cudaGraphDestroy>>;
+using GraphExecHandle = std::unique_ptr<CUgraphExec_st, Release<cudaGraphExecDestroy>>;
 using DeviceMemory = std::unique_ptr<void, Release<cudaFree>>;
 using PinnedMemory = std::unique_ptr<void, Release<cudaFreeHost>>;
 

@@ -6,7 +6,7 @@
 // dtypes are one list: arithmetic is float64 for float64 tensors and float32 for the others.
 //
 // The table travels in the arguments and not in device memory, so that nothing is copied from the host, and a captured
-// graph keeps it.
+// graph keeps it. What changes from replay to replay it then finds in device memory (AdamArgs::numbers and its kin).
 #include <cmath>
 #include <vector>
 
@@ -140,24 +140,34 @@ __device__ __forceinline__ double clip_scale(const Operand& norm, double max_nor
 
 enum : int { kParam, kGrad, kState1, kState2, kCopy };
 
-template <typename T>
-struct AdamScalars {
-  T decay, l2, step_size;
+// The numbers of a tensor's update: those of the arguments, or where there are some, those in device memory.
+template <typename Numbers>
+struct Changing {
+  Numbers given;
+  const Numbers* captured;
+  __device__ __forceinline__ Numbers now() const { return captured == nullptr ? given : *captured; }
 };
+
+template <typename Numbers>
+Changing<Numbers> changing(const Numbers& given, const View& captured, size_t i) {
+  return {given, captured ? captured.as<const Numbers>() + i : nullptr};
+}
 
 template <typename T>
 struct AdamConstants {
-  T one_minus_beta1, beta2, one_minus_beta2, denominator, eps;
+  T one_minus_beta1, beta2, one_minus_beta2, eps;
   double max_norm;
   Operand norm;
 };
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    adam_kernel(const Table<5, AdamScalars<T>> table, const AdamConstants<T> c) {
+    adam_kernel(const Table<5, Changing<AdamNumbers>> table, const AdamConstants<T> c) {
   const int chunk = static_cast<int>(blockIdx.x);
   const auto& item = table.item_of(chunk);
-  const AdamScalars<T> s = item.scalars;
+  const AdamNumbers numbers = item.scalars.now();
+  const T decay = static_cast<T>(numbers.decay), l2 = static_cast<T>(numbers.l2);
+  const T step_size = static_cast<T>(numbers.step_size), denominator = static_cast<T>(numbers.denominator);
   const T clip = static_cast<T>(clip_scale(c.norm, c.max_norm));
   for_each_group(item, chunk, [&](int64_t at, int count) {
     T p[kWidth], g[kWidth], m[kWidth], v[kWidth];
@@ -167,10 +177,10 @@ __global__ void __launch_bounds__(kThreads)
     load(item.operands[kState2], at, count, v);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
-      const T grad = g[i] * clip + p[i] * s.l2;
+      const T grad = g[i] * clip + p[i] * l2;
       m[i] += (grad - m[i]) * c.one_minus_beta1;
       v[i] = v[i] * c.beta2 + grad * grad * c.one_minus_beta2;
-      p[i] = p[i] * s.decay - m[i] * s.step_size / (std::sqrt(v[i]) * c.denominator + c.eps);
+      p[i] = p[i] * decay - m[i] * step_size / (std::sqrt(v[i]) * denominator + c.eps);
     }
     store(p, item.operands[kParam], at, count);
     store(m, item.operands[kState1], at, count);
@@ -182,11 +192,6 @@ __global__ void __launch_bounds__(kThreads)
 // ---- SGD -----------------------------------------------------------------------------------------------------------
 
 template <typename T>
-struct SgdScalars {
-  T lr, weight_decay;
-};
-
-template <typename T>
 struct SgdConstants {
   T momentum;
   bool nesterov, first_step;
@@ -196,10 +201,11 @@ struct SgdConstants {
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    sgd_kernel(const Table<5, SgdScalars<T>> table, const SgdConstants<T> c) {
+    sgd_kernel(const Table<5, Changing<SgdNumbers>> table, const SgdConstants<T> c) {
   const int chunk = static_cast<int>(blockIdx.x);
   const auto& item = table.item_of(chunk);
-  const SgdScalars<T> s = item.scalars;
+  const SgdNumbers numbers = item.scalars.now();
+  const T lr = static_cast<T>(numbers.lr), weight_decay = static_cast<T>(numbers.weight_decay);
   const bool has_buffer = item.operands[kState1].data != nullptr;
   const T clip = static_cast<T>(clip_scale(c.norm, c.max_norm));
   for_each_group(item, chunk, [&](int64_t at, int count) {
@@ -209,13 +215,13 @@ __global__ void __launch_bounds__(kThreads)
     if (has_buffer && !c.first_step) load(item.operands[kState1], at, count, buffer);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
-      const T grad = g[i] * clip + p[i] * s.weight_decay;
+      const T grad = g[i] * clip + p[i] * weight_decay;
       T step = grad;
       if (has_buffer) {
         buffer[i] = c.first_step ? grad : buffer[i] * c.momentum + grad;
         step = c.nesterov ? grad + c.momentum * buffer[i] : buffer[i];
       }
-      p[i] -= s.lr * step;
+      p[i] -= lr * step;
     }
     store(p, item.operands[kParam], at, count);
     if (has_buffer) store(buffer, item.operands[kState1], at, count);
@@ -267,7 +273,9 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) lerp_kernel(const Table<2, NoScalars> table, const T weight) {
+__global__ void __launch_bounds__(kThreads)
+    lerp_kernel(const Table<2, NoScalars> table, const Changing<double> weights) {
+  const T weight = static_cast<T>(weights.now());
   const int chunk = static_cast<int>(blockIdx.x);
   const auto& item = table.item_of(chunk);
   for_each_group(item, chunk, [&](int64_t at, int count) {
@@ -313,19 +321,16 @@ Item<5, Scalars> optimizer_item(const OptimizerTensor& t, const Scalars& scalars
 
 template <typename T>
 void adam_of(const AdamArgs& args, Queue& queue) {
-  const auto step = static_cast<double>(args.step);
-  const double correction1 = 1 - std::pow(args.beta1, step);
-  const double correction2 = std::sqrt(1 - std::pow(args.beta2, step));
   const auto t = [](double x) { return static_cast<T>(x); };
-  const AdamConstants<T> constants{t(1 - args.beta1), t(args.beta2), t(1 - args.beta2),    t(1 / correction2),
+  const AdamConstants<T> constants{t(1 - args.beta1), t(args.beta2), t(1 - args.beta2),
                                    t(args.eps),       args.max_norm, operand_of(args.norm)};
-  for_each_table<T, 5, AdamScalars<T>>(
+  for_each_table<T, 5, Changing<AdamNumbers>>(
       args.tensors.size(),
       [&](size_t i) {
-        const OptimizerTensor& tensor = args.tensors[i];
-        return optimizer_item(
-            tensor, AdamScalars<T>{t(args.decoupled ? 1 - tensor.lr * tensor.weight_decay : 1),
-                                   t(args.decoupled ? 0 : tensor.weight_decay), t(tensor.lr / correction1)});
+        const OptimizerTensor& x = args.tensors[i];
+        const AdamNumbers numbers =
+            adam_numbers(x.lr, x.weight_decay, args.beta1, args.beta2, args.step, args.decoupled);
+        return optimizer_item(x, changing(numbers, args.numbers, i));
       },
       [&](const auto& table) {
         launch(queue, "adam", &adam_kernel<T>, table.chunks, kThreads, 0, table, constants);
@@ -336,12 +341,11 @@ template <typename T>
 void sgd_of(const SgdArgs& args, Queue& queue) {
   const SgdConstants<T> constants{static_cast<T>(args.momentum), args.nesterov, args.first_step,
                                   args.max_norm, operand_of(args.norm)};
-  for_each_table<T, 5, SgdScalars<T>>(
+  for_each_table<T, 5, Changing<SgdNumbers>>(
       args.tensors.size(),
       [&](size_t i) {
-        const OptimizerTensor& tensor = args.tensors[i];
-        return optimizer_item(tensor,
-                              SgdScalars<T>{static_cast<T>(tensor.lr), static_cast<T>(tensor.weight_decay)});
+        const OptimizerTensor& x = args.tensors[i];
+        return optimizer_item(x, changing(SgdNumbers{x.lr, x.weight_decay}, args.numbers, i));
       },
       [&](const auto& table) {
         launch(queue, "sgd", &sgd_kernel<T>, table.chunks, kThreads, 0, table, constants);
@@ -367,7 +371,8 @@ void lerp_of(const LerpArgs& args, Queue& queue) {
         return Item<2, NoScalars>{{operand_of(target), operand_of(source)}, target.numel(), 0, {}};
       },
       [&](const auto& table) {
-        launch(queue, "lerp", &lerp_kernel<T>, table.chunks, kThreads, 0, table, static_cast<T>(args.weight));
+        launch(queue, "lerp", &lerp_kernel<T>, table.chunks, kThreads, 0, table,
+               changing(args.weight, args.numbers, 0));
       });
 }
 

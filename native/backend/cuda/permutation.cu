@@ -32,7 +32,7 @@ struct Sort {
   int64_t stride, n;
   int64_t whole;  // n, rounded up to a power of two
   int tile;
-  uint64_t seed, offset;
+  RandomPlace place;
 };
 
 // In a round of size r, neighbouring runs of r entries come out in ascending and descending order by turns.
@@ -75,11 +75,12 @@ __device__ __forceinline__ void store_tile(const Entry* tile, const Sort& s, int
 __global__ void __launch_bounds__(kThreads) sort_tiles(const Sort s) {
   Entry* const tile = shared_memory<Entry>();
   const int64_t begin = static_cast<int64_t>(blockIdx.x) * s.tile;
+  const RandomPlace place = s.place.now();
   for (int i = static_cast<int>(threadIdx.x); i < s.tile; i += static_cast<int>(blockDim.x)) {
     Entry entry{~uint64_t{0}, begin + i};  // beyond n: behind all others
     if (entry.index < s.n) {
-      const uint64_t at = s.offset + static_cast<uint64_t>(entry.index);
-      entry.key = uint64_t{random_word(s.seed, at)} << 32 | random_word(s.seed, at, 1);
+      const uint64_t at = place.offset + static_cast<uint64_t>(entry.index);
+      entry.key = uint64_t{random_word(place.seed, at)} << 32 | random_word(place.seed, at, 1);
     }
     tile[i] = entry;
   }
@@ -115,8 +116,13 @@ void permutation(const PermutationArgs& args, void* stream) {
   Queue& queue = queue_of(stream);
   const auto whole = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(n)));
   const int64_t tile = std::min(whole, kLargestTile);
-  Sort s{nullptr, args.out.as<int64_t>(), args.out.stride(0), n,
-         whole,   static_cast<int>(tile), args.seed,          args.offset};
+  Sort s{nullptr,
+         args.out.as<int64_t>(),
+         args.out.stride(0),
+         n,
+         whole,
+         static_cast<int>(tile),
+         {args.seed, args.offset, queue.random()}};
   if (tile < whole)
     s.entries = static_cast<Entry*>(queue.scratch(static_cast<size_t>(whole) * sizeof(Entry)));
   const auto blocks = static_cast<unsigned>(whole / tile);

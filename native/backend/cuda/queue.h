@@ -42,6 +42,8 @@ class Queue {
   virtual int multiprocessors() const = 0;
   // Whether launches are recorded for later instead of run: then nothing may wait for the device, or be timed on it.
   virtual bool capturing() const = 0;
+  // Where a captured kernel finds {seed, distance} of its random numbers (device.h); null while not capturing.
+  virtual const double* random() const = 0;
   // Device memory that the next launches may use until the kernel table's function returns: later work on the stream
   // may overwrite it. At least 256-byte aligned.
   virtual void* scratch(size_t bytes) = 0;

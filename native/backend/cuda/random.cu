@@ -15,16 +15,22 @@ constexpr int kGroup = 4;
 
 // Elements 4 g - skip + 0, 1, 2, 3 use the words of block first + g.
 struct Groups {
-  uint64_t seed, first;
+  RandomPlace place;
   int skip;
   int64_t count;  // elements
 
-  Groups(uint64_t seed_, uint64_t offset, int64_t count_)
-      : seed(seed_), first(offset / kGroup), skip(static_cast<int>(offset % kGroup)), count(count_) {}
+  Groups(Queue& queue, uint64_t seed, uint64_t offset, int64_t count_)
+      : place{seed, offset, queue.random()}, skip(static_cast<int>(offset % kGroup)), count(count_) {}
+  // With the seed and the offset of this run: a kernel begins with it. A graph's replays all have the same skip.
+  __device__ __forceinline__ Groups now() const {
+    Groups groups = *this;
+    groups.place = place.now();
+    return groups;
+  }
   __host__ __device__ __forceinline__ int64_t size() const { return (count + skip + kGroup - 1) / kGroup; }
   __device__ __forceinline__ int64_t element(int64_t group) const { return group * kGroup - skip; }
   __device__ __forceinline__ Philox::Block words(int64_t group, uint32_t plane = 0) const {
-    return Philox::block(seed, first + static_cast<uint64_t>(group), plane);
+    return Philox::block(place.seed, place.offset / kGroup + static_cast<uint64_t>(group), plane);
   }
 };
 
@@ -180,7 +186,8 @@ struct RandInt {
 
 template <typename S, typename Draw>
 __global__ void __launch_bounds__(kThreads)
-    random_kernel(S* out, const Groups groups, const bool packs, const Draw draw) {
+    random_kernel(S* out, const Groups recorded, const bool packs, const Draw draw) {
+  const Groups groups = recorded.now();
   for (int64_t group = thread_of_grid(); group < groups.size(); group += threads_of_grid()) {
     typename Draw::Number numbers[kGroup];
     draw(numbers, groups, group);
@@ -192,7 +199,7 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename S, typename Draw>
 void draw_all(const RandomArgs& args, void* stream, const Draw& draw) {
-  const Groups groups(args.seed, args.offset, args.out.numel());
+  const Groups groups(queue_of(stream), args.seed, args.offset, args.out.numel());
   S* const out = args.out.as<S>();
   launch_over(queue_of(stream), "random", &random_kernel<S, Draw>, groups.size(), out, groups,
               takes_group_packs<S>(groups, out), draw);
@@ -218,8 +225,9 @@ void draw_continuous(const RandomArgs& args, void* stream) {
 
 template <typename S>
 __global__ void __launch_bounds__(kThreads)
-    dropout_kernel(const S* in, S* out, const Groups groups, const bool packs, const uint64_t threshold,
+    dropout_kernel(const S* in, S* out, const Groups recorded, const bool packs, const uint64_t threshold,
                    const Compute<S> scale) {
+  const Groups groups = recorded.now();
   for (int64_t group = thread_of_grid(); group < groups.size(); group += threads_of_grid()) {
     const Philox::Block w = groups.words(group);
     S x[kGroup];
@@ -251,7 +259,7 @@ void random(const RandomArgs& args, void* stream) {
 }
 
 void dropout(const DropoutArgs& args, void* stream) {
-  const Groups groups(args.seed, args.offset, args.out.numel());
+  const Groups groups(queue_of(stream), args.seed, args.offset, args.out.numel());
   if (groups.count == 0) return;
   with_float_type(args.out.dtype, [&]<typename S>(S) {
     const S* const x = args.x.as<const S>();

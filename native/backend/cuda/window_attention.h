@@ -97,11 +97,11 @@ struct WindowTerms {
   int heads = 0, queries = 0, keys = 0, seams = 0;
   T scale = 1, keep_scale = 1;
   uint32_t drop_below = 0;  // 0: no dropout
-  uint64_t seed = 0, offset = 0;
+  RandomPlace place;
 
   // Args: WindowAttentionArgs or its backward
   template <typename Args>
-  explicit WindowTerms(const Args& args)
+  WindowTerms(const Args& args, Queue& queue)
       : table(args.table.template as<S>()),
         windows(grid_of(args.windows)),
         heads(static_cast<int>(args.table.size(1))),
@@ -110,14 +110,14 @@ struct WindowTerms {
         scale(static_cast<T>(args.scale)),
         keep_scale(static_cast<T>(1 / (1 - args.dropout))),
         drop_below(static_cast<uint32_t>(std::ldexp(args.dropout, 32))),
-        seed(args.seed),
-        offset(args.offset) {}
+        place{args.seed, args.offset, queue.random()} {}
 
   __device__ __forceinline__ WindowTerms of(int b, int h) const {
     WindowTerms x = *this;
     x.table += h;
     x.seams = windows.seams(b % windows.count());
-    x.offset += (static_cast<uint64_t>(b) * heads + h) * queries * keys;
+    x.place = place.now();
+    x.place.offset += (static_cast<uint64_t>(b) * heads + h) * queries * keys;
     return x;
   }
 
@@ -131,7 +131,8 @@ struct WindowTerms {
   // What dropout multiplies the probability by.
   __device__ __forceinline__ T keep(int i, int j) const {
     if (drop_below == 0) return T(1);
-    return random_word(seed, offset + static_cast<uint64_t>(i) * keys + j) >= drop_below ? keep_scale : T(0);
+    const uint64_t index = place.offset + static_cast<uint64_t>(i) * keys + j;
+    return random_word(place.seed, index) >= drop_below ? keep_scale : T(0);
   }
 };
 

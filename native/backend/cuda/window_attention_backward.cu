@@ -79,7 +79,7 @@ void run(const WindowAttentionBackwardArgs& args, Queue& queue) {
                                     gradient(1),
                                     gradient(2),
                                     window_lse<const T>(args.lse, windows),
-                                    WindowTerms<S>(args),
+                                    WindowTerms<S>(args, queue),
                                     static_cast<int>(d)};
   backward::start(queue, kOp, a, plan, scratch);
   if (args.dtable) {

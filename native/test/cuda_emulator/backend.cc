@@ -24,6 +24,7 @@ class EmulatedQueue : public cuda::Queue {
   cudaStream_t stream() override { return nullptr; }
   int multiprocessors() const override { return 3; }
   bool capturing() const override { return false; }
+  const double* random() const override { return nullptr; }
   void* scratch(size_t bytes) override {
     scratch_.emplace_back(new (kAlignment) unsigned char[bytes]);  // the exact size: its end is guarded
     std::memset(scratch_.back().get(), 0xff, bytes);

@@ -3,11 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstdlib>
+#include <functional>
 #include <future>
 #include <memory>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backend/cuda/launch.h"
@@ -154,6 +157,103 @@ TEST_F(CudaDevice, BlocksAndScratchBeginAtMultiplesOf256Bytes) {
   EXPECT_EQ(device->allocator().stats().current, 0u);
   const Tensor a = upload({1}), b = upload({2});
   EXPECT_EQ(reinterpret_cast<uintptr_t>(b.data()) % 256, 0u);
+}
+
+TEST_F(CudaDevice, AGraphRunsWhatWasCapturedAgainAndAgain) {
+  const Tensor x = upload({1, 2});
+  device->begin_capture(nullptr);
+  add(x, 1);
+  Tensor y = empty(Shape{2});
+  float number = 10;
+  launch(*device, "add", &Kernels::binary, BinaryArgs{BinaryOp::Add, x.view(), {}, y.view(), number});
+  number = 0;  // the graph has a copy
+  const std::unique_ptr<Graph> graph = device->end_capture();
+  EXPECT_EQ(values(x), (std::vector<float>{1, 2}));
+  for (const float n : {1.0f, 2.0f}) {
+    graph->launch();
+    EXPECT_EQ(values(y), (std::vector<float>{11 + n, 12 + n}));
+  }
+}
+
+TEST_F(CudaDevice, AGraphsMemoryIsItsOwnUntilItGoes) {
+  const Tensor x = upload({1});
+  const size_t reserved = device->allocator().stats().reserved;
+  device->begin_capture(nullptr);
+  void* inside = nullptr;
+  {
+    const Tensor y = empty(Shape{1000});
+    inside = y.data();
+    const Tensor z = empty(Shape{int64_t{1} << 20});  // a segment that cudaMalloc gives while capturing
+  }
+  std::unique_ptr<Graph> graph = device->end_capture();
+  device->allocator().release_cached();
+  EXPECT_GT(device->allocator().stats().reserved, reserved);
+  std::vector<Tensor> others;
+  for (int i = 0; i < 100; ++i) others.push_back(empty(Shape{1000}));
+  for (const Tensor& other : others) EXPECT_NE(other.data(), inside);
+  others.clear();
+  graph.reset();
+  device->allocator().release_cached();
+  EXPECT_EQ(device->allocator().stats().reserved, reserved);
+}
+
+TEST_F(CudaDevice, RandomNumbersOfAGraphComeFromDeviceMemory) {
+  const Tensor place = empty(Shape{2}, DType::Float64), x = upload(std::vector<float>(9, 1.0f));
+  const Tensor drawn = empty(Shape{9}), dropped = empty(Shape{9}), order = empty(Shape{9}),
+               keys = empty(Shape{9}, DType::Int64);
+  const auto draw = [&](uint64_t seed, uint64_t offset) {
+    launch(*device, "random", &Kernels::random,
+           RandomArgs{RandomKind::Uniform, drawn.view(), 0, 1, 0, 0, seed, offset});
+    launch(*device, "dropout", &Kernels::dropout,
+           DropoutArgs{x.view(), dropped.view(), 0.5, seed, offset + 12});
+    launch(*device, "permutation", &Kernels::permutation, PermutationArgs{keys.view(), seed, offset + 24});
+    launch(*device, "to", &Kernels::copy, CopyArgs{keys.view(), order.view()});
+  };
+  device->begin_capture(static_cast<const double*>(place.data()));
+  draw(5, 40);
+  const std::unique_ptr<Graph> graph = device->end_capture();
+  for (const auto& [seed, offset] : {std::pair<uint64_t, uint64_t>{5, 40}, {5, 400}, {6, 16}}) {
+    const double numbers[] = {static_cast<double>(seed), static_cast<double>(offset) - 40};
+    device->upload(place.data(), numbers, sizeof numbers);
+    graph->launch();
+    const auto found = [&] { return std::array{values(drawn), values(dropped), values(order)}; };
+    const auto replayed = found();
+    draw(seed, offset);
+    EXPECT_EQ(replayed, found());
+  }
+}
+
+TEST_F(CudaDevice, WhatCannotBeCapturedIsAnErrorAndTheDeviceGoesOn) {
+  const Tensor x = upload({1});
+  const std::pair<std::function<void()>, const char*> cases[] = {
+      {[&] { values(x); }, "VALUE data: expected no values to be read in a captured step; "},
+      {[&] { upload({2}); }, "VALUE tensor: expected no values from the host in a captured step; "},
+      {[&] { device->synchronize(); },
+       "VALUE synchronize: expected no waiting for the device in a captured step"},
+      {[&] { device->allocator().release_cached(); },
+       "VALUE releaseCachedMemory: expected no waiting for the device in a captured step"}};
+  for (const auto& [call, message] : cases) {
+    device->begin_capture(nullptr);
+    add(x, 1);
+    EXPECT_EQ(error_of(call).rfind(message, 0), 0u) << error_of(call);
+    add(x, 1);
+    EXPECT_EQ(error_of([&] { device->end_capture(); }).rfind(message, 0), 0u);
+    EXPECT_EQ(values(x), std::vector<float>{1});
+  }
+  add(x, 1);
+  EXPECT_EQ(values(x), std::vector<float>{2});
+}
+
+TEST_F(CudaDevice, AFaultInAGraphIsOfACapturedStep) {
+  device->begin_capture(nullptr);
+  fault("softmax");
+  const std::unique_ptr<Graph> graph = device->end_capture();
+  device->synchronize();
+  graph->launch();
+  EXPECT_EQ(
+      error_of([&] { device->synchronize(); }),
+      "KERNEL a captured step: unspecified launch failure on cuda:0; the device is lost to this process");
+  EXPECT_FALSE(cuda::make_device(1, {.synchronous = true})->captures());
 }
 
 TEST_F(CudaDevice, DevicesWorkSideBySide) {

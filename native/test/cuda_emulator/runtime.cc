@@ -16,6 +16,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "core/stream.h"
 
@@ -95,6 +96,7 @@ Machine& machine() {
 
 thread_local int current_device = 0;
 thread_local cudaError_t last_error = cudaSuccess;
+thread_local cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
 
 EmulatedDevice& current() { return machine().devices[static_cast<size_t>(current_device)]; }
 
@@ -105,14 +107,36 @@ cudaError_t state_of(EmulatedDevice& device) {
 
 cudaError_t failed(cudaError_t error) { return last_error = error; }
 
+using Nodes = std::vector<std::function<void()>>;
+
+struct Capture {
+  explicit Capture(cudaStreamCaptureMode requested) : mode(requested) {}
+  cudaStreamCaptureMode mode;
+  std::thread::id thread = std::this_thread::get_id();
+  bool valid = true;
+  Nodes nodes;
+};
+
 }  // namespace
+
+struct CUgraph_st {
+  Nodes nodes;
+};
+struct CUgraphExec_st {
+  Nodes nodes;
+};
 
 struct CUstream_st {
   EmulatedDevice& device;
+  std::unique_ptr<Capture> capture = {};  // while it captures
   tenon::Stream worker{[] { tenon::emulator::set_order(tenon::emulator::Order::Shuffled); }};
 
   // Runs `work` in its turn, unless the device is lost by then.
   void push(std::function<void()> work) {
+    if (capture) {
+      capture->nodes.push_back(std::move(work));
+      return;
+    }
     worker.push("emulator", [this, work = std::move(work)] {
       if (state_of(device) != cudaSuccess) return;
       try {
@@ -144,7 +168,34 @@ struct CUevent_st {
   };
   EmulatedDevice& device;
   std::shared_ptr<State> state = std::make_shared<State>();  // also of what waits for it on a stream
+  bool captured = false;                                     // last recorded by a stream that was capturing
 };
+
+namespace {
+
+// Streams that capture for this thread, in a mode that forbids unsafe calls.
+thread_local std::set<cudaStream_t> strict_captures;
+
+cudaError_t invalidate(cudaStream_t stream, cudaError_t error) {
+  if (stream->capture) stream->capture->valid = false;
+  return failed(error);
+}
+
+// What a call that CUDA calls unsafe begins with.
+cudaError_t unsafe_call() {
+  if (strict_captures.empty() || capture_mode == cudaStreamCaptureModeRelaxed) return cudaSuccess;
+  for (const cudaStream_t stream : strict_captures) invalidate(stream, cudaErrorStreamCaptureUnsupported);
+  return failed(cudaErrorStreamCaptureUnsupported);
+}
+
+// Whether something can be queued.
+cudaError_t usable(cudaStream_t stream) {
+  if (const cudaError_t sticky = state_of(stream->device); sticky != cudaSuccess) return failed(sticky);
+  if (stream->capture && !stream->capture->valid) return failed(cudaErrorStreamCaptureInvalidated);
+  return cudaSuccess;
+}
+
+}  // namespace
 
 // ---- devices and errors
 
@@ -200,6 +251,18 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "no CUDA-capable device is detected";
     case cudaErrorInvalidDevice:
       return "invalid device ordinal";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
+    case cudaErrorStreamCaptureUnmatched:
+      return "stream is not capturing";
+    case cudaErrorStreamCaptureIsolation:
+      return "dependency created on uncaptured work in another stream";
+    case cudaErrorCapturedEvent:
+      return "operation not permitted on an event last recorded in a capturing stream";
+    case cudaErrorStreamCaptureWrongThread:
+      return "attempt to terminate a thread-local capture sequence from another thread";
     default:
       return "unspecified launch failure";
   }
@@ -208,6 +271,7 @@ const char* cudaGetErrorString(cudaError_t error) {
 // ---- memory
 
 cudaError_t cudaMalloc(void** data, size_t bytes) {
+  if (const cudaError_t error = unsafe_call(); error != cudaSuccess) return error;
   if (const cudaError_t sticky = state_of(current()); sticky != cudaSuccess) return failed(sticky);
   *data = current().memory.acquire(bytes, kDeviceBytes);
   return *data == nullptr ? failed(cudaErrorMemoryAllocation) : cudaSuccess;
@@ -215,6 +279,7 @@ cudaError_t cudaMalloc(void** data, size_t bytes) {
 
 cudaError_t cudaFree(void* data) {
   if (data == nullptr) return cudaSuccess;
+  if (const cudaError_t error = unsafe_call(); error != cudaSuccess) return error;
   std::set<cudaStream_t> streams;
   {
     const std::scoped_lock lock(current().mutex);
@@ -225,11 +290,13 @@ cudaError_t cudaFree(void* data) {
 }
 
 cudaError_t cudaHostAlloc(void** data, size_t bytes, unsigned) {
+  if (const cudaError_t error = unsafe_call(); error != cudaSuccess) return error;
   *data = machine().pinned.acquire(bytes, kDeviceBytes);
   return *data == nullptr ? failed(cudaErrorMemoryAllocation) : cudaSuccess;
 }
 
 cudaError_t cudaFreeHost(void* data) {
+  if (const cudaError_t error = unsafe_call(); error != cudaSuccess) return error;
   return machine().pinned.release(data) ? cudaSuccess : failed(cudaErrorInvalidValue);
 }
 
@@ -241,7 +308,7 @@ cudaError_t cudaMemGetInfo(size_t* available, size_t* total) {
 
 cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
-  if (const cudaError_t sticky = state_of(stream->device); sticky != cudaSuccess) return failed(sticky);
+  if (const cudaError_t error = usable(stream); error != cudaSuccess) return error;
   Memory& on_device = stream->device.memory;
   Memory& pinned = machine().pinned;
   Memory& from = kind == cudaMemcpyHostToDevice ? pinned : on_device;
@@ -257,7 +324,7 @@ cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t bytes, cuda
 }
 
 cudaError_t cudaMemsetAsync(void* target, int value, size_t bytes, cudaStream_t stream) {
-  if (const cudaError_t sticky = state_of(stream->device); sticky != cudaSuccess) return failed(sticky);
+  if (const cudaError_t error = usable(stream); error != cudaSuccess) return error;
   if (!stream->device.memory.holds(target, bytes)) return failed(cudaErrorInvalidValue);
   stream->push([=] { std::memset(target, value, bytes); });
   return cudaSuccess;
@@ -282,11 +349,17 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (stream->capture) return invalidate(stream, cudaErrorStreamCaptureUnsupported);
+  if (const cudaError_t error = unsafe_call(); error != cudaSuccess) return error;
   stream->worker.wait_idle();
   return state_of(stream->device);
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  if ((stream->capture != nullptr) != event->captured) {
+    return invalidate(stream, cudaErrorStreamCaptureIsolation);
+  }
+  if (event->captured) return cudaSuccess;  // of the stream itself, which is in order
   stream->worker.push("emulator", [state = event->state, generation = event->state->generation()] {
     state->wait_for(generation);
   });
@@ -304,6 +377,8 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  event->captured = stream != nullptr && stream->capture != nullptr;
+  if (event->captured) return usable(stream);
   const std::shared_ptr<CUevent_st::State> state = event->state;
   uint64_t generation = 0;
   {
@@ -325,6 +400,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (event->captured) return failed(cudaErrorCapturedEvent);
+  if (const cudaError_t error = unsafe_call(); error != cudaSuccess) return error;
   event->state->wait_for(event->state->generation());
   return state_of(event->device);
 }
@@ -333,6 +410,57 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEve
   const std::scoped_lock lock(begin->state->mutex, end->state->mutex);
   if (begin->state->reached == 0 || end->state->reached == 0) return failed(cudaErrorInvalidValue);
   *milliseconds = static_cast<float>(end->state->time - begin->state->time);
+  return cudaSuccess;
+}
+
+// ---- graphs
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
+  if (const cudaError_t sticky = state_of(stream->device); sticky != cudaSuccess) return failed(sticky);
+  if (stream->capture) return failed(cudaErrorInvalidValue);
+  stream->capture = std::make_unique<Capture>(mode);
+  if (mode != cudaStreamCaptureModeRelaxed) strict_captures.insert(stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  *graph = nullptr;
+  if (!stream->capture) return failed(cudaErrorStreamCaptureUnmatched);
+  if (stream->capture->mode != cudaStreamCaptureModeRelaxed &&
+      stream->capture->thread != std::this_thread::get_id()) {
+    return invalidate(stream, cudaErrorStreamCaptureWrongThread);
+  }
+  const std::unique_ptr<Capture> capture = std::move(stream->capture);
+  strict_captures.erase(stream);
+  if (!capture->valid) return failed(cudaErrorStreamCaptureInvalidated);
+  *graph = new CUgraph_st{std::move(capture->nodes)};
+  return cudaSuccess;
+}
+
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  std::swap(*mode, capture_mode);
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  *exec = new CUgraphExec_st{graph->nodes};
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+  if (const cudaError_t error = usable(stream); error != cudaSuccess) return error;
+  if (stream->capture) return invalidate(stream, cudaErrorStreamCaptureUnsupported);
+  for (const auto& node : exec->nodes) stream->push(node);
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  delete exec;
   return cudaSuccess;
 }
 

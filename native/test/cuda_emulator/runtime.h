@@ -4,6 +4,10 @@
 //  - What is queued on a stream runs later, on its thread: work on two streams that no event orders runs in any order.
 //  - Device memory starts as NaN. A copy whose ends are not what its kind says, or that reads or writes host memory that
 //    is not pinned, is cudaErrorInvalidValue: on a GPU it would be wrong only sometimes, or block.
+//  - Between cudaStreamBeginCapture and cudaStreamEndCapture a stream records copies of what it is given, and runs it with
+//    each cudaGraphLaunch. What CUDA forbids meanwhile fails here too, and makes the capture invalid: to wait for the stream
+//    or for an event that it recorded, to have it wait for an event from outside, and, from the capturing thread unless its
+//    mode is relaxed, the calls that CUDA calls unsafe (to take or give memory, to wait for anything). One stream to a graph.
 //  - A kernel that fails is a fault: every later call for its device returns cudaErrorLaunchFailure.
 //
 // Environment variables stand for machines: TENON_EMULATED_DRIVER is the CUDA version of its driver (default 13000, 0 for
@@ -22,10 +26,22 @@ enum cudaError_t {
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
   cudaErrorLaunchFailure = 719,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901,
+  cudaErrorStreamCaptureUnmatched = 903,
+  cudaErrorStreamCaptureIsolation = 905,
+  cudaErrorCapturedEvent = 907,
+  cudaErrorStreamCaptureWrongThread = 908,
 };
 
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrComputeCapabilityMajor = 75 };
+
+enum cudaStreamCaptureMode {
+  cudaStreamCaptureModeGlobal = 0,
+  cudaStreamCaptureModeThreadLocal = 1,
+  cudaStreamCaptureModeRelaxed = 2,
+};
 
 constexpr unsigned cudaStreamNonBlocking = 1;
 constexpr unsigned cudaEventBlockingSync = 1;
@@ -41,8 +57,12 @@ struct cudaDeviceProp {
 
 struct CUstream_st;
 struct CUevent_st;
+struct CUgraph_st;
+struct CUgraphExec_st;
 using cudaStream_t = CUstream_st*;
 using cudaEvent_t = CUevent_st*;
+using cudaGraph_t = CUgraph_st*;
+using cudaGraphExec_t = CUgraphExec_st*;
 
 constexpr int CUDART_VERSION = 13000;
 
@@ -75,6 +95,14 @@ cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end);
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 
 namespace tenon::emulator {
 
