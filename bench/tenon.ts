@@ -10,6 +10,7 @@ import {
   VisionTransformer,
   attentionPacked,
   autocast,
+  capture,
   copyInto,
   cpuInfo,
   createModel,
@@ -219,7 +220,8 @@ function adamw({ vit }: TaskOf<'adamw'>): Op {
   return () => optimizer.step();
 }
 
-function model(task: TaskOf<'vit' | 'swin' | 'convnet'>): Prepared {
+/** @param asGraph whether a training step on a GPU is a CUDA graph, as the Trainer's are */
+function model(task: TaskOf<'vit' | 'swin' | 'convnet'>, asGraph: boolean): Prepared {
   const { batch, train, precision = 'float32' } = task;
   const { image, classes } = task.kind === 'vit' ? task.vit : task.kind === 'swin' ? task.swin : task;
   const model: Model =
@@ -236,16 +238,15 @@ function model(task: TaskOf<'vit' | 'swin' | 'convnet'>): Prepared {
   }
   const labels = labelsFor(batch, classes);
   const optimizer = new AdamW(model.parameters(), ADAMW);
-  return {
-    run: () =>
-      scope(() => {
-        const loss = autocast(precision, () => crossEntropy(model.call(images), labels));
-        loss.backward();
-        optimizer.step();
-        optimizer.zeroGrad();
-        return loss.itemSync();
-      }),
+  const step = (): Tensor => {
+    const loss = autocast(precision, () => crossEntropy(model.call(images), labels));
+    loss.backward();
+    optimizer.step();
+    optimizer.zeroGrad();
+    return loss;
   };
+  const run = asGraph ? capture(step, { device }) : step;
+  return { run: () => scope(() => run().itemSync()) };
 }
 
 function kernel(task: Exclude<Task, TaskOf<'dispatch' | 'vit' | 'swin' | 'convnet'>>): Op {
@@ -277,9 +278,9 @@ function kernel(task: Exclude<Task, TaskOf<'dispatch' | 'vit' | 'swin' | 'convne
   }
 }
 
-function prepare(task: Task): Prepared {
+function prepare(task: Task, asGraph = device === 'cuda'): Prepared {
   if (task.kind === 'dispatch') return dispatch(task);
-  if (isModel(task)) return model(task);
+  if (isModel(task)) return model(task, asGraph);
   // As in a model, a kernel is enqueued while others run: waiting for each would add what it takes to wake threads. A GPU
   // is done with a kernel before another reaches it unless many are in the queue.
   const calls = device === 'cuda' ? 32 : flops(task) > 1e9 ? 1 : 8;
@@ -294,7 +295,7 @@ export function loadTenon(_threads: number, where: BenchDevice): System {
     versions: { tenon: tenonVersion(), oneDNN },
     threads,
     prepare,
-    profile: (task) => profileNative(prepare(task), deviceIndex(device)),
+    profile: (task) => profileNative(prepare(task, false), deviceIndex(device)),
     ...(device === 'cuda' ? { peakBytes: () => memoryStats('cuda').reservedPeak } : {}),
   };
 }

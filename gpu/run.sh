@@ -73,12 +73,13 @@ if ! node dist/gpu/small-step.js --check; then
   exit 1
 fi
 step ops 150 "${ava[@]}" --match '*on cuda:0*' 'test/ops/*.ts'
-step models 90 "${ava[@]}" test/cuda/models.ts test/cuda/cli.ts
+step models 90 "${ava[@]}" test/cuda/models.ts test/cuda/cli.ts test/cuda/capture.ts
 if [ -n "$golden" ]; then
   step golden 60 "${ava[@]}" --match '*on cuda:0*' 'test/models/*.ts'
 else
   echo "no --golden: the models' reference numbers are left out"
 fi
+step graph 30 node dist/gpu/small-step.js --graph
 if [ -n "$sanitizer" ]; then
   for tool in memcheck racecheck; do
     # What is timed under a tool must not be kept.

@@ -254,6 +254,11 @@ export const SETTINGS = {
     help: 'of matrix products and attention: float32, bf16 or fp16',
     schema: z.enum(Object.keys(PRECISIONS) as [Precision, ...Precision[]]),
   },
+  noGraph: {
+    flag: '--no-graph',
+    help: "launch a training step's kernels one by one on a GPU, not as one CUDA graph",
+    schema: z.boolean(),
+  },
   device: { flag: '--device <name>', help: 'where to compute: cpu, cuda or cuda:N', schema: device },
   output: { flag: '--output <folder>', help: 'folder of the runs', schema: z.string() },
   name: {
@@ -317,6 +322,7 @@ export const DEFAULTS = {
   onCorrupt: 'skip',
   recoveryInterval: 0,
   precision: 'float32',
+  noGraph: false,
   device: 'cpu',
   output: 'runs',
 } as const satisfies TrainSettings;

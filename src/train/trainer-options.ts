@@ -36,6 +36,12 @@ export interface TrainerOptions {
   readonly modelEmaWarmup?: boolean;
   /** Of matrix products and attention; weights are float32. Default 'float32'. */
   readonly precision?: Precision;
+  /**
+   * Launch the kernels of a step one by one on a GPU, not as one CUDA graph: for a model whose hooks, or whose own code, must
+   * run at each step. Default false. Without effect on the CPU, in 'fp16' and with `gradAccumSteps` above 1, where there is
+   * no graph.
+   */
+  readonly noGraph?: boolean;
   /** A teacher, besides the labels. Default: none. */
   readonly distillation?: Distillation | undefined;
   /** Of dropout and stochastic depth. Default 0. */
@@ -63,6 +69,7 @@ export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions 
     smoothing: options.smoothing ?? 0,
     gradAccumSteps: options.gradAccumSteps ?? 1,
     precision: options.precision ?? 'float32',
+    noGraph: options.noGraph ?? false,
     seed: options.seed ?? 0,
     modelEmaWarmup: options.modelEmaWarmup ?? false,
     clipGrad: options.clipGrad,

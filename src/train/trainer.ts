@@ -2,14 +2,25 @@
  * The training loop: forward, loss, backward, update, and what goes with it.
  *
  * The loop stays one step ahead of the device: a step is queued while the one before still runs, and its loss is read
- * when the next has been queued. Nothing waits on the JavaScript thread.
+ * when the next has been queued. Nothing waits on the JavaScript thread. On a GPU a step is one CUDA graph.
  */
 import { type FloatTensor, snapshot } from '../nn/index.js';
 import { argmax, clone, crossEntropy } from '../ops/index.js';
-import { Adam, AdamW, Ema, GradScaler, type Optimizer, SGD, globalNorm } from '../optim/index.js';
 import {
+  Adam,
+  AdamW,
+  Ema,
+  GradScaler,
+  type Optimizer,
+  SGD,
+  type StepOptions,
+  globalNorm,
+} from '../optim/index.js';
+import {
+  type CapturedStep,
   type Tensor,
   backward,
+  capture,
   copyInto,
   detach,
   getRandomState,
@@ -71,10 +82,11 @@ type Target = Tensor<'int32'> | Tensor<'float32'>;
 /** What to do about numbers that are none. */
 const REMEDY = 'try a lower learning rate, a longer warm-up or gradient clipping';
 
+/** What a step computes for its report, on the device. */
+type StepValues = Readonly<Record<'loss' | 'correct', Tensor>>;
+
 /** Values of a step on their way from the device. */
-interface Pending {
-  readonly loss: Tensor;
-  readonly correct: Tensor;
+interface Pending extends StepValues {
   readonly images: number;
   readonly batch: number;
   readonly step: number;
@@ -97,6 +109,12 @@ export class Trainer {
   readonly scaler: GradScaler | undefined;
   /** Where the run stands. */
   progress: Progress = { ...START };
+  /**
+   * A batch that makes an update. Undefined where that is no graph: a scaler decides on the host, and gradients that
+   * batches share stay from one to the next. The teacher runs before it, because its logits may come from the disk.
+   */
+  private readonly step:
+    CapturedStep<[images: FloatTensor, target: Target, ...taught: FloatTensor[]], StepValues> | undefined;
 
   constructor(model: ImageModel & DecayableModel, options: TrainerOptions) {
     this.model = model;
@@ -105,6 +123,14 @@ export class Trainer {
     const { modelEmaDecay: decay, modelEmaWarmup: warmup } = this.options;
     this.ema = decay === undefined ? undefined : new Ema(model.stateDict(), { decay, warmup });
     this.scaler = this.options.precision === 'fp16' ? new GradScaler() : undefined;
+    const { noGraph, gradAccumSteps } = this.options;
+    if (!noGraph && gradAccumSteps === 1 && this.scaler === undefined) {
+      this.step = capture((images, target, ...[taught]) => {
+        const values = this.accumulate(images, target, taught, 1);
+        this.applyUpdate();
+        return values;
+      });
+    }
     manualSeed(this.options.seed);
   }
 
@@ -182,6 +208,7 @@ export class Trainer {
       const groupSize = Math.min(gradAccumSteps, train.batches - groupStart);
       const updates = batch.number === groupStart + groupSize - 1;
       const lr = lrAt(progress.step);
+      this.optimizer.setLearningRate(lr);
       const recalled = await teacher?.recall(batch);
       const values = scope(() => {
         const images = imagesOf(batch, device);
@@ -189,10 +216,11 @@ export class Trainer {
         batch.release();
         const taught = teacher && (recalled ?? teacher.call(images));
         if (taught !== undefined && recalled === undefined) teacher?.cache?.write(keep(clone(taught)));
-        return this.accumulate(images, target, taught, 1 / groupSize);
+        if (this.step === undefined) return this.accumulate(images, target, taught, 1 / groupSize);
+        return taught === undefined ? this.step(images, target) : this.step(images, target, taught);
       });
       recalled?.dispose();
-      if (updates) await this.update(lr);
+      if (updates && this.step === undefined) await this.update();
       progress.batch = batch.number + 1;
       if (updates) progress.step += 1;
       const pending = { ...values, images: batch.size, batch: progress.batch, step: progress.step, lr };
@@ -221,36 +249,48 @@ export class Trainer {
     target: Target,
     taught: FloatTensor | undefined,
     share: number,
-  ): { loss: Tensor; correct: Tensor } {
+  ): StepValues {
     const { loss, logits } = inPrecision(this.options.precision, () => this.loss(images, target, taught));
     const part = share === 1 ? loss : loss.mul(share);
     backward(this.scaler?.scale(part) ?? part);
     // Of a mixed image, the class with the larger share counts.
     const labels = target.ndim === 2 ? argmax(target, { dim: 1 }) : target.to('int64');
     const hits = argmax(detach(logits), { dim: 1 }).equal(labels);
-    return { loss: keep(detach(loss)), correct: keep(hits.to('float32').sum()) };
+    return { loss: detach(loss), correct: hits.to('float32').sum() };
   }
 
   /** Updates the weights by the gradients that batches have left. With a scaler it waits for them. */
-  private async update(lr: number): Promise<void> {
-    const { clipGrad } = this.options;
-    const options = clipGrad === undefined ? {} : { maxNorm: clipGrad };
-    this.optimizer.setLearningRate(lr);
+  private async update(): Promise<void> {
     if (this.scaler === undefined) {
-      scope(() => void this.optimizer.step(options));
-    } else {
-      await this.scaler.step(this.optimizer, options);
-      this.scaler.update();
-      if (this.scaler.getScale() < 1) {
-        fail(
-          'Trainer',
-          'VALUE',
-          `expected finite gradients, got overflow without a loss scale; ${REMEDY}, or bf16`,
-        );
-      }
+      this.applyUpdate();
+      return;
     }
+    await this.scaler.step(this.optimizer, this.stepOptions);
+    this.scaler.update();
+    if (this.scaler.getScale() < 1) {
+      fail(
+        'Trainer',
+        'VALUE',
+        `expected finite gradients, got overflow without a loss scale; ${REMEDY}, or bf16`,
+      );
+    }
+    this.endUpdate();
+  }
+
+  /** The same without a scaler: nothing waits. */
+  private applyUpdate(): void {
+    scope(() => void this.optimizer.step(this.stepOptions));
+    this.endUpdate();
+  }
+
+  private endUpdate(): void {
     this.optimizer.zeroGrad();
     this.ema?.update();
+  }
+
+  private get stepOptions(): StepOptions {
+    const { clipGrad } = this.options;
+    return clipGrad === undefined ? {} : { maxNorm: clipGrad };
   }
 
   /** The loss of a batch, and the logits to count hits with. */
@@ -414,6 +454,7 @@ export class Trainer {
 
   /** Frees the optimizer's state and the averages; the model stays. */
   dispose(): void {
+    this.step?.dispose();
     this.optimizer.dispose();
     this.ema?.dispose();
   }

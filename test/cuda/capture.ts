@@ -4,6 +4,10 @@
  */
 import '../helpers/emulated-cuda.js';
 
+import { setImmediate } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+
 import test from 'ava';
 
 import {
@@ -14,7 +18,10 @@ import {
   type FloatTensor,
   GradScaler,
   SGD,
+  Teacher,
   type Tensor,
+  Trainer,
+  type TrainerOptions,
   VisionTransformer,
   autocast,
   capture,
@@ -34,7 +41,7 @@ import {
   tensor,
   zeros,
 } from '../../src/index.js';
-import { digestsOf } from '../helpers/training.js';
+import { digestsOf, tinyBatches, tinyModel } from '../helpers/training.js';
 
 // One after the other: all draw from the same random numbers.
 
@@ -362,6 +369,28 @@ test.serial('a graph keeps what it works on, and gives its memory back', async (
   t.true(after.reserved <= before.reserved);
 });
 
+test.serial('the garbage collector frees a graph that nobody holds', async (t) => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  await synchronize('cuda');
+  releaseCachedMemory('cuda');
+  const before = memoryStats('cuda').reserved;
+  t.deepEqual(
+    await thrice(capture((x) => (x as FloatTensor).add(zeros([2 ** 22], CUDA).sum()))),
+    [1, 1, 2, 2, 3, 3],
+  );
+  const release = (): number => {
+    releaseCachedMemory('cuda');
+    return memoryStats('cuda').reserved;
+  };
+  t.true(release() >= before + 2 ** 24);
+  for (let i = 0; i < 50 && release() > before; i++) {
+    collect();
+    await setImmediate();
+  }
+  t.true(release() <= before);
+});
+
 test.serial('on the CPU a captured step runs as it is', async (t) => {
   let runs = 0;
   using step = capture((x: FloatTensor) => {
@@ -376,4 +405,40 @@ test.serial('on the CPU a captured step runs as it is', async (t) => {
     z.dispose();
   }
   t.is(runs, 3);
+});
+
+test.serial('the Trainer runs its steps as a graph, to the same bits', async (t) => {
+  const run = async (options: Partial<TrainerOptions>): Promise<unknown[]> => {
+    const model = tinyModel({ dropRate: 0.3, dropPathRate: 0.2 }).to('cuda');
+    const teacher = new Teacher(tinyModel({}, 2).to('cuda'));
+    const distillation = { type: 'soft', teacher } as const;
+    const trainer = new Trainer(model, {
+      epochs: 2,
+      lr: 1e-2,
+      warmupEpochs: 1,
+      clipGrad: 1,
+      modelEmaDecay: 0.9,
+      modelEmaWarmup: true,
+      distillation,
+      ...options,
+    });
+    const losses: number[] = [];
+    // The last of three batches is smaller, and evaluation changes the weights for a while.
+    await trainer.run(tinyBatches(5, 2), {
+      classes: 3,
+      val: tinyBatches(2, 2),
+      onStep: ({ loss }) => void losses.push(loss),
+    });
+    const { tensors, values } = trainer.state();
+    const state = [await digestsOf(tensors), { ...values, progress: trainer.progress.step }];
+    trainer.dispose();
+    model.dispose();
+    await teacher.close();
+    return [losses, ...state];
+  };
+  const graph = await run({ precision: 'bf16' });
+  t.deepEqual(await run({ precision: 'bf16', noGraph: true }), graph);
+  // Without a graph: a scaler, and gradients of several batches.
+  await t.notThrowsAsync(run({ precision: 'fp16', epochs: 1 }));
+  await t.notThrowsAsync(run({ gradAccumSteps: 2, epochs: 1 }));
 });
