@@ -38,6 +38,14 @@ TEST(Attention, MatchesTheReferenceIn16Bits) {
          .packed = true});
 }
 
+// One for each number of tiles that the CUDA kernel of one pass has, and heads enough for a block to each.
+TEST(Attention, MatchesTheReferenceForAllTokensOfShortSequences) {
+  check({.batch = 2, .heads = 3, .queries = 82, .keys = 65, .d = 32, .dtype = DType::BFloat16, .gap = 8});
+  for (const int64_t keys : {145, 198, 256}) {
+    check({.batch = 1, .heads = 1, .queries = 17, .keys = keys, .d = 32, .dtype = DType::BFloat16});
+  }
+}
+
 TEST(Attention, TakesHeadDimensionsThatFillNoVector) {
   for (const int64_t d : {1, 3, 7, 17, 31, 33, 72}) {
     for (const DType dtype : float_dtypes()) {

@@ -98,6 +98,8 @@ struct Terms {
     return s;
   }
 
+  bool only_scales() const { return bias == nullptr && mask == nullptr && drop_below == 0; }
+
   // What dropout multiplies the probability by.
   __device__ __forceinline__ T keep(int i, int j) const {
     if (drop_below == 0) return T(1);
@@ -106,9 +108,30 @@ struct Terms {
   }
 };
 
+// The terms where there is no bias, mask or dropout.
+struct OnlyScale {
+  float scale;
+  int keys;
+  static constexpr uint32_t drop_below = 0;
+
+  __device__ __forceinline__ float score(float product, int, int j) const {
+    return j < keys ? product * scale : kMinusInfinity<float>;
+  }
+  __device__ __forceinline__ static float keep(int, int) { return 1; }
+};
+
 // exp of a score less its row's maximum or log-sum-exp.
 __device__ __forceinline__ double exp_score(double x) { return exp(x); }
-__device__ __forceinline__ float exp_score(float x) { return exp2f(x * 1.44269504088896341f); }
+__device__ __forceinline__ float exp_score(float x) {
+  const float power = x * 1.44269504088896341f;
+#ifdef __CUDA_ARCH__
+  float result;  // exp2f would keep what is smaller than the normal numbers, in four more instructions
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(power));
+  return result;
+#else
+  return exp2f(power);
+#endif
+}
 
 // A maximum or log-sum-exp as exp_score's shift: the row that attends to nothing gets exp(-inf - 0) = 0.
 template <typename T>
@@ -141,11 +164,11 @@ __device__ __forceinline__ T sum_over_lanes(T x) {
 constexpr int kPaddedRow(int d) { return d + 8; }
 
 // Starts to copy the rows first .. first + kRows of a head, kD elements each, of which what lies beyond `rows` and d
-// becomes zeros. The caller commits and waits.
+// becomes zeros, by kThreads neighbouring threads. The caller commits and waits.
 template <int kRows, int kD, int kThreads, typename S, typename Rows>
 __device__ __forceinline__ void load_tile(S* tile, const Rows& x, int first, int rows, int d) {
   constexpr int kWidth = 8, kPacks = kD / kWidth;
-  for (int p = static_cast<int>(threadIdx.x); p < kRows * kPacks; p += kThreads) {
+  for (int p = static_cast<int>(threadIdx.x) % kThreads; p < kRows * kPacks; p += kThreads) {
     const int row = p / kPacks, column = p % kPacks * kWidth;
     S* const to = tile + row * kPaddedRow(kD) + column;
     const S* const from = first + row < rows ? x.at(first + row) : nullptr;
@@ -239,18 +262,41 @@ template <int kK, int kColumns, typename S>
 __device__ __forceinline__ void add_product(Sums<kColumns>& sums, const Sums<kK>& a, const S* b, int stride) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   b += lane % 16 * stride + lane / 16 * 8;
+  uint32_t left[kK / 16][4];  // sums have the layout that the left operand needs
 #pragma unroll
-  for (int k = 0; k < kK / 8; k += 2) {  // sums have the layout that the left operand needs
-    const uint32_t left[4] = {pack_pair<S>(a.at[k][0], a.at[k][1]), pack_pair<S>(a.at[k][2], a.at[k][3]),
-                              pack_pair<S>(a.at[k + 1][0], a.at[k + 1][1]),
-                              pack_pair<S>(a.at[k + 1][2], a.at[k + 1][3])};
+  for (int k = 0; k < kK / 16; ++k) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float* const pair = a.at[2 * k + i / 2] + i % 2 * 2;
+      left[k][i] = pack_pair<S>(pair[0], pair[1]);
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < kK / 16; ++k) {
 #pragma unroll
     for (int n = 0; n < kColumns / 8; n += 2) {
       uint32_t right[4];
-      load_matrices_transposed(right, b + 8 * k * stride + 8 * n);
-      multiply_16x8x16<S>(sums.at[n], left, right[0], right[1]);
-      multiply_16x8x16<S>(sums.at[n + 1], left, right[2], right[3]);
+      load_matrices_transposed(right, b + 16 * k * stride + 8 * n);
+      multiply_16x8x16<S>(sums.at[n], left[k], right[0], right[1]);
+      multiply_16x8x16<S>(sums.at[n + 1], left[k], right[2], right[3]);
     }
+  }
+}
+
+// sums += a^T b, of 16 rows of a and of b, whose rows are so far apart, and 16 columns of a.
+template <int kColumns, typename S>
+__device__ __forceinline__ void add_transposed_product(Sums<kColumns>& sums, const S* a, int a_stride,
+                                                       const S* b, int b_stride) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  uint32_t left[4];
+  load_matrices_transposed(left, a + (lane % 8 + lane / 16 * 8) * a_stride + lane / 8 % 2 * 8);
+  b += lane % 16 * b_stride + lane / 16 * 8;
+#pragma unroll
+  for (int n = 0; n < kColumns / 8; n += 2) {
+    uint32_t right[4];
+    load_matrices_transposed(right, b + 8 * n);
+    multiply_16x8x16<S>(sums.at[n], left, right[0], right[1]);
+    multiply_16x8x16<S>(sums.at[n + 1], left, right[2], right[3]);
   }
 }
 
@@ -279,6 +325,17 @@ __device__ __forceinline__ T dot(const T* a, const T* b) {
 
 // ---- host side -----------------------------------------------------------------------------------------------------
 
+// Calls f with the tokens of a short sequence rounded up to one of the sizes that kernels of one pass are compiled for,
+// which fit ViT's: 64 + 1, 144 + 1, 196 + 2, 256.
+constexpr int kMostTokens = 256;
+template <typename F>
+void with_tokens(int tokens, F&& f) {
+  if (tokens <= 80) return f(std::integral_constant<int, 80>{});
+  if (tokens <= 160) return f(std::integral_constant<int, 160>{});
+  if (tokens <= 208) return f(std::integral_constant<int, 208>{});
+  return f(std::integral_constant<int, kMostTokens>{});
+}
+
 // The kernels take their operands and terms from a Kind: this one, or windows on a map (window_attention.h), whose rows
 // may be absent: at(i) is null.
 struct Strided {
@@ -287,6 +344,7 @@ struct Strided {
   template <typename S>
   using Terms = cuda::Terms<S>;
   static constexpr int kMinBlocks = 0;  // on a multiprocessor, of the forward's: as the compiler likes
+  static constexpr bool kOnePass = true;
 
   // Calls f with the head dimension rounded up to one that kernels are compiled for.
   template <typename F>

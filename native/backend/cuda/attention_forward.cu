@@ -14,8 +14,7 @@ void attention(const AttentionArgs& args, void* stream) {
                                           Heads<S>(args.out),
                                           Heads<T>(args.lse.as<T>(), heads * queries, queries, 1),
                                           Terms<S>(args, queue_of(stream)),
-                                          static_cast<int>(args.q.size(3)),
-                                          forward::query_blocks<S>(queries)};
+                                          static_cast<int>(args.q.size(3))};
     forward::start(queue_of(stream), "attention", a, args.q.size(0) * heads);
   });
 }

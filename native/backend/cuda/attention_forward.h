@@ -3,9 +3,12 @@
 // unnormalised output in registers:
 //   m' = max(m, max_j s_j),  l' = exp(m - m') l + sum_j exp(s_j - m'),  o' = exp(m - m') o + sum_j exp(s_j - m') v_j.
 //
-// 16-bit types run on tensor cores: 4 warps of 16 queries. The next tiles of k and v come in while the present ones are
-// worked on, so the memory traffic is q, out and, for each 64 queries, k and v, which the cache holds. Scores stay in the
-// registers of the product that made them, in the layout that the next one takes.
+// 16-bit types run on tensor cores, 4 warps of 16 queries. Scores stay in the registers of the product that made them, in
+// the layout that the next one takes. There are two kernels, whose arithmetic is in docs/adr/0007-attention-tiling.md:
+//   one pass  up to 256 tokens without bias, mask or dropout: a block holds k and v of a head whole, and a warp all scores
+//             of 16 queries, so their maximum is known at once. Tokens are rounded up to few tiles of 16.
+//   online    as above. The next tiles of k and v come in while the present ones are worked on, so the memory traffic is
+//             q, out and, for each 64 queries, k and v, which the cache holds.
 //
 // float32 and float64 run on the ordinary units, 16 queries to a block, 8 lanes to a query.
 #pragma once
@@ -22,12 +25,122 @@ struct Operands {
   typename Kind::template Heads<S> out;
   typename Kind::template Heads<Compute<S>> lse;  // rows of one
   Terms terms;
-  int d, query_blocks;
+  int d;
+  int query_blocks = 0;  // of a head; set by `start`
 };
 
 // ---- tensor cores --------------------------------------------------------------------------------------------------
 
 constexpr int kWarps = 4, kThreads = kWarps * kWarpSize, kQueries = 16 * kWarps;
+
+// Softmax over the scores of a warp's rows lane / 4 and lane / 4 + 8, some columns at a time.
+struct RunningSoftmax {
+  float most[2] = {kMinusInfinity<float>, kMinusInfinity<float>}, total[2] = {0, 0};
+  float factor[2];  // what sums of earlier columns are to be multiplied by
+
+  // Products of queries first_query .. and keys first_key .. become scores, and these probabilities times the total.
+  template <int kColumns, typename Terms>
+  __device__ __forceinline__ void add(Sums<kColumns>& scores, const Terms& terms, int first_query,
+                                      int first_key) {
+#pragma unroll
+    for (int n = 0; n < kColumns / 8; ++n) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        float& s = scores.at[n][e];
+        s = terms.score(s, first_query + scores.row(e), first_key + scores.column(n, e));
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      float largest = most[r];
+#pragma unroll
+      for (auto& four : scores.at) largest = fmaxf(largest, fmaxf(four[2 * r], four[2 * r + 1]));
+      largest = max_over_lanes<4>(largest);
+      const float shift = shift_of(largest);
+      factor[r] = exp_score(most[r] - shift);
+      most[r] = largest;
+      total[r] *= factor[r];
+#pragma unroll
+      for (auto& four : scores.at) {
+#pragma unroll
+        for (int e = 2 * r; e < 2 * r + 2; ++e) total[r] += four[e] = exp_score(four[e] - shift);
+      }
+    }
+    if (terms.drop_below == 0) return;
+#pragma unroll
+    for (int n = 0; n < kColumns / 8; ++n) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        scores.at[n][e] *= terms.keep(first_query + scores.row(e), first_key + scores.column(n, e));
+      }
+    }
+  }
+};
+
+// Divides a warp's sums by their totals and writes them, by way of 16 rows of a tile so that rows are written whole, and
+// the log-sum-exps.
+template <typename Kind, typename S, int kD>
+__device__ __forceinline__ void write_rows(const Operands<Kind, S>& a, int b, int h, int first_query,
+                                           RunningSoftmax& softmax, Sums<kD>& out, S* tile) {
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const float total = sum_over_lanes<4>(softmax.total[r]), inverse = total == 0 ? 0.0f : 1 / total;
+#pragma unroll
+    for (auto& four : out.at) {
+      four[2 * r] *= inverse;
+      four[2 * r + 1] *= inverse;
+    }
+    const int i = first_query + out.row(2 * r);
+    if (threadIdx.x % 4 == 0 && i < a.terms.queries) {
+      if (float* const to = a.lse.of(b, h).at(i)) *to = softmax.most[r] + logf(total);
+    }
+  }
+  out.store(tile, kPaddedRow(kD));
+  __syncwarp();
+  store_rows<kD>(tile, kPaddedRow(kD), a.out.of(b, h), first_query, a.terms.queries, a.d);
+}
+
+// ---- one pass ------------------------------------------------------------------------------------------------------
+
+template <int kD, int kColumns>
+constexpr size_t kOnePassBytes = size_t{2 * kColumns + kQueries} * kPaddedRow(kD) * 2;
+
+// One block to a head where there are many heads, else several that share its queries.
+template <typename Kind, typename S, int kD, int kColumns>
+__global__ void __launch_bounds__(kThreads) forward_in_one_pass(const Operands<Kind, S> a) {
+  if constexpr (!kCanStart<kOnePassBytes<kD, kColumns>>) return trap();
+  constexpr int kTile = kColumns * kPaddedRow(kD);
+  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
+  S* const k_tile = shared_memory<S>();
+  S* const v_tile = k_tile + kTile;
+  S* const q_tile = v_tile + kTile + warp * 16 * kPaddedRow(kD);  // the warp's own
+  const int head = static_cast<int>(blockIdx.x) / a.query_blocks;
+  const int b = head / a.terms.heads, h = head % a.terms.heads;
+  const auto terms = a.terms.of(b, h);
+  load_tile<kColumns, kD, kThreads>(k_tile, a.k.of(b, h), 0, terms.keys, a.d);
+  load_tile<kColumns, kD, kThreads>(v_tile, a.v.of(b, h), 0, terms.keys, a.d);
+  commit_copies();
+  wait_copies<0>();
+  __syncthreads();
+  int first_query = (static_cast<int>(blockIdx.x) % a.query_blocks * kWarps + warp) * 16;
+  for (; first_query < terms.queries; first_query += a.query_blocks * kQueries) {
+    load_tile<16, kD, kWarpSize>(q_tile, a.q.of(b, h), first_query, terms.queries, a.d);
+    commit_copies();
+    wait_copies<0>();
+    __syncwarp();
+    Sums<kColumns> scores;
+    multiply_rows<kD>(scores, q_tile, k_tile);
+    RunningSoftmax softmax;
+    softmax.add(scores, OnlyScale{terms.scale, terms.keys}, first_query, 0);
+    Sums<kD> out;
+    out.clear();
+    add_product(out, scores, v_tile, kPaddedRow(kD));
+    write_rows(a, b, h, first_query, softmax, out, q_tile);
+    __syncwarp();  // the next turn overwrites the tile
+  }
+}
+
+// ---- online --------------------------------------------------------------------------------------------------------
 
 // Two tiles of k and of v beside q stay within the 64 KiB of sm_75, and for the largest heads within the 99 of sm_86.
 template <int kD>
@@ -61,7 +174,7 @@ __global__ void __launch_bounds__(kThreads, Kind::kMinBlocks)
 
   Sums<kD> out;
   out.clear();
-  float most[2] = {kMinusInfinity<float>, kMinusInfinity<float>}, total[2] = {0, 0};  // of rows g and g + 8
+  RunningSoftmax softmax;
   for (int first = 0, stage = 0; first < keys; first += kKeys<kD>, stage ^= 1) {
     if (first + kKeys<kD> < keys) load_keys(first + kKeys<kD>, stage ^ 1);
     commit_copies();
@@ -69,37 +182,11 @@ __global__ void __launch_bounds__(kThreads, Kind::kMinBlocks)
     __syncthreads();
     Sums<kKeys<kD>> scores;
     multiply_rows<kD>(scores, q_tile + warp_row * kPaddedRow(kD), k_tiles + stage * kTile);
+    softmax.add(scores, terms, first_query, first);
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      float largest = most[r];
+    for (auto& four : out.at) {
 #pragma unroll
-      for (int n = 0; n < kKeys<kD> / 8; ++n) {
-#pragma unroll
-        for (int e = 2 * r; e < 2 * r + 2; ++e) {
-          float& s = scores.at[n][e];
-          s = terms.score(s, first_query + scores.row(e), first + scores.column(n, e));
-          largest = fmaxf(largest, s);
-        }
-      }
-      largest = max_over_lanes<4>(largest);
-      const float shift = shift_of(largest), factor = exp_score(most[r] - shift);
-      most[r] = largest;
-      total[r] *= factor;
-#pragma unroll
-      for (int n = 0; n < kD / 8; ++n) {
-        out.at[n][2 * r] *= factor;
-        out.at[n][2 * r + 1] *= factor;
-      }
-#pragma unroll
-      for (int n = 0; n < kKeys<kD> / 8; ++n) {
-#pragma unroll
-        for (int e = 2 * r; e < 2 * r + 2; ++e) {
-          float& p = scores.at[n][e];
-          p = exp_score(p - shift);
-          total[r] += p;
-          p *= terms.keep(first_query + scores.row(e), first + scores.column(n, e));
-        }
-      }
+      for (int e = 0; e < 4; ++e) four[e] *= softmax.factor[e / 2];
     }
     add_product(out, scores, v_tiles + stage * kTile, kPaddedRow(kD));
     __syncthreads();  // the next turn overwrites these tiles
@@ -109,25 +196,7 @@ __global__ void __launch_bounds__(kThreads, Kind::kMinBlocks)
     wait_copies<0>();
     __syncthreads();
   }
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    total[r] = sum_over_lanes<4>(total[r]);
-    const float inverse = total[r] == 0 ? 0.0f : 1 / total[r];
-#pragma unroll
-    for (int n = 0; n < kD / 8; ++n) {
-      out.at[n][2 * r] *= inverse;
-      out.at[n][2 * r + 1] *= inverse;
-    }
-    const int i = first_query + out.row(2 * r);
-    if (threadIdx.x % 4 == 0 && i < queries) {
-      if (float* const to = a.lse.of(b, h).at(i)) *to = most[r] + logf(total[r]);
-    }
-  }
-  // By way of the warp's own rows of q, so that rows are written whole.
-  out.store(q_tile + warp_row * kPaddedRow(kD), kPaddedRow(kD));
-  __syncwarp();
-  store_rows<kD>(q_tile + warp_row * kPaddedRow(kD), kPaddedRow(kD), a.out.of(b, h), first_query, queries,
-                 a.d);
+  write_rows(a, b, h, first_query, softmax, out, q_tile + warp_row * kPaddedRow(kD));  // its own rows of q
 }
 
 // ---- ordinary units ------------------------------------------------------------------------------------------------
@@ -204,22 +273,47 @@ __global__ void __launch_bounds__(kPlainThreads) forward_plain(const Operands<Ki
 
 // ---- host side -----------------------------------------------------------------------------------------------------
 
-// Blocks of the queries of a head.
-template <typename S>
-int query_blocks(int64_t queries) {
-  return blocks_for(queries, kOnTensorCores<S> ? kQueries : kPlainRows);
+// Calls f with the one-pass kernel's number of columns, where it is the better one: the other would need more than one
+// tile, and two blocks fit a multiprocessor, so that one loads while the other works.
+template <int kD, typename Terms, typename F>
+bool in_one_pass(const char* op, const Terms& terms, F&& f) {
+  const int keys = terms.keys;
+  if (!terms.only_scales() || std::max(terms.queries, keys) > kMostTokens || keys <= kKeys<kD>) return false;
+  bool fits = false;
+  with_tokens(keys, [&]<int kColumns>(std::integral_constant<int, kColumns> columns) {
+    constexpr size_t kBytes = kOnePassBytes<kD, kColumns>;
+    if constexpr (fits_multiprocessor(2, kBytes, kMostShared)) {
+      fits = fits_multiprocessor(2, kBytes, shared_of_multiprocessor(op));
+      if (fits) f(columns);
+    }
+  });
+  return fits;
 }
 
 // Over `heads` heads, all batches counted.
 template <typename Kind, typename S>
-void start(Queue& queue, const char* op, const Operands<Kind, S>& a, int64_t heads) {
-  if (heads * a.query_blocks == 0) return;
-  const auto grid = static_cast<unsigned>(heads * a.query_blocks);
+void start(Queue& queue, const char* op, Operands<Kind, S> a, int64_t heads) {
+  const int queries = a.terms.queries;
+  if (heads * queries == 0) return;
+  const auto run = [&](auto kernel, int query_blocks, int threads, size_t bytes) {
+    a.query_blocks = query_blocks;
+    launch(queue, op, kernel, static_cast<unsigned>(heads * query_blocks), threads, bytes, a);
+  };
   Kind::with_head_dim(a.d, [&]<int kD>(std::integral_constant<int, kD>) {
     if constexpr (kOnTensorCores<S>) {
-      launch(queue, op, &forward_on_tensor_cores<Kind, S, kD>, grid, kThreads, kTileBytes<kD>, a);
+      const int query_blocks = blocks_for(queries, kQueries);
+      if constexpr (Kind::kOnePass) {
+        const int blocks = heads < 2 * queue.multiprocessors() ? query_blocks : 1;
+        if (in_one_pass<kD>(op, a.terms, [&]<int kColumns>(std::integral_constant<int, kColumns>) {
+              run(&forward_in_one_pass<Kind, S, kD, kColumns>, blocks, kThreads, kOnePassBytes<kD, kColumns>);
+            })) {
+          return;
+        }
+      }
+      run(&forward_on_tensor_cores<Kind, S, kD>, query_blocks, kThreads, kTileBytes<kD>);
     } else {
-      launch(queue, op, &forward_plain<Kind, S, kD>, grid, kPlainThreads, kPlainBytes<Compute<S>, kD>, a);
+      run(&forward_plain<Kind, S, kD>, blocks_for(queries, kPlainRows), kPlainThreads,
+          kPlainBytes<Compute<S>, kD>);
     }
   });
 }

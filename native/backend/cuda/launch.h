@@ -33,6 +33,22 @@ constexpr bool kCanStart = true;
 __device__ __forceinline__ void trap() {}
 #endif
 
+// What a multiprocessor has of shared memory: at most (sm_90, sm_100), and here. A block takes 1 KiB more than it asks for.
+constexpr size_t kMostShared = size_t{228} << 10;
+constexpr bool fits_multiprocessor(int blocks, size_t shared_bytes, size_t shared) {
+  return static_cast<size_t>(blocks) * (shared_bytes + 1024) <= shared;
+}
+inline size_t shared_of_multiprocessor([[maybe_unused]] const char* op) {
+#ifdef __CUDACC__
+  int device = 0, bytes = 0;
+  check(cudaGetDevice(&device), op);
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device), op);
+  return static_cast<size_t>(bytes);
+#else
+  return kMostShared;
+#endif
+}
+
 // The blocks that it takes to work on `count` items, `each` in a block.
 inline int blocks_for(int64_t count, int64_t each) { return static_cast<int>((count + each - 1) / each); }
 

@@ -13,7 +13,17 @@ namespace tenon::cuda {
 // Two neighbours of a row in one register, the first in the lower half.
 template <typename S>
 __device__ __forceinline__ uint32_t pack_pair(float first, float second) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  uint32_t both;
+  if constexpr (std::is_same_v<S, bfloat16>) {
+    asm volatile("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
+  } else {
+    asm volatile("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
+  }
+  return both;
+#else
   return static_cast<uint32_t>(narrow<S>(first).bits) | static_cast<uint32_t>(narrow<S>(second).bits) << 16;
+#endif
 }
 
 struct WidePair {

@@ -141,7 +141,8 @@ struct Windowed {
   using Heads = WindowHeads<S>;
   template <typename S>
   using Terms = WindowTerms<S>;
-  static constexpr int kMinBlocks = 1;  // else it spills registers to get one more
+  static constexpr int kMinBlocks = 1;     // else it spills registers to get one more
+  static constexpr bool kOnePass = false;  // scores have a bias
 
   // Swin's heads have 32 features; other dimensions share two more kernels.
   template <typename F>

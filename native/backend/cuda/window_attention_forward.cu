@@ -20,8 +20,7 @@ void window_attention(const WindowAttentionArgs& args, void* stream) {
                                            window_heads<S>(args.out, windows, 0, d),
                                            window_lse<Compute<S>>(args.lse, windows),
                                            WindowTerms<S>(args, queue_of(stream)),
-                                           static_cast<int>(d),
-                                           forward::query_blocks<S>(windows.positions())};
+                                           static_cast<int>(d)};
     forward::start(queue_of(stream), "windowAttention", a, args.qkv.size(0) * windows.count() * heads);
   });
 }
