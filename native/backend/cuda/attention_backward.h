@@ -9,28 +9,13 @@
 // X the rows that a block owns and Y those it goes through, both compute X1 Y1^T (scores) and X2 Y2^T (dP), and sum dS Y1:
 //   of keys:    X = k, v     Y = q, dout   dk = dS^T q, dv = D^T dout
 //   of queries: X = q, dout  Y = k, v      dq = dS k
+// Short sequences have a kernel of their own (attention_backward_one_pass.h), which computes them once.
 // 16-bit types run on tensor cores, 4 warps of 16 rows of X; the others on the ordinary units, 8 lanes to each of 16 rows.
 #pragma once
 
-#include "backend/cuda/attention.h"
+#include "backend/cuda/attention_backward_one_pass.h"
 
 namespace tenon::cuda::backward {
-
-template <typename Kind, typename S>
-struct Operands {
-  using T = Compute<S>;
-  using Rows = typename Kind::template Heads<const S>;
-  using Terms = typename Kind::template Terms<S>;
-  Rows q, k, v, out, dout;
-  typename Kind::template Heads<S> dq, dk, dv;
-  typename Kind::template Heads<const T> all_lse;  // rows of one
-  Terms terms;
-  int d;
-  // Set by `start`:
-  T* lse = nullptr;      // [B, H, Nq]
-  T* delta = nullptr;    // [B, H, Nq]
-  T* partial = nullptr;  // [chunks, groups, Nq, Nk]: sums of dbias
-};
 
 // The heads that share one [Nq, Nk] of dbias are a group; they are dealt to chunks, each with a sum of its own.
 struct Groups {
@@ -42,47 +27,6 @@ struct Groups {
 // d rounded up is cut into slices of dk, dv and dq that fit the registers; a block computes one.
 template <int kD>
 constexpr int kSlice = kD > 128 ? 128 : kD;
-
-// One element of the scores: D and dS.
-template <typename T>
-struct Gradient {
-  T d, ds;
-};
-
-// Of query i and key j of a head, whose lse and delta are given.
-template <typename Terms, typename T>
-__device__ __forceinline__ Gradient<T> score_gradient(const Terms& terms, const T* lse, const T* delta,
-                                                      T product, T dproduct, int i, int j) {
-  const T score = terms.score(product, i, j);
-  if (score == kMinusInfinity<T>) return {T(0), T(0)};
-  const T p = exp_score(score - lse[i]), keep = terms.keep(i, j);
-  return {p * keep, p * (dproduct * keep - delta[i])};
-}
-
-// delta = rowsum(dout out), and lse, in the order of heads: a warp to a row. A query that is absent has an infinite lse:
-// its probabilities are 0.
-constexpr int kDeltaWarps = 4;
-
-template <typename Kind, typename S>
-__global__ void __launch_bounds__(kDeltaWarps* kWarpSize)
-    row_products(const Operands<Kind, S> a, int64_t rows) {
-  const int64_t row =
-      static_cast<int64_t>(blockIdx.x) * kDeltaWarps + static_cast<int>(threadIdx.x) / kWarpSize;
-  if (row >= rows) return;  // a whole warp
-  const int head = static_cast<int>(row / a.terms.queries), i = static_cast<int>(row % a.terms.queries);
-  const int b = head / a.terms.heads, h = head % a.terms.heads;
-  const S* const out = a.out.of(b, h).at(i);
-  const S* const dout = a.dout.of(b, h).at(i);
-  const Compute<S>* const lse = a.all_lse.of(b, h).at(i);
-  Compute<S> sum = 0;
-  for (int c = static_cast<int>(threadIdx.x) % kWarpSize; c < a.d && lse != nullptr; c += kWarpSize) {
-    sum += widen(out[c]) * widen(dout[c]);
-  }
-  sum = sum_over_warp(sum);
-  if (threadIdx.x % kWarpSize != 0) return;
-  a.delta[row] = sum;
-  a.lse[row] = lse != nullptr ? *lse : -kMinusInfinity<Compute<S>>;
-}
 
 // ---- tensor cores --------------------------------------------------------------------------------------------------
 
@@ -435,6 +379,9 @@ void start(Queue& queue, const char* op, Operands<Kind, S>& a, const Plan& plan,
     const auto key_blocks = static_cast<int>(tiles_for(plan.keys, kRows)),
                query_blocks = static_cast<int>(tiles_for(plan.queries, kRows));
     if constexpr (kOnTensorCores<S>) {
+      if constexpr (Kind::kOnePass) {
+        if (start_in_one_pass<kD>(queue, op, a, plan.heads)) return;
+      }
       run(&gradients_on_tensor_cores<Kind, S, kD, true>, plan.heads * key_blocks * kSlices, key_blocks);
       run(&gradients_on_tensor_cores<Kind, S, kD, false>, plan.heads * query_blocks * kSlices, query_blocks);
       run(&bias_gradient_on_tensor_cores<Kind, S, kD>, plan.bias_tiles * plan.groups.chunks, plan.groups);
