@@ -146,7 +146,7 @@ class CudaDevice : public Device, private Queue {
   void begin_capture(const double* random) override {
     turn_to();
     allocator_.release_cached();  // what the step took before, it takes again from its pool
-    check(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal), "capture");
+    check_capture(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal));
     pool_ = allocator_.begin_pool();
     random_ = random;
   }
@@ -158,9 +158,11 @@ class CudaDevice : public Device, private Queue {
     cudaGraph_t recorded = nullptr;
     const cudaError_t status = cudaStreamEndCapture(stream_.get(), &recorded);
     const GraphHandle handle(recorded);
-    if (status != cudaSuccess) lasting_error();  // the next launch must not take it for its own
-    if (const std::exception_ptr error = std::exchange(refused_, nullptr)) std::rethrow_exception(error);
-    check(status, "capture");
+    if (const std::exception_ptr error = std::exchange(refused_, nullptr)) {
+      lasting_error();
+      std::rethrow_exception(error);
+    }
+    check_capture(status);
     graph->instantiate(recorded);
     return graph;
   }
@@ -172,7 +174,7 @@ class CudaDevice : public Device, private Queue {
     ~Graph() override { device_.allocator_.dissolve(pool_); }
     void instantiate(cudaGraph_t recorded) {
       cudaGraphExec_t exec = nullptr;
-      check(cudaGraphInstantiate(&exec, recorded, 0), "capture");
+      device_.check_capture(cudaGraphInstantiate(&exec, recorded, 0));
       exec_.reset(exec);
     }
     void launch() override {
@@ -186,6 +188,15 @@ class CudaDevice : public Device, private Queue {
     Allocator::Pool* const pool_;
     GraphExecHandle exec_;  // where it still runs, CUDA frees it afterwards
   };
+
+  // The next launch must not take an error for its own; one that stays is of a kernel before.
+  void check_capture(cudaError_t status) {
+    if (status == cudaSuccess) return;
+    if (const cudaError_t lasting = lasting_error(); lasting != cudaSuccess) {
+      std::rethrow_exception(waiter_.fault(lasting, ops_));
+    }
+    check(status, "capture");
+  }
 
   static constexpr const char* kNoWait = "expected no waiting for the device in a captured step";
 

@@ -253,6 +253,9 @@ TEST_F(CudaDevice, AFaultInAGraphIsOfACapturedStep) {
   EXPECT_EQ(
       error_of([&] { device->synchronize(); }),
       "KERNEL a captured step: unspecified launch failure on cuda:0; the device is lost to this process");
+  EXPECT_EQ(
+      error_of([&] { device->begin_capture(nullptr); }),
+      "KERNEL a captured step: unspecified launch failure on cuda:0; the device is lost to this process");
   EXPECT_FALSE(cuda::make_device(1, {.synchronous = true})->captures());
 }
 
