@@ -149,6 +149,7 @@ class SpecialQueue : public Queue {
   cudaStream_t stream() override { return queue().stream(); }
   int multiprocessors() const override { return queue().multiprocessors(); }
   bool capturing() const override { return is_capturing; }
+  const double* random() const override { return nullptr; }
   void* scratch(size_t bytes) override {
     if (std::exchange(is_full, false)) throw TensorError("allocate", code::kMemory, "no memory");
     return queue().scratch(bytes);
