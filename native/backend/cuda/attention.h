@@ -84,7 +84,6 @@ struct Terms {
     Terms x = *this;
     if (bias != nullptr) x.bias += b * bias_strides[0] + h * bias_strides[1];
     if (mask != nullptr) x.mask += b * mask_strides[0] + h * mask_strides[1];
-    x.place = place.now();
     x.place.offset += (static_cast<uint64_t>(b) * heads + h) * queries * keys;
     return x;
   }
@@ -103,8 +102,9 @@ struct Terms {
   // What dropout multiplies the probability by.
   __device__ __forceinline__ T keep(int i, int j) const {
     if (drop_below == 0) return T(1);
-    const uint64_t index = place.offset + static_cast<uint64_t>(i) * keys + j;
-    return random_word(place.seed, index) >= drop_below ? keep_scale : T(0);
+    const RandomPlace now = place.now();  // not before: it would stay in registers where nothing is dropped
+    return random_word(now.seed, now.offset + static_cast<uint64_t>(i) * keys + j) >= drop_below ? keep_scale
+                                                                                                 : T(0);
   }
 };
 

@@ -154,7 +154,7 @@ struct BiasPlace {
 };
 
 template <typename Kind, typename S, int kD>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)  // else sm_75 spills to hold one more
     bias_gradient_on_tensor_cores(const Operands<Kind, S> a, const Groups groups) {
   if constexpr (!kCanStart<kTileBytes<kD>>) return trap();
   const int queries = a.terms.queries, keys = a.terms.keys;

@@ -116,7 +116,6 @@ struct WindowTerms {
     WindowTerms x = *this;
     x.table += h;
     x.seams = windows.seams(b % windows.count());
-    x.place = place.now();
     x.place.offset += (static_cast<uint64_t>(b) * heads + h) * queries * keys;
     return x;
   }
@@ -131,8 +130,9 @@ struct WindowTerms {
   // What dropout multiplies the probability by.
   __device__ __forceinline__ T keep(int i, int j) const {
     if (drop_below == 0) return T(1);
-    const uint64_t index = place.offset + static_cast<uint64_t>(i) * keys + j;
-    return random_word(place.seed, index) >= drop_below ? keep_scale : T(0);
+    const RandomPlace now = place.now();  // not before: it would stay in registers where nothing is dropped
+    return random_word(now.seed, now.offset + static_cast<uint64_t>(i) * keys + j) >= drop_below ? keep_scale
+                                                                                                 : T(0);
   }
 };
 
