@@ -115,6 +115,29 @@ export interface NativeOps {
     activation: string,
   ) => TensorId;
   readonly linearWeightGradient: (dy: TensorId, x: TensorId, needsDbias: boolean) => [TensorId, TensorId];
+  readonly mlp: (
+    x: TensorId,
+    weight1: TensorId,
+    bias1: TensorId | undefined,
+    weight2: TensorId,
+    bias2: TensorId | undefined,
+    residual: TensorId | undefined,
+    activation: string,
+    needsBefore: boolean,
+  ) => [TensorId, TensorId];
+  readonly mlpBackward: (
+    dy: TensorId,
+    x: TensorId,
+    before: TensorId,
+    weight1: TensorId,
+    weight2: TensorId,
+    activation: string,
+    needsDx: boolean,
+    needsWeight1: boolean,
+    needsBias1: boolean,
+    needsWeight2: boolean,
+    needsBias2: boolean,
+  ) => [TensorId, TensorId, TensorId, TensorId, TensorId];
   readonly layerNorm: (
     x: TensorId,
     residual: TensorId | undefined,

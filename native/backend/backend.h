@@ -231,6 +231,16 @@ struct MatmulArgs {
   View a_sums = {};  // [M] of a's dtype, or absent: sum_k a[m, k]; for operands of rank 2
 };
 
+// after = activation(before), and the gradient of before: dafter * activation'(before). Contiguous, of one shape and float
+// dtype; the activation is not None.
+struct ActivationBackwardArgs {
+  Activation activation;
+  View before;
+  View dafter;
+  View after;
+  View dbefore;  // may be dafter
+};
+
 // ---- normalisation ---------------------------------------------------------------------------------------------
 
 // s = x + residual; y = (s - mean) * rstd * gamma + beta over the last dimension. All contiguous [rows, C].
@@ -634,6 +644,7 @@ struct LerpArgs {
   K(scatter_add, ScatterAddArgs)                            \
   K(one_hot, OneHotArgs)                                    \
   K(matmul, MatmulArgs)                                     \
+  K(activation_backward, ActivationBackwardArgs)            \
   K(layer_norm, LayerNormArgs)                              \
   K(layer_norm_backward, LayerNormBackwardArgs)             \
   K(conv2d, Conv2dArgs)                                     \

@@ -1,19 +1,10 @@
 #include <utility>
 
-#include "ops/ops.h"
+#include "ops/linear.h"
 
 namespace tenon::ops {
 
 namespace {
-
-// The kernel wants one of the last two strides to be 1.
-Tensor gemm_operand(const Tensor& x) {
-  const int n = x.ndim();
-  const bool unit = x.stride(n - 1) == 1 || x.stride(n - 2) == 1 || x.size(n - 1) == 1 || x.size(n - 2) == 1;
-  bool forward = true;
-  for (const int64_t s : x.strides()) forward = forward && s >= 0;
-  return unit && forward ? x : contiguous(x);
-}
 
 // Folds the leading dimensions into one, keeping a broadcast (stride 0) where there is one; copies when it must.
 Tensor fold_batch(const Tensor& x) {
@@ -45,16 +36,6 @@ Tensor fold_batch(const Tensor& x) {
 void gemm(const char* op, const Tensor& a, const Tensor& b, const Tensor& out) {
   if (out.numel() == 0) return;
   launch(out.device(), op, &Kernels::matmul, MatmulArgs{a.view(), b.view(), out.view(), {}, {}});
-}
-
-Activation activation_named(const std::string& name) {
-  if (name == "none") return Activation::None;
-  if (name == "gelu") return Activation::Gelu;
-  if (name == "geluTanh") return Activation::GeluTanh;
-  if (name == "relu") return Activation::Relu;
-  if (name == "silu") return Activation::Silu;
-  fail("linear", code::kValue, "expected an activation of none, gelu, geluTanh, relu or silu, got '", name,
-       "'");
 }
 
 }  // namespace
@@ -104,38 +85,24 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
 
 Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
               const OptionalTensor& residual, const std::string& activation) {
-  check_floating("linear", "x", x);
-  check_same_dtype("linear", "x", x, "weight", weight);
-  check_ndim("linear", "weight", weight, 2);
+  constexpr const char* kOp = "linear";
+  check_weight(kOp, x, "weight", weight);
   const int64_t in = weight.size(1), out_features = weight.size(0);
-  if (x.ndim() == 0 || x.size(-1) != in) {
-    fail("linear", code::kShape, "expected x [..., ", in, "] for a weight ", weight, ", got ", x);
-  }
-  Shape shape = x.shape();
-  shape[x.ndim() - 1] = out_features;
-  const bool half = size_of(x.dtype()) == 2;
-  if (bias) {
-    if (!half || bias->dtype() != DType::Float32) check_same_dtype("linear", "x", x, "bias", *bias);
-    check_shape("linear", "bias", *bias, Shape{out_features});
-  }
-  if (residual) {
-    if (!half || residual->dtype() != DType::Float32)
-      check_same_dtype("linear", "x", x, "residual", *residual);
-    check_shape("linear", "residual", *residual, shape);
-  }
+  check_bias(kOp, x, "bias", bias, out_features);
+  const Shape shape = with_features(x, out_features);
+  check_residual(kOp, x, residual, shape);
   Tensor out = empty(x.device(), shape, residual ? residual->dtype() : x.dtype());
   if (out.numel() == 0) return out;
   const int64_t rows = out.numel() / out_features;
   const Tensor x2 = gemm_operand(reshape(x, {rows, in}));
   const Tensor w = gemm_operand(weight);
-  OptionalTensor b = bias;
-  if (b) b = b->dtype() == out.dtype() ? contiguous(*b) : to(*b, out.dtype());
+  const OptionalTensor b = bias_operand(bias, out.dtype());
   const OptionalTensor r =
       residual ? OptionalTensor(reshape(contiguous(*residual), {rows, out_features})) : residual;
-  launch(x.device(), "linear", &Kernels::matmul,
+  launch(x.device(), kOp, &Kernels::matmul,
          MatmulArgs{x2.view(), transpose(w, 0, 1).view(),
                     out.with(Shape{rows, out_features}, Shape{out_features, 1}, 0).view(), optional_view(b),
-                    optional_view(r), activation_named(activation), false});
+                    optional_view(r), activation_named(kOp, activation), false});
   return out;
 }
 

@@ -133,6 +133,20 @@ Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
 // dy^T x, and dy summed over its rows (absent unless asked for): the gradients of linear's weight and bias
 std::tuple<Tensor, Tensor> linear_weight_gradient(const Tensor& dy, const Tensor& x, bool needs_dbias);
 
+// ---- mlp.cc
+// activation(x w1^T + b1) w2^T + b2 + residual, and what goes into the activation (absent unless asked for)
+std::tuple<Tensor, Tensor> mlp(const Tensor& x, const Tensor& weight1, const OptionalTensor& bias1,
+                               const Tensor& weight2, const OptionalTensor& bias2,
+                               const OptionalTensor& residual, const std::string& activation,
+                               bool needs_before);
+// dx, and the gradients of w1, b1, w2 and b2; each absent unless asked for
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> mlp_backward(const Tensor& dy, const Tensor& x,
+                                                                const Tensor& before, const Tensor& weight1,
+                                                                const Tensor& weight2,
+                                                                const std::string& activation, bool needs_dx,
+                                                                bool needs_weight1, bool needs_bias1,
+                                                                bool needs_weight2, bool needs_bias2);
+
 // ---- layer_norm.cc
 // y, the sum x + residual (absent without a residual), mean, rstd
 std::tuple<Tensor, Tensor, Tensor, Tensor> layer_norm(const Tensor& x, const OptionalTensor& residual,

@@ -23,7 +23,7 @@ export { LayerScale } from './layer-scale.js';
 export { Linear } from './linear.js';
 export type { LinearLayerOptions } from './linear.js';
 export { Mlp } from './mlp.js';
-export type { MlpOptions } from './mlp.js';
+export type { MlpLayerOptions } from './mlp.js';
 export { Module, buffer, describe, parameter, snapshot } from './module.js';
 export type { AnyModule, FloatTensor, ForwardHook, LoadReport, TensorModule } from './module.js';
 export { PatchEmbed, PatchProjection } from './patch-embed.js';

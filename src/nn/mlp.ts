@@ -1,10 +1,11 @@
 import type { Activation } from '../ops/linear.js';
+import { mlp } from '../ops/mlp.js';
 import { Dropout, dropAndAdd } from './dropout.js';
 import { Linear } from './linear.js';
 import { type FloatTensor, Module } from './module.js';
 
 /** What is between and in the two layers. */
-export interface MlpOptions {
+export interface MlpLayerOptions {
   /** Default 'gelu'. */
   readonly activation?: Activation;
   /** Default true. */
@@ -23,7 +24,7 @@ export class Mlp extends Module<[x: FloatTensor, residual?: FloatTensor | undefi
   readonly fc2: Linear;
   readonly drop: Dropout;
 
-  constructor(channels: number, hidden: number, options: MlpOptions = {}) {
+  constructor(channels: number, hidden: number, options: MlpLayerOptions = {}) {
     super();
     const bias = options.bias ?? true;
     this.fc1 = new Linear(channels, hidden, { bias, activation: options.activation ?? 'gelu' });
@@ -32,6 +33,9 @@ export class Mlp extends Module<[x: FloatTensor, residual?: FloatTensor | undefi
   }
 
   override forward(x: FloatTensor, residual?: FloatTensor): FloatTensor {
-    return dropAndAdd(this.fc2, this.drop, this.drop.call(this.fc1.call(x)), residual);
+    const { fc1, fc2, drop } = this;
+    if (drop.active || fc1.activation === 'none')
+      return dropAndAdd(fc2, drop, drop.call(fc1.call(x)), residual);
+    return mlp(x, fc1.weight, fc1.bias, fc2.weight, fc2.bias, { activation: fc1.activation, residual });
   }
 }

@@ -32,6 +32,8 @@ export { layerNorm, layerNormResidual } from './layer-norm.js';
 export type { LayerNormOptions } from './layer-norm.js';
 export { linear } from './linear.js';
 export type { Activation, LinearOptions } from './linear.js';
+export { mlp } from './mlp.js';
+export type { MlpOptions } from './mlp.js';
 export { matmul } from './matmul.js';
 export { flip, pad, roll } from './pad.js';
 export { adaptiveAvgPool2d, avgPool2d, maxPool2d } from './pool2d.js';

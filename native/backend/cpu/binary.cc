@@ -2,6 +2,8 @@
 // where it makes sense for integers).
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/binary.cc"
+#include "backend/cpu/activation.h"
+//
 #include "backend/cpu/block.h"
 //
 #include "backend/cpu/iterate.h"
@@ -49,34 +51,6 @@ HWY_INLINE V power(D d, V a, V b) {
   return per_lane(d, a, [&next](T base) { return std::pow(base, *next++); });
 }
 
-// Derivatives are written as dy * f'(x).
-template <typename D, typename V>
-HWY_INLINE V gelu_backward(D d, V dy, V x) {
-  V density;
-  const V phi = normal_cdf(d, x, density);
-  const V bounded = hn::Min(hn::Max(x, hn::Set(d, hn::TFromD<D>(-40))), hn::Set(d, hn::TFromD<D>(40)));
-  return hn::Mul(dy, hn::MulAdd(bounded, density, phi));
-}
-
-template <typename D, typename V>
-HWY_INLINE V gelu_tanh_backward(D d, V dy, V x) {
-  using T = hn::TFromD<D>;
-  const T k = T(1.5957691216057307118);  // 2 sqrt(2 / pi): gelu_tanh(x) = x sigmoid(k (x + c x^3))
-  const V square = hn::Mul(x, x);
-  const V inner = hn::Mul(x, hn::MulAdd(square, hn::Set(d, T(0.044715) * k), hn::Set(d, k)));
-  const V slope = hn::MulAdd(square, hn::Set(d, 3 * T(0.044715) * k), hn::Set(d, k));
-  const V s = sigmoid(d, inner);
-  const V rest = hn::Mul(hn::Mul(s, hn::Sub(hn::Set(d, T(1)), s)), hn::Mul(x, slope));
-  return hn::Mul(dy, hn::Add(s, rest));
-}
-
-template <typename D, typename V>
-HWY_INLINE V silu_backward(D d, V dy, V x) {
-  const V one = hn::Set(d, hn::TFromD<D>(1));
-  const V s = sigmoid(d, x);
-  return hn::Mul(dy, hn::Mul(s, hn::MulAdd(x, hn::Sub(one, s), one)));
-}
-
 template <typename T>
 Kernel<T, T> float_kernel(BinaryOp op) {
   switch (op) {
@@ -98,11 +72,11 @@ Kernel<T, T> float_kernel(BinaryOp op) {
       return vectors<T>(
           [](auto d, auto dy, auto x) { return hn::IfThenElseZero(hn::Gt(x, hn::Zero(d)), dy); });
     case BinaryOp::GeluBackward:
-      return vectors<T>([](auto d, auto dy, auto x) { return gelu_backward(d, dy, x); });
+      return vectors<T>([](auto d, auto dy, auto x) { return hn::Mul(dy, gelu_at(d, x).slope); });
     case BinaryOp::GeluTanhBackward:
-      return vectors<T>([](auto d, auto dy, auto x) { return gelu_tanh_backward(d, dy, x); });
+      return vectors<T>([](auto d, auto dy, auto x) { return hn::Mul(dy, gelu_tanh_at(d, x).slope); });
     case BinaryOp::SiluBackward:
-      return vectors<T>([](auto d, auto dy, auto x) { return silu_backward(d, dy, x); });
+      return vectors<T>([](auto d, auto dy, auto x) { return hn::Mul(dy, silu_at(d, x).slope); });
     case BinaryOp::TanhBackward:
       return vectors<T>([](auto, auto dy, auto y) { return hn::NegMulAdd(hn::Mul(y, y), dy, dy); });
     case BinaryOp::SigmoidBackward:

@@ -5,6 +5,8 @@
 // Threads own rectangles of out and share nothing. Each element's sum runs over k in one fixed order.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/gemm.cc"
+#include "backend/cpu/activation.h"
+//
 #include "backend/cpu/rows.h"
 //
 #include <omp.h>
@@ -157,23 +159,18 @@ void activate(Activation activation, T* x, int64_t n) {
   switch (activation) {
     case Activation::None:
       return;
-    case Activation::Relu:  // NaN stays NaN
+    case Activation::Relu:
       return map_vectors(
-          x, n, [](auto d, auto v) { return hn::IfThenZeroElse(hn::Lt(v, hn::Zero(d)), v); }, x);
+          x, n, [](auto d, auto v) { return relu_at(d, v).value; }, x);
     case Activation::Gelu:
       return map_vectors(
-          x, n, [](auto d, auto v) { return gelu(d, v); }, x);
-    case Activation::GeluTanh:  // 0.5 x (1 + tanh(u)) = x sigmoid(2 u)
+          x, n, [](auto d, auto v) { return gelu_at(d, v).value; }, x);
+    case Activation::GeluTanh:
       return map_vectors(
-          x, n,
-          [](auto d, auto v) {
-            const auto cubic = hn::MulAdd(hn::Mul(v, v), hn::Set(d, T(0.044715)), hn::Set(d, T(1)));
-            return hn::Mul(v, sigmoid(d, hn::Mul(hn::Mul(v, cubic), hn::Set(d, T(1.5957691216057307118)))));
-          },
-          x);
+          x, n, [](auto d, auto v) { return gelu_tanh_at(d, v).value; }, x);
     case Activation::Silu:
       return map_vectors(
-          x, n, [](auto d, auto v) { return hn::Mul(v, sigmoid(d, v)); }, x);
+          x, n, [](auto d, auto v) { return silu_at(d, v).value; }, x);
   }
 }
 

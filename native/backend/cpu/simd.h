@@ -240,14 +240,6 @@ HWY_INLINE V erf(D d, V x) {
   }
 }
 
-// x Phi(x): GELU in its exact form (Hendrycks and Gimpel, 2016).
-template <class D, class V>
-HWY_INLINE V gelu(D d, V x) {
-  V density;
-  const V phi = normal_cdf(d, x, density);
-  return hn::Mul(hn::Max(x, hn::Set(d, hn::TFromD<D>(-40))), phi);  // bounded, as -infinity times 0 is NaN
-}
-
 }  // namespace tenon::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -2,6 +2,8 @@
 // sense for integers).
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/unary.cc"
+#include "backend/cpu/activation.h"
+//
 #include "backend/cpu/block.h"
 //
 #include "backend/cpu/iterate.h"
@@ -54,15 +56,6 @@ HWY_INLINE V clamp(D d, V x, T lo, T hi) {
   return hn::IfThenElse(hn::Gt(above, hn::Set(d, hi)), hn::Set(d, hi), above);
 }
 
-// x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)), which is 0.5 x (1 + tanh(...)).
-template <typename D, typename V>
-HWY_INLINE V gelu_tanh(D d, V x) {
-  using T = hn::TFromD<D>;
-  const V cubic = hn::MulAdd(hn::Mul(x, x), hn::Set(d, T(0.044715 * 1.5957691216057307118)),
-                             hn::Set(d, T(1.5957691216057307118)));
-  return hn::Mul(x, sigmoid(d, hn::Mul(x, cubic)));
-}
-
 template <typename T>
 Kernel<T> float_kernel(UnaryOp op) {
   switch (op) {
@@ -85,15 +78,13 @@ Kernel<T> float_kernel(UnaryOp op) {
     case UnaryOp::Sigmoid:
       return vectors<T>([](auto d, auto x, T, T) { return sigmoid(d, x); });
     case UnaryOp::Relu:
-      return vectors<T>([](auto d, auto x, T, T) {
-        return hn::IfThenElse(hn::Lt(x, hn::Zero(d)), hn::Zero(d), x);  // keeps NaN
-      });
+      return vectors<T>([](auto d, auto x, T, T) { return relu_at(d, x).value; });
     case UnaryOp::Gelu:
-      return vectors<T>([](auto d, auto x, T, T) { return gelu(d, x); });
+      return vectors<T>([](auto d, auto x, T, T) { return gelu_at(d, x).value; });
     case UnaryOp::GeluTanh:
-      return vectors<T>([](auto d, auto x, T, T) { return gelu_tanh(d, x); });
+      return vectors<T>([](auto d, auto x, T, T) { return gelu_tanh_at(d, x).value; });
     case UnaryOp::Silu:
-      return vectors<T>([](auto d, auto x, T, T) { return hn::Mul(x, sigmoid(d, x)); });
+      return vectors<T>([](auto d, auto x, T, T) { return silu_at(d, x).value; });
     case UnaryOp::Sin:
       return vectors<T>([](auto d, auto x, T, T) { return per_lane(d, x, [](T v) { return std::sin(v); }); });
     case UnaryOp::Cos:

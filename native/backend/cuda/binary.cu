@@ -1,6 +1,7 @@
 // Elementwise functions of two operands, and `where`. To add one: a line in `apply`.
 #include <cmath>
 
+#include "backend/cuda/activation.h"
 #include "backend/cuda/elementwise.h"
 #include "backend/cuda/kernels.h"
 
@@ -28,35 +29,6 @@ __device__ __forceinline__ bool compare(T a, T b) {
   // clang-format on
 }
 
-template <typename T>
-__device__ __forceinline__ T sigmoid(T x) {
-  return 1 / (1 + std::exp(-x));
-}
-
-// Derivatives are written as dy * f'(x); x is bounded where infinity would meet 0.
-template <typename T>
-__device__ __forceinline__ T gelu_backward(T dy, T x) {
-  const T bounded = x < -40 ? T(-40) : x > 40 ? T(40) : x;
-  const T phi = T(0.5) * std::erfc(x * T(-0.70710678118654752440));
-  const T density = T(0.39894228040143267794) * std::exp(T(-0.5) * x * x);
-  return dy * (bounded * density + phi);
-}
-
-template <typename T>
-__device__ __forceinline__ T gelu_tanh_backward(T dy, T x) {
-  const T k = T(1.5957691216057307118);  // 2 sqrt(2 / pi): gelu_tanh(x) = x sigmoid(k (x + c x^3))
-  const T square = x * x;
-  const T s = sigmoid(x * (k + T(0.044715) * k * square));
-  const T slope = k + 3 * T(0.044715) * k * square;
-  return dy * (s + s * (1 - s) * (x * slope));
-}
-
-template <typename T>
-__device__ __forceinline__ T silu_backward(T dy, T x) {
-  const T s = sigmoid(x);
-  return dy * (s * (1 + x * (1 - s)));
-}
-
 // A NaN in either operand wins Maximum and Minimum. In derivatives a is the gradient.
 template <BinaryOp op, typename T>
 __device__ __forceinline__ T apply(T a, T b) {
@@ -69,9 +41,9 @@ __device__ __forceinline__ T apply(T a, T b) {
   if constexpr (op == BinaryOp::Maximum) return a > b || a != a ? a : b;
   if constexpr (op == BinaryOp::Minimum) return a < b || a != a ? a : b;
   if constexpr (op == BinaryOp::ReluBackward) return b > 0 ? a : T(0);
-  if constexpr (op == BinaryOp::GeluBackward) return gelu_backward(a, b);
-  if constexpr (op == BinaryOp::GeluTanhBackward) return gelu_tanh_backward(a, b);
-  if constexpr (op == BinaryOp::SiluBackward) return silu_backward(a, b);
+  if constexpr (op == BinaryOp::GeluBackward) return a * gelu_slope(b);
+  if constexpr (op == BinaryOp::GeluTanhBackward) return a * gelu_tanh_slope(b);
+  if constexpr (op == BinaryOp::SiluBackward) return a * silu_slope(b);
   if constexpr (op == BinaryOp::TanhBackward) return a - b * b * a;
   if constexpr (op == BinaryOp::SigmoidBackward) return a * (b * (1 - b));
   if constexpr (op == BinaryOp::AbsBackward) return b == 0 ? T(0) : std::signbit(b) ? -a : a;

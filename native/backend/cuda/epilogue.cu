@@ -41,22 +41,6 @@ struct Finish {
   int64_t rows, columns, count;  // of a matrix; count: of packs
 };
 
-template <typename T>
-__device__ __forceinline__ T activate(Activation activation, T x) {
-  switch (activation) {
-    case Activation::Gelu:
-      return gelu(x);
-    case Activation::GeluTanh:
-      return gelu_tanh(x);
-    case Activation::Relu:
-      return relu(x);
-    case Activation::Silu:
-      return silu(x);
-    default:
-      return x;
-  }
-}
-
 // 32-bit divisions take a fraction of the time of 64-bit ones.
 __device__ __forceinline__ int64_t divide(int64_t a, int64_t b, bool narrow) {
   return narrow ? static_cast<uint32_t>(a) / static_cast<uint32_t>(b) : a / b;

@@ -1,0 +1,68 @@
+// An activation and its gradient in one pass over memory and with one exponential.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/activation_backward.cc"
+#include "backend/cpu/activation.h"
+//
+#include "backend/cpu/rows.h"
+//
+#include <algorithm>
+
+#include "backend/cpu/iterate.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/parallel.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace tenon::cpu::HWY_NAMESPACE {
+namespace {
+
+template <typename S, typename F>
+void run_range(const ActivationBackwardArgs& args, int64_t begin, int64_t end, F&& at) {
+  const hn::ScalableTag<Compute<S>> d;
+  const S* const before = args.before.as<const S>() + begin;
+  const S* const dafter = args.dafter.as<const S>() + begin;
+  S* const after = args.after.as<S>() + begin;
+  S* const dbefore = args.dbefore.as<S>() + begin;
+  for_vectors(d, end - begin, [&](auto part, int64_t i) {
+    const auto [value, slope] = at(d, part.get(d, before + i));
+    const auto dy = part.get(d, dafter + i);
+    part.put(d, value, after + i);
+    part.put(d, hn::Mul(dy, slope), dbefore + i);
+  });
+}
+
+void run(const ActivationBackwardArgs& args, int64_t begin, int64_t end) {
+  with_float_type(args.before.dtype, [&]<typename S>(S) {
+    switch (args.activation) {
+      case Activation::None:
+        return;
+      case Activation::Relu:
+        return run_range<S>(args, begin, end, [](auto d, auto x) HWY_ATTR { return relu_at(d, x); });
+      case Activation::Gelu:
+        return run_range<S>(args, begin, end, [](auto d, auto x) HWY_ATTR { return gelu_at(d, x); });
+      case Activation::GeluTanh:
+        return run_range<S>(args, begin, end, [](auto d, auto x) HWY_ATTR { return gelu_tanh_at(d, x); });
+      case Activation::Silu:
+        return run_range<S>(args, begin, end, [](auto d, auto x) HWY_ATTR { return silu_at(d, x); });
+    }
+  });
+}
+
+}  // namespace
+}  // namespace tenon::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace tenon::cpu {
+
+namespace {
+HWY_EXPORT(run);
+}
+
+void activation_backward(const ActivationBackwardArgs& args) {
+  const auto function = HWY_DYNAMIC_DISPATCH(run);
+  parallel_for(args.before.numel(), kElementwiseGrain,
+               [&](int64_t begin, int64_t end) { function(args, begin, end); });
+}
+
+}  // namespace tenon::cpu
+#endif
