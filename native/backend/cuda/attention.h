@@ -99,6 +99,12 @@ struct Terms {
 
   bool only_scales() const { return bias == nullptr && mask == nullptr && drop_below == 0; }
 
+  // For a loop over keep: what it needs of a captured graph's random numbers is read once.
+  __device__ __forceinline__ Terms dropping() const {
+    Terms x = *this;
+    x.place = place.now();
+    return x;
+  }
   // What dropout multiplies the probability by.
   __device__ __forceinline__ T keep(int i, int j) const {
     if (drop_below == 0) return T(1);
@@ -117,6 +123,7 @@ struct OnlyScale {
   __device__ __forceinline__ float score(float product, int, int j) const {
     return j < keys ? product * scale : kMinusInfinity<float>;
   }
+  __device__ __forceinline__ OnlyScale dropping() const { return *this; }
   __device__ __forceinline__ static float keep(int, int) { return 1; }
 };
 

@@ -67,11 +67,12 @@ struct RunningSoftmax {
       }
     }
     if (terms.drop_below == 0) return;
+    const Terms drops = terms.dropping();
 #pragma unroll
     for (int n = 0; n < kColumns / 8; ++n) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        scores.at[n][e] *= terms.keep(first_query + scores.row(e), first_key + scores.column(n, e));
+        scores.at[n][e] *= drops.keep(first_query + scores.row(e), first_key + scores.column(n, e));
       }
     }
   }

@@ -127,6 +127,12 @@ struct WindowTerms {
     return seams != 0 && windows.side(seams, i) != windows.side(seams, j) ? s + T(kSeamPenalty) : s;
   }
 
+  // For a loop over keep: what it needs of a captured graph's random numbers is read once.
+  __device__ __forceinline__ WindowTerms dropping() const {
+    WindowTerms x = *this;
+    x.place = place.now();
+    return x;
+  }
   // What dropout multiplies the probability by.
   __device__ __forceinline__ T keep(int i, int j) const {
     if (drop_below == 0) return T(1);
