@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string>
 
+#include "backend/cpu/kernels.h"
 #include "backend/cpu/onednn_plan.h"
 
 namespace tenon::cpu {
@@ -69,6 +70,19 @@ bool packing_pays(const Key& key) {
   const bool row_major = key.b_strides[2] == 1;
   if (key.in == DType::Float32) return !row_major && key.m >= 512;
   return key.m >= 2048;
+}
+
+View transposed(const View& x) {
+  return {x.data, x.dtype, Shape{x.size(1), x.size(0)}, Shape{x.stride(1), x.stride(0)}};
+}
+
+// Whether to make a weight gradient dy^T x as (x^T dy)^T. oneDNN copies a left operand that is transposed: better the
+// narrower one, where both are long. Measured on Zen 4, 2 threads, GFLOP/s dy^T x -> (x^T dy)^T, float32:
+//   dy [25088, 384], x [25088, 96]: 176 -> 192,  [6272, 576], [6272, 192]: 189 -> 206,  [1568, 1536], [1568, 384]: the same
+bool transposing_pays(const MatmulArgs& args) {
+  if (args.out.ndim() != 2 || args.bias || args.residual || args.accumulate) return false;
+  const int64_t m = args.out.size(0), n = args.out.size(1), k = args.a.size(1);
+  return args.a.stride(0) == 1 && args.a.stride(1) >= m && args.b.stride(1) == 1 && m > n && k >= 4 * m;
 }
 
 // ---- primitives, created once per key and executor thread -----------------------------------------------------------
@@ -199,6 +213,17 @@ std::string onednn_version() {
 }
 
 bool onednn_matmul(const MatmulArgs& args) {
+  if (transposing_pays(args)) {
+    static thread_local Buffer memory;
+    MatmulArgs swapped = args;
+    swapped.a = transposed(args.b);
+    swapped.b = transposed(args.a);
+    swapped.out = {memory.reserve(static_cast<size_t>(args.out.numel()) * size_of(args.out.dtype)),
+                   args.out.dtype, Shape{args.out.size(1), args.out.size(0)}, Shape{args.out.size(0), 1}};
+    if (!onednn_matmul(swapped)) return false;
+    copy({transposed(swapped.out), args.out});
+    return true;
+  }
   const View &a = args.a, &b = args.b, &out = args.out;
   if (!onednn_type(a.dtype) || a.dtype != b.dtype || !onednn_type(out.dtype)) return false;
   Key key;
