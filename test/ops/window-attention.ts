@@ -104,7 +104,7 @@ opCases(ops, {
       operands([1, 12, 12], 1, 48, { window: 12, shift: 6 }),
       operands([3, 6, 8], 3, 4, { window: [3, 4], shift: [1, 2], scale: 0.3 }),
       operands([2, 6, 6], 1, 7, { window: [3, 2], shift: [0, 1] }),
-      operands([18, 2, 2], 2, 3, { window: 2 }), // more windows than an item holds
+      operands([18, 2, 2], 6, 3, { window: 2 }), // more windows, and more heads, than run together
       operands([1, 5, 9], 2, 8, { window: 4, padded: true }),
       operands([2, 5, 6], 2, 8, { window: 4, shift: 2, padded: true }),
       operands([1, 5, 6], 2, 8, { window: 4, shift: 2 }),
