@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(kThreads) activation_backward_kernel(const Pas
   for (int64_t at = thread_of_grid(); at < pass.count; at += threads_of_grid()) {
     const auto before = reinterpret_cast<const Elements*>(pass.before)[at];
     const auto dafter = reinterpret_cast<const Elements*>(pass.dafter)[at];
-    Elements after, dbefore;
+    Elements after{}, dbefore{};
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
       const Compute<S> x = widen(before.elements[i]);
