@@ -34,7 +34,8 @@ export class Mlp extends Module<[x: FloatTensor, residual?: FloatTensor | undefi
 
   override forward(x: FloatTensor, residual?: FloatTensor): FloatTensor {
     const { fc1, fc2, drop } = this;
-    if (drop.active || fc1.activation === 'none')
+    // As one op, unless something stands between the layers, or listens there.
+    if (drop.active || fc1.activation === 'none' || this.isHooked)
       return dropAndAdd(fc2, drop, drop.call(fc1.call(x)), residual);
     return mlp(x, fc1.weight, fc1.bias, fc2.weight, fc2.bias, { activation: fc1.activation, residual });
   }

@@ -93,6 +93,29 @@ test('GELU, LayerNorm, LayerScale and Mlp are their formulas', async (t) => {
   await same(t, mlp.call(x, x), affine(gelu(affine(x, mlp.fc1)), mlp.fc2).add(x));
 });
 
+test('hooks on the layers of an Mlp see what passes, and may replace it', async (t) => {
+  const x: FloatTensor = normal([3, 8]);
+  const mlp = new Mlp(8, 16);
+  const plain = mlp.call(x);
+  const seen: (readonly number[])[] = [];
+  const removes = [mlp.fc1, mlp.fc2].map((layer) =>
+    layer.registerForwardHook(([input], output) => {
+      seen.push(input.shape, output.shape);
+      return output.mul(2);
+    }),
+  );
+  const doubled = affine(gelu(affine(x, mlp.fc1)).mul(2), mlp.fc2).mul(2);
+  await same(t, mlp.call(x), doubled);
+  t.deepEqual(seen, [
+    [3, 8],
+    [3, 16],
+    [3, 16],
+    [3, 8],
+  ]);
+  for (const remove of removes) remove();
+  await same(t, mlp.call(x), plain);
+});
+
 test('Attention is softmax(q k^T / sqrt(d)) v by head, with norms of q and k where asked for', async (t) => {
   const x: FloatTensor = normal([2, 5, 8]);
   for (const qkNorm of [false, true]) {
