@@ -1,5 +1,5 @@
 // The two layers of a transformer's block with an activation between them. Backward makes the activation's result again,
-// in the pass that its gradient takes anyhow, rather than keep it: a seventh of what training Swin-T remembers.
+// in the pass that its gradient takes anyhow, rather than keep it: a tenth of the memory of training Swin-T.
 #include "ops/linear.h"
 
 namespace tenon::ops {

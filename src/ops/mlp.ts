@@ -69,8 +69,8 @@ const mlpOp = defineOp({
  * Two fully connected layers, as in a transformer's block: `y = activation(x W1^T + b1) W2^T + b2 + residual`.
  *
  * Shapes: x `[..., in]`, weight1 `[hidden, in]`, bias1 `[hidden]`, weight2 `[out, hidden]`, bias2 `[out]`, residual and
- * result `[..., out]`. On the CPU both layers run on a piece of the rows before the next, so that what lies between them
- * stays in the caches. While gradients are recorded, `x W1^T + b1` is kept; backward computes the activation again.
+ * result `[..., out]`. While gradients are recorded, `x W1^T + b1` is kept; backward computes the activation's result again,
+ * where two `linear`s would keep it too. 16-bit operands may have float32 biases and a float32 residual, as in `linear`.
  *
  * @throws TensorError SHAPE, DTYPE or VALUE when the operands do not fit
  * @example

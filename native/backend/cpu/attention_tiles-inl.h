@@ -37,7 +37,7 @@ HWY_INLINE void with_storage_type(DType dtype, F&& f) {
   }
 }
 
-// to[i] = scale * x[first + i], rows padded with zeros to `stride`, and zero rows up to `padded`. Rows: HeadRows, or
+// to[i] = scale * x[first + i], rows padded with zeros to whole vectors, and zero rows up to `padded`. Rows: HeadRows, or
 // another that says where row i is.
 template <typename T, typename Rows>
 void pack_rows(const Rows& x, int64_t first, int64_t count, int64_t padded, int64_t columns, T scale,

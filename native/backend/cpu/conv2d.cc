@@ -83,10 +83,6 @@ View matrix(void* data, DType dtype, int64_t rows, int64_t columns, int64_t stri
   return {data, dtype, Shape{rows, columns}, Shape{stride, 1}};
 }
 
-View transposed(const View& x) {
-  return {x.data, x.dtype, Shape{x.size(1), x.size(0)}, Shape{x.stride(1), x.stride(0)}};
-}
-
 // Channels [group O / groups, ...) of one image as a matrix [pixels, O / groups].
 template <typename S>
 View channels(const View& y, int64_t image, int64_t group, int64_t groups) {

@@ -8,4 +8,9 @@ namespace tenon::cpu {
 
 void gemm(const MatmulArgs& args);
 
+inline View transposed(const View& matrix) {
+  return {matrix.data, matrix.dtype, Shape{matrix.size(1), matrix.size(0)},
+          Shape{matrix.stride(1), matrix.stride(0)}};
+}
+
 }  // namespace tenon::cpu

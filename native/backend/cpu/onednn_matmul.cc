@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string>
 
+#include "backend/cpu/gemm.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/onednn_plan.h"
 
@@ -70,10 +71,6 @@ bool packing_pays(const Key& key) {
   const bool row_major = key.b_strides[2] == 1;
   if (key.in == DType::Float32) return !row_major && key.m >= 512;
   return key.m >= 2048;
-}
-
-View transposed(const View& x) {
-  return {x.data, x.dtype, Shape{x.size(1), x.size(0)}, Shape{x.stride(1), x.stride(0)}};
 }
 
 // Whether to make a weight gradient dy^T x as (x^T dy)^T. oneDNN copies a left operand that is transposed: better the

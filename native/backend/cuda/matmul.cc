@@ -225,8 +225,8 @@ size_t extent_bytes(const View& x) {
   return scratch_bytes({nullptr, x.dtype, Shape{last + 1}, Shape{1}});
 }
 
-// The fastest, as text; empty where there is none, or no memory to find out. Results go to scratch memory: timing must not change what is
-// accumulated to or in place.
+// The fastest, as text; empty where there is none, or no memory to find out. Results go to scratch memory: timing must not
+// change what is accumulated to or in place.
 std::string fastest(Queue& queue, const MatmulPlans& plans, MatmulArgs args) {
   constexpr int kMost = 8;
   const Candidates candidates(plans, args, kMost);
