@@ -215,6 +215,19 @@ struct OneHotArgs {
 
 enum class Activation : uint8_t { None, Gelu, GeluTanh, Relu, Silu };
 
+inline UnaryOp unary_op(Activation activation) {
+  switch (activation) {
+    case Activation::Gelu:
+      return UnaryOp::Gelu;
+    case Activation::GeluTanh:
+      return UnaryOp::GeluTanh;
+    case Activation::Silu:
+      return UnaryOp::Silu;
+    default:
+      return UnaryOp::Relu;
+  }
+}
+
 // out = activation(a b + bias) + residual, or, with accumulate, out += a b.
 // a and b share a dtype, which out has too, or float32 for 16-bit ones; bias and residual have out's.
 // All three are [M, K], [K, N], [M, N], or [batch, ...] of rank 3 with a batch stride of 0 where one is broadcast.
@@ -229,16 +242,27 @@ struct MatmulArgs {
   Activation activation = Activation::None;
   bool accumulate = false;
   View a_sums = {};  // [M] of a's dtype, or absent: sum_k a[m, k]; for operands of rank 2
+  // a b + bias, or absent; out's dtype and shape, of rank 2 and contiguous as out is then. With an activation, whose
+  // gradient needs it, and without a residual.
+  View before = {};
 };
 
-// after = activation(before), and the gradient of before: dafter * activation'(before). Contiguous, of one shape and float
-// dtype; the activation is not None.
-struct ActivationBackwardArgs {
+// What fills in a_sums where a kernel has a pass of its own for it.
+inline ReduceArgs row_sums(const MatmulArgs& args) {
+  const View& sums = args.a_sums;
+  return {ReduceOp::Sum, args.a, {sums.data, sums.dtype, Shape{args.a.size(0), 1}, Shape{sums.stride(0), 1}}};
+}
+
+// The way back through the product behind an activation, and the activation: dbefore = (a b) activation'(before), where
+// a b is the gradient of after = activation(before), which is made again. a and b as in MatmulArgs, of rank 2; the others
+// are contiguous [M, N] of their dtype. The activation is not None.
+struct MatmulActivationBackwardArgs {
   Activation activation;
+  View a;
+  View b;
   View before;
-  View dafter;
-  View after;
-  View dbefore;  // may be dafter
+  View after;  // or absent
+  View dbefore;
 };
 
 // ---- normalisation ---------------------------------------------------------------------------------------------
@@ -625,52 +649,52 @@ struct LerpArgs {
 
 // ---- the table -------------------------------------------------------------------------------------------------
 
-#define TENON_KERNELS(K)                                    \
-  K(fill, FillArgs)                                         \
-  K(arange, ArangeArgs)                                     \
-  K(copy, CopyArgs)                                         \
-  K(unary, UnaryArgs)                                       \
-  K(binary, BinaryArgs)                                     \
-  K(where, WhereArgs)                                       \
-  K(reduce, ReduceArgs)                                     \
-  K(cumsum, CumsumArgs)                                     \
-  K(softmax, SoftmaxArgs)                                   \
-  K(softmax_backward, SoftmaxBackwardArgs)                  \
-  K(logsumexp, LogsumexpArgs)                               \
-  K(topk, TopkArgs)                                         \
-  K(index_select, IndexSelectArgs)                          \
-  K(index_add, IndexAddArgs)                                \
-  K(gather, GatherArgs)                                     \
-  K(scatter_add, ScatterAddArgs)                            \
-  K(one_hot, OneHotArgs)                                    \
-  K(matmul, MatmulArgs)                                     \
-  K(activation_backward, ActivationBackwardArgs)            \
-  K(layer_norm, LayerNormArgs)                              \
-  K(layer_norm_backward, LayerNormBackwardArgs)             \
-  K(conv2d, Conv2dArgs)                                     \
-  K(conv2d_input_gradient, Conv2dInputGradientArgs)         \
-  K(conv2d_weight_gradient, Conv2dWeightGradientArgs)       \
-  K(batch_norm, BatchNormArgs)                              \
-  K(batch_norm_backward, BatchNormBackwardArgs)             \
-  K(max_pool2d, MaxPool2dArgs)                              \
-  K(max_pool2d_backward, MaxPool2dBackwardArgs)             \
-  K(avg_pool2d, AvgPool2dArgs)                              \
-  K(avg_pool2d_backward, AvgPool2dBackwardArgs)             \
-  K(attention, AttentionArgs)                               \
-  K(attention_backward, AttentionBackwardArgs)              \
-  K(attention_rows, AttentionRowsArgs)                      \
-  K(window_attention, WindowAttentionArgs)                  \
-  K(window_attention_backward, WindowAttentionBackwardArgs) \
-  K(cross_entropy, CrossEntropyArgs)                        \
-  K(random, RandomArgs)                                     \
-  K(permutation, PermutationArgs)                           \
-  K(dropout, DropoutArgs)                                   \
-  K(interpolate, InterpolateArgs)                           \
-  K(interpolate_backward, InterpolateBackwardArgs)          \
-  K(adam, AdamArgs)                                         \
-  K(sgd, SgdArgs)                                           \
-  K(global_norm, GlobalNormArgs)                            \
-  K(clip, ClipArgs)                                         \
+#define TENON_KERNELS(K)                                      \
+  K(fill, FillArgs)                                           \
+  K(arange, ArangeArgs)                                       \
+  K(copy, CopyArgs)                                           \
+  K(unary, UnaryArgs)                                         \
+  K(binary, BinaryArgs)                                       \
+  K(where, WhereArgs)                                         \
+  K(reduce, ReduceArgs)                                       \
+  K(cumsum, CumsumArgs)                                       \
+  K(softmax, SoftmaxArgs)                                     \
+  K(softmax_backward, SoftmaxBackwardArgs)                    \
+  K(logsumexp, LogsumexpArgs)                                 \
+  K(topk, TopkArgs)                                           \
+  K(index_select, IndexSelectArgs)                            \
+  K(index_add, IndexAddArgs)                                  \
+  K(gather, GatherArgs)                                       \
+  K(scatter_add, ScatterAddArgs)                              \
+  K(one_hot, OneHotArgs)                                      \
+  K(matmul, MatmulArgs)                                       \
+  K(matmul_activation_backward, MatmulActivationBackwardArgs) \
+  K(layer_norm, LayerNormArgs)                                \
+  K(layer_norm_backward, LayerNormBackwardArgs)               \
+  K(conv2d, Conv2dArgs)                                       \
+  K(conv2d_input_gradient, Conv2dInputGradientArgs)           \
+  K(conv2d_weight_gradient, Conv2dWeightGradientArgs)         \
+  K(batch_norm, BatchNormArgs)                                \
+  K(batch_norm_backward, BatchNormBackwardArgs)               \
+  K(max_pool2d, MaxPool2dArgs)                                \
+  K(max_pool2d_backward, MaxPool2dBackwardArgs)               \
+  K(avg_pool2d, AvgPool2dArgs)                                \
+  K(avg_pool2d_backward, AvgPool2dBackwardArgs)               \
+  K(attention, AttentionArgs)                                 \
+  K(attention_backward, AttentionBackwardArgs)                \
+  K(attention_rows, AttentionRowsArgs)                        \
+  K(window_attention, WindowAttentionArgs)                    \
+  K(window_attention_backward, WindowAttentionBackwardArgs)   \
+  K(cross_entropy, CrossEntropyArgs)                          \
+  K(random, RandomArgs)                                       \
+  K(permutation, PermutationArgs)                             \
+  K(dropout, DropoutArgs)                                     \
+  K(interpolate, InterpolateArgs)                             \
+  K(interpolate_backward, InterpolateBackwardArgs)            \
+  K(adam, AdamArgs)                                           \
+  K(sgd, SgdArgs)                                             \
+  K(global_norm, GlobalNormArgs)                              \
+  K(clip, ClipArgs)                                           \
   K(lerp, LerpArgs)
 
 // `stream` is the device's own handle (a cudaStream_t on CUDA; nothing on the CPU, whose executor calls the kernel).

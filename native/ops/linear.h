@@ -14,6 +14,13 @@ inline Tensor gemm_operand(const Tensor& x) {
   return unit && forward ? x : contiguous(x);
 }
 
+// [..., features] as [rows, features].
+inline Tensor as_rows(const Tensor& x) {
+  int64_t rows = 1;
+  for (int d = 0; d < x.ndim() - 1; ++d) rows *= x.size(d);
+  return reshape(x, {rows, x.size(-1)});
+}
+
 inline Activation activation_named(const char* op, const std::string& name) {
   if (name == "none") return Activation::None;
   if (name == "gelu") return Activation::Gelu;
@@ -21,19 +28,6 @@ inline Activation activation_named(const char* op, const std::string& name) {
   if (name == "relu") return Activation::Relu;
   if (name == "silu") return Activation::Silu;
   fail(op, code::kValue, "expected an activation of none, gelu, geluTanh, relu or silu, got '", name, "'");
-}
-
-inline UnaryOp forward_op(Activation activation) {
-  switch (activation) {
-    case Activation::Gelu:
-      return UnaryOp::Gelu;
-    case Activation::GeluTanh:
-      return UnaryOp::GeluTanh;
-    case Activation::Silu:
-      return UnaryOp::Silu;
-    default:
-      return UnaryOp::Relu;
-  }
 }
 
 // A bias [out]; 16-bit layers take a float32 one.
@@ -75,5 +69,11 @@ inline OptionalTensor bias_operand(const OptionalTensor& bias, DType dtype) {
   if (!bias) return bias;
   return bias->dtype() == dtype ? contiguous(*bias) : to(*bias, dtype);
 }
+
+// matmul.cc: linear whose operands are checked, and what goes into the activation (absent unless asked for, and then without
+// a residual).
+std::tuple<Tensor, Tensor> linear_layer(const char* op, const Tensor& x, const Tensor& weight,
+                                        const OptionalTensor& bias, const OptionalTensor& residual,
+                                        Activation activation, bool needs_before);
 
 }  // namespace tenon::ops

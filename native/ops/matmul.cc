@@ -83,27 +83,30 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
   return out;
 }
 
+std::tuple<Tensor, Tensor> linear_layer(const char* op, const Tensor& x, const Tensor& weight,
+                                        const OptionalTensor& bias, const OptionalTensor& residual,
+                                        Activation activation, bool needs_before) {
+  const Shape shape = with_features(x, weight.size(0));
+  Tensor out = empty(x.device(), shape, residual ? residual->dtype() : x.dtype());
+  Tensor before = needs_before ? empty_like(out) : Tensor();
+  if (out.numel() == 0) return {out, before};
+  const Tensor x2 = gemm_operand(as_rows(x)), w = gemm_operand(weight);
+  const OptionalTensor b = bias_operand(bias, out.dtype());
+  const OptionalTensor r = residual ? OptionalTensor(as_rows(contiguous(*residual))) : residual;
+  MatmulArgs args{x2.view(),        transpose(w, 0, 1).view(), as_rows(out).view(),
+                  optional_view(b), optional_view(r),          activation};
+  if (before) args.before = as_rows(before).view();
+  launch(x.device(), op, &Kernels::matmul, args);
+  return {out, before};
+}
+
 Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
               const OptionalTensor& residual, const std::string& activation) {
   constexpr const char* kOp = "linear";
   check_weight(kOp, x, "weight", weight);
-  const int64_t in = weight.size(1), out_features = weight.size(0);
-  check_bias(kOp, x, "bias", bias, out_features);
-  const Shape shape = with_features(x, out_features);
-  check_residual(kOp, x, residual, shape);
-  Tensor out = empty(x.device(), shape, residual ? residual->dtype() : x.dtype());
-  if (out.numel() == 0) return out;
-  const int64_t rows = out.numel() / out_features;
-  const Tensor x2 = gemm_operand(reshape(x, {rows, in}));
-  const Tensor w = gemm_operand(weight);
-  const OptionalTensor b = bias_operand(bias, out.dtype());
-  const OptionalTensor r =
-      residual ? OptionalTensor(reshape(contiguous(*residual), {rows, out_features})) : residual;
-  launch(x.device(), kOp, &Kernels::matmul,
-         MatmulArgs{x2.view(), transpose(w, 0, 1).view(),
-                    out.with(Shape{rows, out_features}, Shape{out_features, 1}, 0).view(), optional_view(b),
-                    optional_view(r), activation_named(kOp, activation), false});
-  return out;
+  check_bias(kOp, x, "bias", bias, weight.size(0));
+  check_residual(kOp, x, residual, with_features(x, weight.size(0)));
+  return std::get<0>(linear_layer(kOp, x, weight, bias, residual, activation_named(kOp, activation), false));
 }
 
 std::tuple<Tensor, Tensor> linear_weight_gradient(const Tensor& dy, const Tensor& x, bool needs_dbias) {
@@ -117,10 +120,7 @@ std::tuple<Tensor, Tensor> linear_weight_gradient(const Tensor& dy, const Tensor
          x);
   }
   const int64_t out = dy.size(-1), in = x.size(-1);
-  int64_t rows = 1;
-  for (int d = 0; d < x.ndim() - 1; ++d) rows *= x.size(d);
-  const Tensor a = transpose(gemm_operand(reshape(dy, {rows, out})), 0, 1);
-  const Tensor b = gemm_operand(reshape(x, {rows, in}));
+  const Tensor a = transpose(gemm_operand(as_rows(dy)), 0, 1), b = gemm_operand(as_rows(x));
   Tensor dweight = empty(x.device(), Shape{out, in}, x.dtype());
   Tensor dbias = needs_dbias ? empty(x.device(), Shape{out}, x.dtype()) : Tensor();
   MatmulArgs args{a.view(), b.view(), dweight.view(), {}, {}};

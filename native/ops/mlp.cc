@@ -12,13 +12,6 @@ Activation activation_of(const char* op, const std::string& name) {
   fail(op, code::kValue, "expected an activation of gelu, geluTanh, relu or silu, got 'none'");
 }
 
-// A contiguous tensor as rows.
-Tensor as_rows(const Tensor& x) {
-  int64_t rows = 1;
-  for (int d = 0; d < x.ndim() - 1; ++d) rows *= x.size(d);
-  return x.with(Shape{rows, x.size(-1)}, Shape{x.size(-1), 1}, x.offset());
-}
-
 // The gradients of a layer's weight and bias; each absent unless asked for.
 std::tuple<Tensor, Tensor> layer_gradients(const Tensor& dy, const Tensor& x, bool needs_weight,
                                            bool needs_bias) {
@@ -43,16 +36,10 @@ std::tuple<Tensor, Tensor> mlp(const Tensor& x, const Tensor& weight1, const Opt
   }
   check_bias(kOp, x, "bias2", bias2, weight2.size(0));
   check_residual(kOp, x, residual, with_features(x, weight2.size(0)));
-  const Activation kind = activation_of(kOp, activation);
-  const Tensor before = needs_before ? linear(x, weight1, bias1, {}, "none") : Tensor();
-  Tensor after;
-  if (before) {
-    after = empty_like(before);
-    launch(x.device(), kOp, &Kernels::unary, UnaryArgs{forward_op(kind), before.view(), after.view()});
-  } else {
-    after = linear(x, weight1, bias1, {}, activation);
-  }
-  return {linear(after, weight2, bias2, residual, "none"), before};
+  const auto [after, before] =
+      linear_layer(kOp, x, weight1, bias1, {}, activation_of(kOp, activation), needs_before);
+  const auto [y, none] = linear_layer(kOp, after, weight2, bias2, residual, Activation::None, false);
+  return {y, before};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> mlp_backward(const Tensor& dy, const Tensor& x,
@@ -65,15 +52,23 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> mlp_backward(const Tensor& dy
   check_same_dtype(kOp, "dy", dy, "x", x);
   check_shape(kOp, "dy", dy, with_features(x, weight2.size(0)));
   check_shape(kOp, "before", before, with_features(x, weight1.size(0)));
-  const Tensor dy_rows = as_rows(contiguous(dy)), x_rows = as_rows(contiguous(x));
-  const Tensor after = as_rows(empty_like(before)), dhidden = matmul(dy_rows, weight2);
-  launch(x.device(), kOp, &Kernels::activation_backward,
-         ActivationBackwardArgs{activation_of(kOp, activation), as_rows(before).view(), dhidden.view(),
-                                after.view(), dhidden.view()});
+  const Activation kind = activation_of(kOp, activation);
+  const Tensor dy_rows = as_rows(contiguous(dy)), x_rows = as_rows(contiguous(x)),
+               before_rows = as_rows(before);
+  const bool needs_dbefore = needs_dx || needs_weight1 || needs_bias1;
+  const Tensor after = needs_weight2 ? empty_like(before_rows) : Tensor();
+  const Tensor dbefore = needs_dbefore ? empty_like(before_rows) : Tensor();
+  if (needs_dbefore) {
+    launch(x.device(), kOp, &Kernels::matmul_activation_backward,
+           MatmulActivationBackwardArgs{kind, dy_rows.view(), gemm_operand(weight2).view(),
+                                        before_rows.view(), after.view(), dbefore.view()});
+  } else if (needs_weight2) {
+    launch(x.device(), kOp, &Kernels::unary, UnaryArgs{unary_op(kind), before_rows.view(), after.view()});
+  }
   const auto [dweight2, dbias2] = layer_gradients(dy_rows, after, needs_weight2, needs_bias2);
-  const auto [dweight1, dbias1] = layer_gradients(dhidden, x_rows, needs_weight1, needs_bias1);
+  const auto [dweight1, dbias1] = layer_gradients(dbefore, x_rows, needs_weight1, needs_bias1);
   Tensor dx;
-  if (needs_dx) dx = matmul(dhidden, weight1).with(x.shape(), contiguous_strides(x.shape()), 0);
+  if (needs_dx) dx = matmul(dbefore, weight1).with(x.shape(), contiguous_strides(x.shape()), 0);
   return {dx, dweight1, dbias1, dweight2, dbias2};
 }
 

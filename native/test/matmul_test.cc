@@ -190,6 +190,35 @@ TEST_P(Matmul, RepeatsBitByBit) {
   }
 }
 
+TEST(MatmulBefore, IsWhatGoesIntoTheActivation) {
+  for (const DType dtype : float_dtypes()) {
+    // Columns that an epilogue's second matrix may have, and others.
+    for (const Size& s : {Size{6, 7, 16}, Size{5, 12, 33}, Size{0, 3, 8}, Size{3, 0, 8}}) {
+      for (const Activation activation :
+           {Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu}) {
+        for (const bool has_bias : {true, false}) {
+          Buffer a(dtype, {s.m, s.k}), b(dtype, {s.k, s.n}, {1, s.k}), bias(dtype, {s.n}),
+              out(dtype, {s.m, s.n}), before(dtype, {s.m, s.n});
+          a.fill_normal(1, 0.3);
+          b.fill_normal(2);
+          bias.fill_normal(3);
+          MatmulArgs args{a.view(), b.view(), out.view(), has_bias ? bias.view() : View{}, {}, activation};
+          args.before = before.view();
+          testing::run(&Kernels::matmul, args);
+          const std::string what =
+              describe(s, dtype) + " activation " + std::to_string(static_cast<int>(activation));
+          // Where a kernel takes the activation of what it has stored, that is rounded too.
+          EXPECT_LE(relative_error(out.values(), reference(args)), std::max(1e-6, 2 * tolerance(dtype)))
+              << what;
+          EXPECT_TRUE(out.intact()) << what;
+          args.activation = Activation::None;
+          expect_values(before, reference(args), what + ", before");
+        }
+      }
+    }
+  }
+}
+
 TEST(MatmulSums, AreThoseOfTheRowsOfA) {
   for (const DType dtype : float_dtypes()) {
     for (const Size& s : {Size{12, 37, 8}, Size{21, 131, 10}, Size{5, 70, 3}, Size{4, 0, 3}, Size{4, 3, 0}}) {

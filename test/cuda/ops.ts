@@ -18,6 +18,7 @@ import '../ops/join.js';
 import '../ops/layer-norm.js';
 import '../ops/linear.js';
 import '../ops/matmul.js';
+import '../ops/mlp.js';
 import '../ops/pad.js';
 import '../ops/pool2d.js';
 import '../ops/reduce.js';

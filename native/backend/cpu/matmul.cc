@@ -83,16 +83,15 @@ bool onednn_matmul_gelu(const MatmulArgs& args) {
   return true;
 }
 
-// A pass of its own, at the speed of memory; what fits in the cache stays there for the product.
-void sum_rows(const View& a, const View& sums) {
-  const int64_t rows = a.size(0);
-  reduce({ReduceOp::Sum, a, {sums.data, sums.dtype, Shape{rows, 1}, Shape{sums.stride(0), 1}}});
-}
-
 }  // namespace
 
 void matmul(const MatmulArgs& args) {
-  if (args.a_sums) sum_rows(args.a, args.a_sums);
+  if (args.before) {
+    matmul({args.a, args.b, args.before, args.bias, {}});
+    return unary({unary_op(args.activation), args.before, args.out});
+  }
+  if (args.a_sums)
+    reduce(row_sums(args));  // at the speed of memory; what fits in the cache stays there for the product
   const bool empty = args.out.numel() == 0 || args.a.size(-1) == 0;
   if (!empty && (is_float32_gelu(args) ? onednn_matmul_gelu(args) : onednn_matmul(args))) return;
   gemm(args);

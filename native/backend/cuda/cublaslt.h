@@ -15,10 +15,27 @@ enum Status : int { kSuccess = 0, kNotSupported = 15 };
 enum DataType : int { kFloat32 = 0, kFloat64 = 1, kFloat16 = 2, kBFloat16 = 14 };
 enum ComputeType : int { kCompute32 = 68, kCompute64 = 70, kComputeTF32 = 77 };
 enum Operation : int32_t { kPlain = 0, kTransposed = 1 };
-// kRelu | kBias is both. kSumsOfB writes where kBiasPointer says: for each column of D, the sum of that of B.
-enum Epilogue : uint32_t { kNoEpilogue = 1, kRelu = 2, kBias = 4, kGeluTanh = 32, kSumsOfB = 512 };
+// kRelu | kBias is both. kSumsOfB writes where kBiasPointer says: for each column of D, the sum of that of B. Two have a
+// second matrix, of D's type and size, at kAuxPointer: kGeluTanhAux (| kBias) writes there what goes into GELU, kGeluTanhSlope
+// reads it and multiplies by GELU's slope. Its leading dimension must be divisible by 8.
+enum Epilogue : uint32_t {
+  kNoEpilogue = 1,
+  kRelu = 2,
+  kBias = 4,
+  kGeluTanh = 32,
+  kGeluTanhAux = 160,
+  kGeluTanhSlope = 192,
+  kSumsOfB = 512,
+};
 
-enum DescAttribute : int { kTransA = 3, kTransB = 4, kEpilogue = 7, kBiasPointer = 8 };
+enum DescAttribute : int {
+  kTransA = 3,
+  kTransB = 4,
+  kEpilogue = 7,
+  kBiasPointer = 8,
+  kAuxPointer = 11,
+  kAuxLd = 12,
+};
 enum LayoutAttribute : int { kBatchCount = 5, kBatchStride = 6 };
 enum PreferenceAttribute : int {
   kMaxWorkspace = 1,

@@ -1,5 +1,5 @@
-// The epilogue reads each of its operands once and writes out once. A thread takes packs of 16 bytes where all rows allow
-// it, neighbouring threads neighbouring packs.
+// Each operand is read once, and each result written once: bound by memory. A thread takes packs of 16 bytes where all rows
+// allow it, neighbouring threads neighbouring packs.
 #include "backend/cuda/epilogue.h"
 
 #include <limits>
@@ -33,7 +33,7 @@ template <typename S, typename P>
 struct Finish {
   Rows<const P> product;
   Rows<const S> residual;
-  Rows<S> out;
+  Rows<S> out, before;
   const S* bias;
   int64_t bias_stride, residual_column;
   Activation activation;
@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kThreads) finish_kernel(const Finish<S, P> f) 
     const int64_t row = divide(at, packs, narrow_count), column = (at - row * packs) * kWidth;
     const int64_t batch = divide(row, f.rows, narrow_count), m = row - batch * f.rows;
     Pack<P, kWidth> x{};
-    Pack<S, kWidth> added{}, result{};
+    Pack<S, kWidth> added{}, input{}, result{};
     if (f.product.data != nullptr) {
       x = *reinterpret_cast<const Pack<P, kWidth>*>(f.product.data + batch * f.product.batch +
                                                     m * f.product.row + column);
@@ -69,11 +69,16 @@ __global__ void __launch_bounds__(kThreads) finish_kernel(const Finish<S, P> f) 
       Compute<S> value = widen(x.elements[i]);
       if (f.bias != nullptr) value += widen(f.bias[(column + i) * f.bias_stride]);
       if (adds && f.residual_first) value += widen(added.elements[i]);
+      input.elements[i] = narrow<S>(value);
       value = activate(f.activation, value);
       if (adds && !f.residual_first) value += widen(added.elements[i]);
       result.elements[i] = narrow<S>(value);
     }
     *reinterpret_cast<Pack<S, kWidth>*>(f.out.data + batch * f.out.batch + m * f.out.row + column) = result;
+    if (f.before.data != nullptr) {
+      S* const to = f.before.data + batch * f.before.batch + m * f.before.row;
+      *reinterpret_cast<Pack<S, kWidth>*>(to + column) = input;
+    }
   }
 }
 
@@ -83,6 +88,7 @@ void finish_as(Queue& queue, const char* op, const Epilogue& e) {
   Finish<S, P> f{Rows<const P>(e.product),
                  Rows<const S>(e.residual),
                  Rows<S>(e.out),
+                 Rows<S>(e.before),
                  e.bias.as<const S>(),
                  e.bias ? e.bias.stride(0) : 0,
                  e.residual ? e.residual.stride(-1) : 1,
@@ -92,11 +98,38 @@ void finish_as(Queue& queue, const char* op, const Epilogue& e) {
                  e.out.size(-1),
                  e.out.numel()};
   if (f.columns % kWidth == 0 && f.product.takes_packs() && f.residual.takes_packs() && f.out.takes_packs() &&
-      f.residual_column == 1) {
+      f.before.takes_packs() && f.residual_column == 1) {
     f.count /= kWidth;
     launch_over(queue, op, &finish_kernel<kWidth, S, P>, f.count, f);
   } else {
     launch_over(queue, op, &finish_kernel<1, S, P>, f.count, f);
+  }
+}
+
+template <typename S>
+struct Pass {
+  const S* before;
+  S* gradient;  // of after, then of before
+  S* after;     // or null
+  Activation activation;
+  int64_t count;  // of packs
+};
+
+template <int kWidth, typename S>
+__global__ void __launch_bounds__(kThreads) finish_backward_kernel(const Pass<S> pass) {
+  using Elements = Pack<S, kWidth>;
+  for (int64_t at = thread_of_grid(); at < pass.count; at += threads_of_grid()) {
+    const auto before = reinterpret_cast<const Elements*>(pass.before)[at];
+    auto gradient = reinterpret_cast<const Elements*>(pass.gradient)[at];
+    Elements after{};
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      const Compute<S> x = widen(before.elements[i]);
+      after.elements[i] = narrow<S>(activate(pass.activation, x));
+      gradient.elements[i] = narrow<S>(widen(gradient.elements[i]) * slope_of(pass.activation, x));
+    }
+    reinterpret_cast<Elements*>(pass.gradient)[at] = gradient;
+    if (pass.after != nullptr) reinterpret_cast<Elements*>(pass.after)[at] = after;
   }
 }
 
@@ -108,6 +141,23 @@ void finish(Queue& queue, const char* op, const Epilogue& epilogue) {
       if (epilogue.product.dtype == DType::Float32) return finish_as<S, float>(queue, op, epilogue);
     }
     finish_as<S, S>(queue, op, epilogue);
+  });
+}
+
+void finish_backward(Queue& queue, const char* op, const MatmulActivationBackwardArgs& args) {
+  with_float_type(args.before.dtype, [&]<typename S>(S) {
+    constexpr int kWidth = kFullWidth<S>;
+    Pass<S> pass{args.before.as<const S>(), args.dbefore.as<S>(), args.after.as<S>(), args.activation,
+                 args.before.numel()};
+    bool packs = pass.count % kWidth == 0;
+    for (const View& x : {args.before, args.dbefore, args.after})
+      packs = packs && reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
+    if (packs) {
+      pass.count /= kWidth;
+      launch_over(queue, op, &finish_backward_kernel<kWidth, S>, pass.count, pass);
+    } else {
+      launch_over(queue, op, &finish_backward_kernel<1, S>, pass.count, pass);
+    }
   });
 }
 

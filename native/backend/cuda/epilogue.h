@@ -1,4 +1,4 @@
-// What follows a product of matmul or conv2d and is in no library's epilogue: one kernel, which may work in place.
+// What follows a product of matmul or conv2d and is in no library's epilogue: one kernel each, which may work in place.
 #pragma once
 
 #include "backend/backend.h"
@@ -15,8 +15,12 @@ struct Epilogue {
   View out;
   Activation activation = Activation::None;
   bool residual_first = false;
+  View before = {};  // as out, or absent: product + bias is written there too
 };
 
 void finish(Queue& queue, const char* op, const Epilogue& epilogue);
+
+// The product is in dbefore; a and b are not read.
+void finish_backward(Queue& queue, const char* op, const MatmulActivationBackwardArgs& args);
 
 }  // namespace tenon::cuda

@@ -70,8 +70,9 @@ void MatmulPlans::set(const MatmulPlan& plan, lt::DescAttribute attribute, const
   expect_success(library_.MatmulDescSetAttribute(plan.desc, attribute, &value, sizeof(T)));
 }
 
-void MatmulPlans::set_vector(const Product& p, const MatmulPlan& plan) const {
+void MatmulPlans::set_addresses(const Product& p, const MatmulPlan& plan) const {
   if (p.vector) set(plan, lt::kBiasPointer, static_cast<const void*>(p.vector.data));
+  if (p.aux) set(plan, lt::kAuxPointer, static_cast<const void*>(p.aux.data));
 }
 
 std::unique_ptr<MatmulPlan> MatmulPlans::describe(const Product& p) const {
@@ -96,7 +97,8 @@ std::unique_ptr<MatmulPlan> MatmulPlans::describe(const Product& p) const {
   set(*plan, lt::kTransA, matrix_of(p.b)->transposed ? lt::kTransposed : lt::kPlain);
   set(*plan, lt::kTransB, matrix_of(p.a)->transposed ? lt::kTransposed : lt::kPlain);
   set(*plan, lt::kEpilogue, p.epilogue);
-  set_vector(p, *plan);
+  if (p.aux) set(*plan, lt::kAuxLd, matrix_of(p.aux)->ld);
+  set_addresses(p, *plan);
   return plan;
 }
 
@@ -137,7 +139,7 @@ std::optional<MatmulPlan::Proposal> MatmulPlans::check_algorithm(const MatmulPla
 
 lt::Status MatmulPlans::multiply(const Product& p, const MatmulPlan& plan, void* workspace,
                                  cudaStream_t stream) const {
-  set_vector(p, plan);
+  set_addresses(p, plan);
   // Both factors in the type of the scale.
   const double wide[] = {1, p.beta};
   const float narrow[] = {1, static_cast<float>(p.beta)};

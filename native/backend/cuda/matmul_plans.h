@@ -18,9 +18,9 @@
 namespace tenon::cuda {
 
 // d = a b + beta c, then the epilogue; views of rank 2, or of rank 3 with a batch. a and b share a type, and c, d and
-// `vector` do: the epilogue's bias, or the sums of a's rows that it writes.
+// `vector` do: the epilogue's bias, or the sums of a's rows that it writes. So does aux, its second matrix.
 struct Product {
-  View a, b, c, d, vector;
+  View a, b, c, d, vector, aux;
   double beta = 0;
   uint32_t epilogue = lt::kNoEpilogue;
 };
@@ -40,6 +40,9 @@ void expect_success(lt::Status status);
 // Of an address, in bytes, as far as the library cares.
 int64_t alignment_of(const void* data);
 
+// How much of what follows a product rides in the library's epilogue.
+enum class Fuses : uint8_t { Nothing, Bias, All };
+
 struct MatmulPlan {
   explicit MatmulPlan(const lt::Library& library)
       : desc(library.MatmulDescDestroy),
@@ -52,7 +55,7 @@ struct MatmulPlan {
   Owned<lt::Layout, lt::Status> a, b, c, d;
   lt::Algorithm algorithm{};
   size_t workspace = 0;
-  bool fuses = true;  // as much as the library can do rides in its epilogue
+  Fuses fuses = Fuses::All;
 
   struct Proposal {
     lt::Algorithm algorithm;
@@ -67,7 +70,7 @@ struct MatmulPlan {
 // The library's handle on the current device.
 class MatmulPlans {
  public:
-  using Key = std::array<int64_t, 30>;  // of a call, see matmul.cc
+  using Key = std::array<int64_t, 35>;  // of a call, see matmul.cc
 
   MatmulPlans();
 
@@ -94,8 +97,8 @@ class MatmulPlans {
  private:
   template <typename T>
   void set(const MatmulPlan& plan, lt::DescAttribute attribute, const T& value) const;
-  // The vector's address is all that differs between products of one plan.
-  void set_vector(const Product& product, const MatmulPlan& plan) const;
+  // The epilogue's addresses are all that differs between products of one plan.
+  void set_addresses(const Product& product, const MatmulPlan& plan) const;
 
   const lt::Library& library_ = lt::library();
   Owned<lt::Handle, lt::Status> handle_{library_.Destroy};

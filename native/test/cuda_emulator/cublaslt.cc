@@ -1,6 +1,6 @@
 // cuBLASLt on the emulator: the functions that Tenon uses, with plain sums. It is strict where the library's documentation
-// is: leading dimensions, promised alignments, an algorithm for another problem, a workspace too small. Like the library, it
-// has no epilogue in float64; for the other restrictions, which hang on type and alignment, it has none for 16-bit
+// is: leading dimensions (an epilogue's second matrix wants one that 8 divides), promised alignments, an algorithm for
+// another problem, a workspace too small. Like the library, it has no epilogue in float64; for the other restrictions, which hang on type and alignment, it has none for 16-bit
 // results with odd columns either. It proposes three algorithms, which differ in the time that they take.
 #include "backend/cuda/cublaslt.h"
 
@@ -22,6 +22,10 @@ struct DescOpaque {
   int32_t transposed_a = kPlain, transposed_b = kPlain;
   uint32_t epilogue = kNoEpilogue;
   void* vector = nullptr;  // a bias, or where sums go
+  void* aux = nullptr;     // the epilogue's second matrix, of D's type and size
+  int64_t aux_ld = 0;
+
+  bool has_aux() const { return epilogue == kGeluTanhSlope || (epilogue & ~kBias) == kGeluTanhAux; }
 };
 struct LayoutOpaque {
   DataType type;
@@ -39,7 +43,9 @@ namespace {
 constexpr Status kInvalidValue = static_cast<Status>(7);
 constexpr uint64_t kWorkspace = 1000;
 constexpr int kAlgorithms = 3;
-constexpr int kNumber = 5;  // of the algorithm, among its words
+// Of the algorithm, among its words.
+constexpr int kNumber = 5;
+constexpr int kAuxAlignment = 6;
 
 DType dtype_of(DataType type) {
   switch (type) {
@@ -82,6 +88,10 @@ Status set_desc(Desc desc, DescAttribute attribute, const void* value, size_t by
       return take(desc->epilogue, value, bytes);
     case kBiasPointer:
       return take(desc->vector, value, bytes);
+    case kAuxPointer:
+      return take(desc->aux, value, bytes);
+    case kAuxLd:
+      return take(desc->aux_ld, value, bytes);
   }
   return kInvalidValue;
 }
@@ -101,6 +111,7 @@ bool valid(const Desc desc, const Layout a, const Layout b, const Layout c, cons
   }
   const bool widens = d->type == kFloat32 && size_of(dtype_of(a->type)) == 2;
   if (a->type != b->type || c->type != d->type || (a->type != d->type && !widens)) return false;
+  if (desc->has_aux() && (d->batch != 1 || desc->aux_ld < d->rows || desc->aux_ld % 8 != 0)) return false;
   const bool wide = d->type == kFloat64;
   if (desc->scale != (wide ? kFloat64 : kFloat32) || (desc->compute == kCompute64) != wide) return false;
   const auto size = [](Layout x, int32_t transposed, bool first) {
@@ -111,9 +122,17 @@ bool valid(const Desc desc, const Layout a, const Layout b, const Layout c, cons
          c->columns == d->columns;
 }
 
+// That of an epilogue's second matrix is promised by the address it has while algorithms are proposed.
+uint64_t aux_alignment(Desc desc) {
+  constexpr uintptr_t kMost = 256;
+  const auto address = reinterpret_cast<uintptr_t>(desc->aux);
+  if (!desc->has_aux()) return 0;
+  return address == 0 ? kMost : std::min(address & (~address + 1), kMost);
+}
+
 // What an algorithm was proposed for; the promised alignments follow.
 uint64_t fingerprint(Desc desc, Layout a, Layout b, Layout c, Layout d) {
-  uint64_t hash = desc->epilogue;
+  uint64_t hash = desc->epilogue + (desc->has_aux() ? static_cast<uint64_t>(desc->aux_ld) << 32 : 0);
   for (const Layout x : {a, b, c, d}) {
     for (const int64_t value : {int64_t{x->type}, x->rows, x->columns, x->ld, int64_t{x->batch}, x->stride}) {
       hash = hash * 1000003 + static_cast<uint64_t>(value);
@@ -135,6 +154,7 @@ Status heuristic(Handle, Desc desc, Layout a, Layout b, Layout c, Layout d, Pref
     results[n] = {{{fingerprint(desc, a, b, c, d)}}, kWorkspace, kSuccess, 1, {}};
     for (int i = 0; i < 4; ++i) results[n].algorithm.data[i + 1] = preference->alignments[i];
     results[n].algorithm.data[kNumber] = static_cast<uint64_t>(n);
+    results[n].algorithm.data[kAuxAlignment] = aux_alignment(desc);
   }
   return kSuccess;
 }
@@ -148,12 +168,13 @@ Status check(Handle, Desc desc, Layout a, Layout b, Layout c, Layout d, const Al
   return kSuccess;
 }
 
-double activate(uint32_t epilogue, double x) {
-  if ((epilogue & kRelu) != 0) return x < 0 ? 0 : x;
-  if ((epilogue & kGeluTanh) != 0) {
-    return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-  }
-  return x;
+double gelu_tanh(double x) {
+  return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+}
+
+double gelu_tanh_slope(double x) {
+  const double t = std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x));
+  return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * std::sqrt(2 / M_PI) * (1 + 3 * 0.044715 * x * x);
 }
 
 struct Call {
@@ -164,6 +185,16 @@ struct Call {
   void *d_data, *workspace;
   double alpha, beta;
 
+  // What becomes of an element of the product.
+  double finish(double value, int64_t row, int64_t column) const {
+    const DType dtype = dtype_of(d.type);
+    const int64_t at = column * desc.aux_ld + row;
+    if (desc.epilogue == kGeluTanhSlope) return value * gelu_tanh_slope(testing::load(dtype, desc.aux, at));
+    if ((desc.epilogue & kBias) != 0) value += testing::load(dtype, desc.vector, row);
+    if (desc.has_aux()) testing::store(dtype, desc.aux, at, value);
+    if ((desc.epilogue & kRelu) != 0) return value < 0 ? 0 : value;
+    return (desc.epilogue & kGeluTanh) != 0 ? gelu_tanh(value) : value;
+  }
   // An operand of one product, the terms of a sum one behind the other.
   std::vector<double> gather(const LayoutOpaque& x, const void* data, int64_t batch, bool columns) const {
     std::vector<double> elements;
@@ -181,8 +212,11 @@ struct Call {
     std::memset(workspace, 0xff, kWorkspace);
     emulator::MatmulLibrary& library = emulator::matmul_library();
     library.algorithm = algorithm;
-    library.has_epilogue = desc.epilogue != kNoEpilogue;
-    emulator::spend((library.has_epilogue ? library.fused : library.plain)[algorithm]);
+    library.epilogue = desc.epilogue;
+    const bool only_bias = desc.epilogue == kBias;
+    emulator::spend((desc.epilogue == kNoEpilogue ? library.plain
+                     : only_bias                  ? library.biased
+                                                  : library.fused)[algorithm]);
     const DType dtype = dtype_of(d.type);
     for (int64_t batch = 0; batch < d.batch; ++batch) {
       const std::vector<double> left = gather(a, a_data, batch, desc.transposed_a == kTransposed);
@@ -197,9 +231,7 @@ struct Call {
           const double* const x = left.data() + row * terms;
           double value = alpha * std::inner_product(x, x + terms, right.data() + column * terms, 0.0);
           if (beta != 0) value += beta * testing::load(dtype, c_data, batch * c.stride + column * c.ld + row);
-          if ((desc.epilogue & kBias) != 0) value += testing::load(dtype, desc.vector, row);
-          testing::store(dtype, d_data, batch * d.stride + column * d.ld + row,
-                         activate(desc.epilogue, value));
+          testing::store(dtype, d_data, batch * d.stride + column * d.ld + row, finish(value, row, column));
         }
       }
     }
@@ -218,6 +250,10 @@ Status multiply(Handle, Desc desc, const void* alpha, const void* a, Layout a_la
   const void* const pointers[] = {a, b, c, d};
   for (int i = 0; i < 4; ++i) {
     if (reinterpret_cast<uintptr_t>(pointers[i]) % algorithm->data[i + 1] != 0) return kInvalidValue;
+  }
+  if (desc->has_aux() && (desc->aux == nullptr ||
+                          reinterpret_cast<uintptr_t>(desc->aux) % algorithm->data[kAuxAlignment] != 0)) {
+    return kInvalidValue;
   }
   const DType scale = dtype_of(desc->scale);
   emulator::launch(stream, "cublasLtMatmul", 1, 1, 0,

@@ -7,13 +7,14 @@
 namespace tenon::emulator {
 
 struct MatmulLibrary {
-  // How long each of the proposed algorithms takes, in milliseconds of the emulator's clock: without an epilogue, and
-  // with one.
+  // How long each of the proposed algorithms takes, in milliseconds of the emulator's clock: without an epilogue, with a
+  // bias alone, and with any other.
   std::array<double, 3> plain{0.010, 0.020, 0.030};
+  std::array<double, 3> biased{0.010, 0.020, 0.030};
   std::array<double, 3> fused{0.010, 0.020, 0.030};
   // What ran last.
   uint64_t algorithm = 0;
-  bool has_epilogue = false;
+  uint32_t epilogue = 0;
 };
 MatmulLibrary& matmul_library();
 

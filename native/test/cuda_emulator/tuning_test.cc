@@ -9,6 +9,7 @@
 #include <sstream>
 #include <utility>
 
+#include "backend/cuda/cublaslt.h"
 #include "test/cuda_emulator/libraries.h"
 #include "test/matmul_testing.h"
 
@@ -75,10 +76,10 @@ class Tuned : public ::testing::Test {
 
 TEST_F(Tuned, TheFastestProposalIsTakenAndStands) {
   library_.fused = {0.5, 0.1, 0.3};
-  library_.plain = {0.5, 0.4, 0.3};
+  library_.plain = library_.biased = {0.5, 0.4, 0.3};
   multiply();
   EXPECT_EQ(library_.algorithm, 1u);
-  EXPECT_TRUE(library_.has_epilogue);
+  EXPECT_EQ(library_.epilogue, lt::kRelu | lt::kBias);
   const std::string kept = text();
   EXPECT_EQ(lines(), 2);
   EXPECT_NE(kept.find("Emulated GPU 0, cuBLASLt 130101: float32 [5, 8] [8, 12] -> float32:"),
@@ -94,25 +95,92 @@ TEST_F(Tuned, TheFastestProposalIsTakenAndStands) {
   EXPECT_EQ(text(), kept);
 
   multiply(Activation::None);  // another product
-  EXPECT_EQ(library_.algorithm, 0u);
+  EXPECT_EQ(library_.algorithm, 2u);
+  EXPECT_EQ(library_.epilogue, lt::kBias);
   EXPECT_EQ(lines(), 3);
 }
 
 TEST_F(Tuned, AnEpilogueOfOurOwnIsTakenWhereItIsFaster) {
-  library_.fused = {0.3, 0.3, 0.3};
+  library_.fused = library_.biased = {0.3, 0.3, 0.3};
   library_.plain = {0.4, 0.4, 0.1};
   multiply();
   EXPECT_EQ(library_.algorithm, 2u);
-  EXPECT_FALSE(library_.has_epilogue);
+  EXPECT_EQ(library_.epilogue, lt::kNoEpilogue);
   EXPECT_NE(text().find("\tapart "), std::string::npos);
   start_again();
   multiply();
   EXPECT_EQ(library_.algorithm, 2u);
-  EXPECT_FALSE(library_.has_epilogue);
+  EXPECT_EQ(library_.epilogue, lt::kNoEpilogue);
+}
+
+TEST_F(Tuned, TheBiasAloneIsTakenWhereThatIsFastest) {
+  library_.fused = library_.plain = {0.3, 0.3, 0.3};
+  library_.biased = {0.3, 0.1, 0.3};
+  for (int run = 0; run < 2; ++run) {
+    start_again();
+    multiply();
+    EXPECT_EQ(library_.algorithm, 1u);
+    EXPECT_EQ(library_.epilogue, lt::kBias);
+    EXPECT_NE(text().find("\tbias "), std::string::npos);
+    EXPECT_EQ(lines(), 2);
+  }
+}
+
+// Both directions of a layer's product and its activation give the same whichever way is fastest, and take that way.
+TEST_F(Tuned, GeluIsFusedWhereThatIsFastest) {
+  const auto time = [&](double fused, double biased, double plain) {
+    std::filesystem::remove(file_);
+    start_again();
+    library_.fused.fill(fused);
+    library_.biased.fill(biased);
+    library_.plain.fill(plain);
+  };
+  for (const DType dtype : {DType::Float32, DType::BFloat16}) {
+    Buffer a(dtype, {5, 8}), b(dtype, {8, 16}), bias(dtype, {16}), out(dtype, {5, 16}),
+        before(dtype, {5, 16});
+    a.fill_normal(1);
+    b.fill_normal(2, 0.3);
+    bias.fill_normal(3);
+    MatmulArgs args{a.view(), b.view(), out.view(), bias.view(), {}, Activation::GeluTanh};
+    const std::vector<double> expected = testing::matmul::reference(args);
+    args.activation = Activation::None;
+    const std::vector<double> expected_before = testing::matmul::reference(args);
+    args.activation = Activation::GeluTanh;
+    args.before = before.view();
+    const auto forward_takes = [&](uint32_t epilogue) {
+      out.fill(NAN);
+      before.fill(NAN);
+      testing::run(&Kernels::matmul, args);
+      EXPECT_EQ(library_.epilogue, epilogue);
+      testing::matmul::expect_values(out, expected, "out");
+      testing::matmul::expect_values(before, expected_before, "before");
+    };
+    time(0.1, 0.2, 0.2);
+    forward_takes(lt::kGeluTanhAux | lt::kBias);
+    time(0.2, 0.1, 0.2);
+    forward_takes(lt::kBias);
+    time(0.2, 0.2, 0.1);
+    forward_takes(lt::kNoEpilogue);
+
+    Buffer dy(dtype, {5, 8}), after(dtype, {5, 16}), dbefore(dtype, {5, 16});
+    dy.fill_normal(4);
+    std::vector<double> results[2][2];
+    for (const bool fused : {true, false}) {
+      time(fused ? 0.1 : 0.2, 0.2, fused ? 0.2 : 0.1);
+      testing::run(&Kernels::matmul_activation_backward,
+                   {Activation::GeluTanh, dy.view(), b.view(), before.view(), after.view(), dbefore.view()});
+      EXPECT_EQ(library_.epilogue, fused ? lt::kGeluTanhSlope : lt::kNoEpilogue);
+      results[fused][0] = after.values();
+      results[fused][1] = dbefore.values();
+    }
+    const double most = std::max(1e-6, 2 * testing::tolerance(dtype));
+    EXPECT_EQ(results[0][0], results[1][0]);
+    EXPECT_LT(testing::relative_error(results[0][1], results[1][1]), most);
+  }
 }
 
 TEST_F(Tuned, AWinByLessThanMeasurementsVaryIsNone) {
-  library_.plain = library_.fused = {0.100, 0.099, 0.098};
+  library_.plain = library_.biased = library_.fused = {0.100, 0.099, 0.098};
   multiply();
   EXPECT_EQ(library_.algorithm, 0u);
 }
@@ -162,7 +230,7 @@ class SpecialQueue : public Queue {
 
 TEST_F(Tuned, NothingIsTimedWhileAGraphIsCaptured) {
   library_.fused = {0.5, 0.1, 0.3};
-  library_.plain = {0.5, 0.4, 0.3};
+  library_.plain = library_.biased = {0.5, 0.4, 0.3};
   SpecialQueue first;
   first.is_capturing = true;
   multiply(first);
@@ -183,7 +251,7 @@ TEST_F(Tuned, NothingIsTimedWhileAGraphIsCaptured) {
 
 TEST_F(Tuned, WithoutMemoryForTimingAProductStillRuns) {
   library_.fused = {0.5, 0.1, 0.3};
-  library_.plain = {0.5, 0.4, 0.3};
+  library_.plain = library_.biased = {0.5, 0.4, 0.3};
   SpecialQueue full;
   full.is_full = true;
   multiply(full);
@@ -194,7 +262,7 @@ TEST_F(Tuned, WithoutMemoryForTimingAProductStillRuns) {
 
 TEST_F(Tuned, WhatCannotBeKeptIsNotTimed) {
   library_.fused = {0.5, 0.1, 0.3};
-  library_.plain = {0.5, 0.4, 0.3};
+  library_.plain = library_.biased = {0.5, 0.4, 0.3};
   setenv("TENON_CACHE", "/dev/null/folder", 1);
   start_again();
   multiply();
@@ -242,7 +310,7 @@ TEST_F(Tuned, AConvolutionsAlgorithmIsTheFastestAndStands) {
 
 TEST_F(Tuned, ADamagedLineIsTimedAgain) {
   library_.fused = {0.5, 0.1, 0.3};
-  library_.plain = {0.5, 0.4, 0.3};
+  library_.plain = library_.biased = {0.5, 0.4, 0.3};
   multiply();
   const std::string good = text();
   const size_t tab = good.find('\t');

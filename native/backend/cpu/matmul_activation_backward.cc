@@ -1,6 +1,6 @@
-// An activation and its gradient in one pass over memory and with one exponential.
+// The product, then in place the activation and its slope, in one pass over memory and with one exponential.
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "backend/cpu/activation_backward.cc"
+#define HWY_TARGET_INCLUDE "backend/cpu/matmul_activation_backward.cc"
 #include "backend/cpu/activation.h"
 //
 #include "backend/cpu/rows.h"
@@ -16,21 +16,19 @@ namespace tenon::cpu::HWY_NAMESPACE {
 namespace {
 
 template <typename S, typename F>
-void run_range(const ActivationBackwardArgs& args, int64_t begin, int64_t end, F&& at) {
+void run_range(const MatmulActivationBackwardArgs& args, int64_t begin, int64_t end, F&& at) {
   const hn::ScalableTag<Compute<S>> d;
   const S* const before = args.before.as<const S>() + begin;
-  const S* const dafter = args.dafter.as<const S>() + begin;
-  S* const after = args.after.as<S>() + begin;
-  S* const dbefore = args.dbefore.as<S>() + begin;
+  S* const after = args.after ? args.after.as<S>() + begin : nullptr;
+  S* const gradient = args.dbefore.as<S>() + begin;
   for_vectors(d, end - begin, [&](auto part, int64_t i) {
     const auto [value, slope] = at(d, part.get(d, before + i));
-    const auto dy = part.get(d, dafter + i);
-    part.put(d, value, after + i);
-    part.put(d, hn::Mul(dy, slope), dbefore + i);
+    if (after != nullptr) part.put(d, value, after + i);
+    part.put(d, hn::Mul(part.get(d, gradient + i), slope), gradient + i);
   });
 }
 
-void run(const ActivationBackwardArgs& args, int64_t begin, int64_t end) {
+void run(const MatmulActivationBackwardArgs& args, int64_t begin, int64_t end) {
   with_float_type(args.before.dtype, [&]<typename S>(S) {
     switch (args.activation) {
       case Activation::None:
@@ -58,7 +56,8 @@ namespace {
 HWY_EXPORT(run);
 }
 
-void activation_backward(const ActivationBackwardArgs& args) {
+void matmul_activation_backward(const MatmulActivationBackwardArgs& args) {
+  matmul({args.a, args.b, args.dbefore, {}, {}});
   const auto function = HWY_DYNAMIC_DISPATCH(run);
   parallel_for(args.before.numel(), kElementwiseGrain,
                [&](int64_t begin, int64_t end) { function(args, begin, end); });
