@@ -1,8 +1,6 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { join } from 'node:path';
-import v8 from 'node:v8';
-import vm from 'node:vm';
 import type { Worker } from 'node:worker_threads';
 
 import test, { type ExecutionContext } from 'ava';
@@ -20,6 +18,7 @@ import {
   openDataset,
 } from '../../src/index.js';
 import { temporaryFolder } from '../helpers/files.js';
+import { runCollector } from '../helpers/garbage.js';
 import { flat, pattern, toSharp } from '../helpers/images.js';
 import { sample, tarOf } from '../helpers/tar.js';
 
@@ -482,9 +481,6 @@ test('a loader closed within an epoch ends it with an error', async (t) => {
   });
 });
 
-v8.setFlagsFromString('--expose-gc');
-const collect = vm.runInNewContext('gc') as () => void;
-
 const threadCount = (): number => readdirSync('/proc/self/task').length;
 
 (existsSync('/proc/self/task') ? test.serial : test.serial.skip)(
@@ -507,7 +503,7 @@ const threadCount = (): number => readdirSync('/proc/self/task').length;
     for (let i = 0; i < 3; i++) refs.push(await use());
     t.true(threadCount() <= before, `${threadCount()} threads after ${before}`);
     await sleep(20);
-    collect();
+    runCollector();
     t.deepEqual(
       refs.map((ref) => ref.deref()),
       [undefined, undefined, undefined],
