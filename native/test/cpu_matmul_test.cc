@@ -55,5 +55,32 @@ TEST(CpuGemm, DoesNotDependOnTheThreadCount) {
   omp_set_num_threads(threads);
 }
 
+// Sums over several blocks of K grow in out, or in scratch where out still holds a term or is not their type.
+TEST(CpuGemm, KeepsSumsOverSeveralBlocksOfKApartFromOut) {
+  enum class Term { None, Residual, InPlace, Accumulate };
+  const Size s{1700, 800, 37};
+  for (const DType dtype : {DType::Float32, DType::BFloat16}) {
+    Buffer a(dtype, {s.m, s.k}), b(dtype, {s.k, s.n}), bias(dtype, {s.n}), residual(dtype, {s.m, s.n});
+    a.fill_normal(1);
+    b.fill_normal(2);
+    bias.fill_normal(3);
+    residual.fill_normal(4);
+    for (const Activation activation : {Activation::None, Activation::Silu}) {
+      for (const Term term : {Term::None, Term::Residual, Term::InPlace, Term::Accumulate}) {
+        Buffer out(dtype, {s.m, s.n});
+        out.fill_normal(5);
+        MatmulArgs args{a.view(), b.view(), out.view(), bias.view(), {}};
+        args.activation = activation;
+        args.accumulate = term == Term::Accumulate;
+        if (term == Term::Residual) args.residual = residual.view();
+        if (term == Term::InPlace) args.residual = out.view();
+        const std::vector<double> expected = reference(args);
+        cpu::gemm(args);
+        expect_values(out, expected, describe(s, dtype) + " term " + std::to_string(static_cast<int>(term)));
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tenon::testing::matmul

@@ -1,6 +1,6 @@
-// A blocked GEMM after Goto and van de Geijn ("Anatomy of high-performance matrix multiplication", TOMS 2008): panels
-// of a and b are packed (and converted to the accumulator's type) so that the innermost loop reads both in order, and
-// a tile of out stays in registers over a block of K.
+// A blocked GEMM after Goto and van de Geijn ("Anatomy of high-performance matrix multiplication", TOMS 2008): a block of b
+// is packed into panels that the innermost loop reads in order, and a tile of out stays in registers over a block of K.
+// Rows of a are read where they are; what is strided, or of another type than the sums, is packed too.
 //
 // Threads own rectangles of out and share nothing. Each element's sum runs over k in one fixed order.
 #undef HWY_TARGET_INCLUDE
@@ -17,6 +17,7 @@
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/parallel.h"
 #include "hwy/aligned_allocator.h"
+#include "hwy/cache_control.h"
 
 #ifndef TENON_GEMM_ONCE
 #define TENON_GEMM_ONCE
@@ -71,18 +72,81 @@ constexpr int64_t kTileRows =
     HWY_TARGET <= HWY_AVX3 || (HWY_ARCH_ARM_A64 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128) ? 12
                                                                                                          : 6;
 
+// A pointer for each row of a tile, beside the others that the innermost loop needs, fits x86's 16 registers for 6 rows.
+constexpr bool kReadsRows = kTileRows <= 6;
+
 template <typename T>
 constexpr int64_t tile_columns() {
   return 2 * static_cast<int64_t>(HWY_LANES(T));
 }
 
-// Blocks of out are kBlockRows x kBlockColumns; K is cut so that a tile's panels stay in the caches.
-constexpr int64_t kBlockRows = 96;
-constexpr int64_t kBlockColumns = 768;
+// A panel of b of kBlockDepth stays in the first cache while it meets kBlockRows rows of a, which stay in the second.
+constexpr int64_t kBlockRows = 192;
+constexpr int64_t kBlockColumns = 1536;
 constexpr int64_t kBlockDepth = 384;
 static_assert(kBlockRows % kTileRows == 0);
 
+// Rows whose sums wait in scratch where out can't hold them.
+constexpr int64_t kScratchRows = 4 * kBlockRows;
+
 constexpr int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+// to[k * width + w] = from[w * stride + k] for depth k and 4 w: 4 x 4 elements at a time.
+HWY_INLINE void transpose_4_rows(const float* HWY_RESTRICT from, int64_t stride, int64_t width, int64_t depth,
+                                 float* HWY_RESTRICT to) {
+  int64_t k = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::FixedTag<float, 4> d;
+  const hn::RepartitionToWide<decltype(d)> pairs;
+  const auto wide = [pairs](auto v) { return hn::BitCast(pairs, v); };
+  for (; k + 4 <= depth; k += 4) {
+    const auto r0 = hn::LoadU(d, from + k), r1 = hn::LoadU(d, from + stride + k);
+    const auto r2 = hn::LoadU(d, from + 2 * stride + k), r3 = hn::LoadU(d, from + 3 * stride + k);
+    const auto low01 = wide(hn::InterleaveLower(d, r0, r1)), low23 = wide(hn::InterleaveLower(d, r2, r3));
+    const auto high01 = wide(hn::InterleaveUpper(d, r0, r1)), high23 = wide(hn::InterleaveUpper(d, r2, r3));
+    float* const out = to + k * width;
+    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, low01, low23)), d, out);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, low01, low23)), d, out + width);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, high01, high23)), d, out + 2 * width);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, high01, high23)), d, out + 3 * width);
+  }
+#endif
+  for (; k < depth; ++k) {
+    for (int64_t w = 0; w < 4; ++w) to[k * width + w] = from[w * stride + k];
+  }
+}
+
+// pack_as where k runs along memory, a chunk at a time that stays in the first cache.
+template <typename S, typename T>
+void pack_transposed(const Matrix& x, int64_t width, T* HWY_RESTRICT to) {
+  const S* const from = reinterpret_cast<const S*>(x.data);
+  constexpr int64_t kChunk = 64;
+  for (int64_t first = 0; first < x.rows; first += width, to += width * x.columns) {
+    const int64_t rows = std::min(width, x.rows - first);
+    for (int64_t k = 0; k < x.columns; k += kChunk) {
+      const int64_t depth = std::min(kChunk, x.columns - k);
+      int64_t w = 0;
+      if constexpr (std::is_same_v<T, float>) {
+        for (; w + 4 <= rows; w += 4) {
+          const S* const chunk = from + (first + w) * x.row + k;
+          if constexpr (std::is_same_v<S, float>) {
+            transpose_4_rows(chunk, x.row, width, depth, to + k * width + w);
+          } else {
+            float lines[4 * kChunk];
+            for (int64_t r = 0; r < 4; ++r) convert_run(chunk + r * x.row, 1, lines + r * kChunk, 1, depth);
+            transpose_4_rows(lines, kChunk, width, depth, to + k * width + w);
+          }
+        }
+      }
+      for (; w < rows; ++w) {
+        T line[kChunk];
+        convert_run(from + (first + w) * x.row + k, 1, line, 1, depth);
+        T* HWY_RESTRICT out = to + k * width + w;
+        for (int64_t i = 0; i < depth; ++i) out[i * width] = line[i];
+      }
+    }
+  }
+}
 
 // Packs x into panels of `width` rows: panel p holds x[p * width + w, k] at [k * width + w]; missing rows are zeros.
 // b is packed through its transpose.
@@ -93,28 +157,27 @@ void pack_as(const Matrix& x, int64_t width, T* HWY_RESTRICT to) {
   const int64_t last = x.rows / width * width;
   if (last < x.rows) std::fill(to + last * x.columns, to + last * x.columns + panel, T{0});
 
-  if (x.column == 1 &&
-      x.row != 1) {  // k runs along memory: transpose, a chunk at a time that stays in the first cache
-    constexpr int64_t kChunk = 64;
-    for (int64_t first = 0; first < x.rows; first += width, to += panel) {
-      for (int64_t k = 0; k < x.columns; k += kChunk) {
-        const int64_t depth = std::min(kChunk, x.columns - k);
-        T line[kChunk];
-        for (int64_t w = 0; w < std::min(width, x.rows - first); ++w) {
-          convert_run(from + (first + w) * x.row + k, 1, line, 1, depth);
-          T* HWY_RESTRICT out = to + k * width + w;
-          for (int64_t i = 0; i < depth; ++i) out[i * width] = line[i];
-        }
-      }
-    }
-    return;
-  }
+  if (x.column == 1 && x.row != 1) return pack_transposed<S>(x, width, to);
   for (int64_t k = 0; k < x.columns; ++k) {  // the rows of x run along memory: deal them out to the panels
+    const S* const row = from + k * x.column;
     T line[std::max(kBlockRows, kBlockColumns)];
-    convert_run(from + k * x.column, x.row, line, 1, x.rows);
-    for (int64_t first = 0; first < x.rows; first += width) {
-      std::copy_n(line + first, std::min(width, x.rows - first), to + first * x.columns + k * width);
+    const T* all = line;
+    if constexpr (std::is_same_v<S, T>) {
+      if (x.row == 1) all = row;
     }
+    if (all == line) convert_run(row, x.row, line, 1, x.rows);
+    T* HWY_RESTRICT out = to + k * width;
+    int64_t first = 0;
+    const auto deal = [&](auto size) {
+      for (; first + size <= x.rows; first += size, out += panel)
+        std::memcpy(out, all + first, size * sizeof(T));
+    };
+    if (width == kTileRows) {
+      deal(std::integral_constant<int64_t, kTileRows>{});
+    } else {
+      deal(std::integral_constant<int64_t, tile_columns<T>()>{});
+    }
+    if (first < x.rows) std::copy_n(all + first, x.rows - first, out);
   }
 }
 
@@ -125,32 +188,85 @@ void pack(const Matrix& x, int64_t width, T* to) {
   });
 }
 
-// c[kTileRows, tile_columns] (+)= the product of two packed panels of depth `depth`.
+// Where a tile's rows of a are: a panel, [k * kTileRows + i], or kTileRows rows of memory.
 template <typename T>
-HWY_NOINLINE void multiply_tile(const T* HWY_RESTRICT a, const T* HWY_RESTRICT b, int64_t depth,
-                                T* HWY_RESTRICT c, int64_t stride, bool add) {
+struct Panel {
+  const T* a;
+  HWY_INLINE T at(int64_t i, int64_t k) const { return a[k * kTileRows + i]; }
+};
+template <typename T>
+struct Rows {
+  const T* row[kTileRows];
+  HWY_INLINE T at(int64_t i, int64_t k) const { return row[i][k]; }
+};
+
+// What a tile's sums get besides products: a line of biases, and a tile of terms. Either may be null.
+template <typename T>
+struct Terms {
+  const T* bias = nullptr;
+  const T* tile = nullptr;
+  int64_t stride = 0;
+};
+
+// c[kTileRows, tile_columns] = the product of kTileRows rows of a and a panel of b, plus terms.
+template <typename T, typename A>
+HWY_NOINLINE void multiply_tile(const A a, const T* HWY_RESTRICT b, int64_t depth, const Terms<T>& terms,
+                                T* c, int64_t stride) {
   const hn::ScalableTag<T> d;
   using V = hn::Vec<decltype(d)>;
   constexpr int64_t lanes = HWY_LANES(T);
   V low[kTileRows], high[kTileRows];
 #pragma GCC unroll 16
   for (int64_t i = 0; i < kTileRows; ++i) {
-    low[i] = add ? hn::Load(d, c + i * stride) : hn::Zero(d);
-    high[i] = add ? hn::Load(d, c + i * stride + lanes) : hn::Zero(d);
+    hwy::Prefetch(c + i * stride);
+    low[i] = high[i] = hn::Zero(d);
   }
-  for (int64_t k = 0; k < depth; ++k, a += kTileRows, b += 2 * lanes) {
+#pragma GCC unroll 2
+  for (int64_t k = 0; k < depth; ++k, b += 2 * lanes) {
     const V b0 = hn::Load(d, b), b1 = hn::Load(d, b + lanes);
 #pragma GCC unroll 16
     for (int64_t i = 0; i < kTileRows; ++i) {
-      const V x = hn::Set(d, a[i]);
+      const V x = hn::Set(d, a.at(i, k));
       low[i] = hn::MulAdd(x, b0, low[i]);
       high[i] = hn::MulAdd(x, b1, high[i]);
     }
   }
+  if (terms.bias != nullptr) {
+    const V b0 = hn::LoadU(d, terms.bias), b1 = hn::LoadU(d, terms.bias + lanes);
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < kTileRows; ++i) {
+      low[i] = hn::Add(low[i], b0);
+      high[i] = hn::Add(high[i], b1);
+    }
+  }
+  if (terms.tile != nullptr) {
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < kTileRows; ++i) {
+      low[i] = hn::Add(low[i], hn::LoadU(d, terms.tile + i * terms.stride));
+      high[i] = hn::Add(high[i], hn::LoadU(d, terms.tile + i * terms.stride + lanes));
+    }
+  }
 #pragma GCC unroll 16
   for (int64_t i = 0; i < kTileRows; ++i) {
-    hn::Store(low[i], d, c + i * stride);
-    hn::Store(high[i], d, c + i * stride + lanes);
+    hn::StoreU(low[i], d, c + i * stride);
+    hn::StoreU(high[i], d, c + i * stride + lanes);
+  }
+}
+
+// The same for a tile at the edge, of which only `rows` x `columns` elements are there.
+template <typename T, typename A>
+void multiply_edge(const A a, const T* HWY_RESTRICT b, int64_t depth, const Terms<T>& terms, T* c,
+                   int64_t stride, int64_t rows, int64_t columns) {
+  constexpr int64_t tile_n = tile_columns<T>();
+  HWY_ALIGN T tile[kTileRows * tile_n];
+  multiply_tile(a, b, depth, Terms<T>{}, tile, tile_n);
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < columns; ++j) {
+      T sum = tile[i * tile_n + j];
+      if (terms.bias != nullptr) sum += terms.bias[j];
+      if (terms.tile != nullptr) sum += terms.tile[i * terms.stride + j];
+      c[i * stride + j] = sum;
+    }
   }
 }
 
@@ -174,10 +290,10 @@ void activate(Activation activation, T* x, int64_t n) {
   }
 }
 
-// One row of the epilogue: c holds a row of a b, and is scratch afterwards.
+// One row of what follows the product: c holds a row of sums, and is scratch afterwards unless it is out's own.
 template <typename T>
-void finish_row(const GemmTask& task, int64_t i, int64_t j, int64_t n, const T* HWY_RESTRICT bias,
-                T* HWY_RESTRICT c, T* HWY_RESTRICT line) {
+void finish_row(const GemmTask& task, int64_t i, int64_t j, int64_t n, const T* HWY_RESTRICT bias, T* c,
+                T* HWY_RESTRICT line) {
   if (bias != nullptr) {
     for (int64_t l = 0; l < n; ++l) c[l] += bias[l];
   }
@@ -191,42 +307,112 @@ void finish_row(const GemmTask& task, int64_t i, int64_t j, int64_t n, const T* 
   write_line(task.out.dtype, c, n, task.out.block(i, j, 1, n).data, 1);
 }
 
+// Whether x's rows are runs of T.
+template <typename T>
+bool has_runs(const Matrix& x) {
+  return is_own<T>(x.dtype) && x.column == 1;
+}
+
+// Whether sums can grow where they belong: out holds them exactly, and what it held is not wanted after the product.
+template <typename T>
+bool grows_in_place(const GemmTask& task) {
+  if (!has_runs<T>(task.out)) return false;
+  if (task.activation != Activation::None) return !task.accumulate && task.residual.data != task.out.data;
+  return task.residual.data == nullptr || (!task.accumulate && has_runs<T>(task.residual));
+}
+
+// What a block's sums get besides its products over the first block of K.
+template <typename T>
+Terms<T> first_terms(const GemmTask& task, int64_t i, int64_t j, const T* bias) {
+  const auto tile_of = [&](const Matrix& x) {
+    return Terms<T>{bias, reinterpret_cast<const T*>(x.block(i, j, 1, 1).data), x.row};
+  };
+  if (task.accumulate) return tile_of(task.out);
+  if (task.residual.data != nullptr && task.activation == Activation::None) return tile_of(task.residual);
+  return {bias, nullptr, 0};
+}
+
+// c[m, n] = a b + terms, tile by tile; rows_at(i) are a tile's rows of a, b is packed.
+template <typename T, typename F>
+void multiply_block(F&& rows_at, const T* b, int64_t depth, const Terms<T>& terms, T* c, int64_t stride,
+                    int64_t m, int64_t n) {
+  constexpr int64_t tile_n = tile_columns<T>();
+  for (int64_t j = 0; j < n; j += tile_n) {
+    for (int64_t i = 0; i < m; i += kTileRows) {
+      Terms<T> own = terms;
+      if (own.bias != nullptr) own.bias += j;
+      if (own.tile != nullptr) own.tile += i * own.stride + j;
+      T* const to = c + i * stride + j;
+      const int64_t rows = std::min(kTileRows, m - i), columns = std::min(tile_n, n - j);
+      if (rows == kTileRows && columns == tile_n) {
+        multiply_tile(rows_at(i), b + j * depth, depth, own, to, stride);
+      } else {
+        multiply_edge(rows_at(i), b + j * depth, depth, own, to, stride, rows, columns);
+      }
+    }
+  }
+}
+
 template <typename T>
 void multiply(const GemmTask& task, GemmScratch& scratch) {
   constexpr int64_t tile_n = tile_columns<T>();
   const int64_t M = task.out.rows, N = task.out.columns, K = task.a.columns;
-  const int64_t widest = round_up(std::min(N, kBlockColumns), tile_n);
-  T* a_panels =
-      GemmScratch::reserve<T>(scratch.a, scratch.a_size, round_up(std::min(M, kBlockRows), kTileRows) * K);
-  T* b_panels = GemmScratch::reserve<T>(scratch.b, scratch.b_size, widest * K);
-  T* c = GemmScratch::reserve<T>(scratch.c, scratch.c_size, kBlockRows * widest);
-  T* line = GemmScratch::reserve<T>(scratch.line, scratch.line_size, 2 * widest);
-  T* bias_line = line + widest;
+  const int64_t widest = round_up(std::min(N, kBlockColumns), tile_n), deepest = std::min(K, kBlockDepth);
+  const bool in_place = grows_in_place<T>(task), in_rows = kReadsRows && has_runs<T>(task.a);
+  const bool finishes = !in_place || task.activation != Activation::None;
+  const int64_t most_rows = in_place ? M : std::min(M, kScratchRows);
+  T* const a_panels =
+      in_rows ? nullptr : GemmScratch::reserve<T>(scratch.a, scratch.a_size, kBlockRows * deepest);
+  T* const b_panels = GemmScratch::reserve<T>(scratch.b, scratch.b_size, widest * deepest);
+  T* const c = in_place ? nullptr : GemmScratch::reserve<T>(scratch.c, scratch.c_size, most_rows * widest);
+  T* const line = GemmScratch::reserve<T>(scratch.line, scratch.line_size, 2 * widest);
+  T* const bias_line = line + widest;
 
-  for (int64_t j0 = 0; j0 < N; j0 += kBlockColumns) {
-    const int64_t n = std::min(kBlockColumns, N - j0);
-    const Matrix b = task.b.block(0, j0, K, n);
-    pack(Matrix{b.data, b.dtype, n, K, b.column, b.row}, tile_n, b_panels);
-    const T* bias = nullptr;
-    if (task.bias.data != nullptr) {
-      read_line(task.bias.dtype, task.bias.block(0, j0, 1, n).data, task.bias.column, n, bias_line);
-      bias = bias_line;
-    }
-    for (int64_t i0 = 0; i0 < M; i0 += kBlockRows) {
-      const int64_t m = std::min(kBlockRows, M - i0);
-      pack(task.a.block(i0, 0, m, K), kTileRows, a_panels);
+  for (int64_t top = 0; top < M; top += most_rows) {
+    for (int64_t j0 = 0; j0 < N; j0 += kBlockColumns) {
+      const int64_t n = std::min(kBlockColumns, N - j0), bottom = std::min(M, top + most_rows);
+      const T* bias = nullptr;
+      if (task.bias.data != nullptr) {
+        read_line(task.bias.dtype, task.bias.block(0, j0, 1, n).data, task.bias.column, n, bias_line);
+        bias = bias_line;
+      }
       int64_t k0 = 0;
-      do {  // once even when K is 0: it makes c zero
+      do {  // once even when K is 0: it makes sums of nothing
         const int64_t depth = std::min(kBlockDepth, K - k0);
-        for (int64_t j = 0; j < n; j += tile_n) {
-          for (int64_t i = 0; i < m; i += kTileRows) {
-            multiply_tile(a_panels + i * K + k0 * kTileRows, b_panels + j * K + k0 * tile_n, depth,
-                          c + i * widest + j, widest, k0 > 0);
+        const Matrix b = task.b.block(k0, j0, depth, n);
+        pack(Matrix{b.data, b.dtype, n, depth, b.column, b.row}, tile_n, b_panels);
+        for (int64_t i0 = top; i0 < bottom; i0 += kBlockRows) {
+          const int64_t m = std::min(kBlockRows, bottom - i0);
+          const Matrix a = task.a.block(i0, k0, m, depth), out = task.out.block(i0, j0, m, n);
+          T* const sums = in_place ? reinterpret_cast<T*>(out.data) : c + (i0 - top) * widest;
+          const int64_t stride = in_place ? out.row : widest;
+          Terms<T> terms;
+          if (k0 > 0) {
+            terms = {nullptr, sums, stride};
+          } else if (in_place) {
+            terms = first_terms(task, i0, j0, bias);
+          }
+          if (in_rows) {
+            const auto rows_at = [&](int64_t i) {
+              Rows<T> rows;  // beyond the last row, it again
+              for (int64_t r = 0; r < kTileRows; ++r) {
+                rows.row[r] = reinterpret_cast<const T*>(a.data) + std::min(i + r, m - 1) * a.row;
+              }
+              return rows;
+            };
+            multiply_block(rows_at, b_panels, depth, terms, sums, stride, m, n);
+          } else {
+            pack(a, kTileRows, a_panels);
+            const auto panel_at = [&](int64_t i) { return Panel<T>{a_panels + i * depth}; };
+            multiply_block(panel_at, b_panels, depth, terms, sums, stride, m, n);
+          }
+          if (!finishes || k0 + depth < K) continue;
+          for (int64_t i = 0; i < m; ++i) {
+            finish_row(task, i0 + i, j0, n, in_place ? nullptr : bias, sums + i * stride, line);
           }
         }
         k0 += depth;
       } while (k0 < K);
-      for (int64_t i = 0; i < m; ++i) finish_row(task, i0 + i, j0, n, bias, c + i * widest, line);
     }
   }
 }
