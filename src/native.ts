@@ -45,6 +45,19 @@ export interface CudaInfo {
   }[];
 }
 
+/** What the CUDA backend uses beside its GPUs. A file is empty where a reason says why there is none. */
+export interface CudaDetails {
+  /** cuBLASLt and cuDNN, which ops open when they first need them. */
+  readonly libraries: readonly {
+    readonly name: string;
+    readonly version: string;
+    readonly file: string;
+    readonly reason: string;
+  }[];
+  /** The file of choices of algorithms, and how many it holds. */
+  readonly tuning: { readonly file: string; readonly choices: number; readonly reason: string };
+}
+
 /** What the CPU backend runs with. */
 export interface CpuInfo {
   readonly threads: number;
@@ -89,6 +102,7 @@ export interface NativeModule extends NativeOps {
   write(id: TensorId, numbers: Float64Array): void;
   setCudaPath(path: string): void;
   cudaInfo(): CudaInfo;
+  cudaDetails(): CudaDetails | undefined;
   cpuInfo(): CpuInfo;
   setErrorClass(constructor: new (message: string, op: string, code: string) => Error): void;
 }

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <string>
+#include <vector>
 
 #include "backend/device.h"
 
@@ -17,12 +18,31 @@ struct PluginDevice {
   int minor;
 };
 
+// A library that kernels ask for when they first need it.
+struct PluginLibrary {
+  std::string name;
+  std::string version;  // "13.1.1"
+  std::string file;     // empty: it can't be had, and `reason` says why
+  std::string reason;
+};
+
+// What a backend uses beside its devices, for the user.
+struct PluginDetails {
+  std::vector<PluginLibrary> libraries;
+  std::string
+      tuning_file;  // where choices of algorithms are kept; empty: nothing is timed, and the reason says why
+  std::string tuning_reason;  // one clause
+  size_t tuning_choices = 0;  // that it holds
+};
+
 // What the exported function tenon_plugin() returns, in the layout of C. It lives as long as the process.
 struct Plugin {
   const char* sources;  // hash of the headers that both sides share; always the first member
   // How many devices can be used; where none can, `reason` says why in a few words.
   int (*device_count)(char* reason, size_t capacity);
   void (*describe)(int index, PluginDevice* description);
+  // Opens the libraries.
+  PluginDetails (*details)();
   // Throws TensorError. The caller deletes the device.
   Device* (*make_device)(int index);
 };

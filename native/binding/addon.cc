@@ -324,6 +324,32 @@ napi_value cuda_info(const Napi::CallbackInfo& info, Instance& instance) {
   return out;
 }
 
+// cudaDetails() -> { libraries: [{ name, version, file, reason }], tuning: { file, choices, reason } }; undefined where
+// CUDA is off. A file is empty where the reason is not.
+napi_value cuda_details(const Napi::CallbackInfo& info, Instance& instance) {
+  const Napi::Env env = info.Env();
+  const OpenedPlugin& cuda = instance.cuda();
+  if (cuda.devices == 0) return env.Undefined();
+  const PluginDetails details = cuda.plugin->details();
+  Napi::Array libraries = Napi::Array::New(env);
+  for (const PluginLibrary& found : details.libraries) {
+    Napi::Object library = Napi::Object::New(env);
+    library.Set("name", found.name);
+    library.Set("version", found.version);
+    library.Set("file", found.file);
+    library.Set("reason", found.reason);
+    libraries.Set(libraries.Length(), library);
+  }
+  Napi::Object tuning = Napi::Object::New(env);
+  tuning.Set("file", details.tuning_file);
+  tuning.Set("choices", static_cast<double>(details.tuning_choices));
+  tuning.Set("reason", details.tuning_reason);
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("libraries", libraries);
+  out.Set("tuning", tuning);
+  return out;
+}
+
 napi_value cpu_info(const Napi::CallbackInfo& info, Instance&) {
   const cpu::CpuInfo cpu = cpu::info(0);
   Napi::Object out = Napi::Object::New(info.Env());
@@ -381,6 +407,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define<&write>(env, exports, "write");
   define<&set_cuda_path>(env, exports, "setCudaPath");
   define<&cuda_info>(env, exports, "cudaInfo");
+  define<&cuda_details>(env, exports, "cudaDetails");
   define<&cpu_info>(env, exports, "cpuInfo");
   define<&set_error_class>(env, exports, "setErrorClass");
   return exports;

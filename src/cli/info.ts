@@ -2,8 +2,20 @@ import { arch, cpus, platform, release, totalmem } from 'node:os';
 
 import { Command } from 'commander';
 
-import { cpuInfo, cudaInfo, devices, memoryStats, versions } from '../tensor/index.js';
+import {
+  type CudaDetails,
+  cpuInfo,
+  cudaDetails,
+  cudaInfo,
+  devices,
+  memoryStats,
+  versions,
+} from '../tensor/index.js';
 import { formatBytes } from './format.js';
+
+function describeTuning({ file, choices, reason }: CudaDetails['tuning']): string {
+  return file === '' ? `off: ${reason}` : `${file}, ${choices} ${choices === 1 ? 'choice' : 'choices'} kept`;
+}
 
 /** `tenon info` */
 export function infoCommand(): Command {
@@ -24,6 +36,7 @@ export function infoCommand(): Command {
         memory: { systemBytes: totalmem(), tensors: memoryStats() },
         devices: devices(),
         gpus: cuda.devices,
+        ...cudaDetails(),
         backends: {
           cpu: 'loaded',
           cuda: cuda.devices.length > 0 ? 'loaded' : `not loaded: ${cuda.reason}`,
@@ -45,6 +58,11 @@ export function infoCommand(): Command {
           `cuda:${i}`,
           `${name}, ${formatBytes(bytes)}, compute capability ${capability}`,
         ]),
+        ...(info.libraries ?? []).map(({ name, version, file, reason }): [string, string] => [
+          name,
+          file === '' ? `not found: ${reason}` : `${version}, ${file}`,
+        ]),
+        ...(info.tuning === undefined ? [] : [['tuning', describeTuning(info.tuning)] as [string, string]]),
         ...Object.entries(info.backends).map(([name, state]): [string, string] => [`${name} backend`, state]),
       ];
       for (const [name, value] of lines) console.log(`${name.padEnd(14)}${value}`);

@@ -2,10 +2,10 @@
  * Devices by their names: the CPU, and the GPUs of the CUDA backend. That backend is a plugin, opened when a program first
  * asks for it; each GPU is taken when a program first uses it.
  */
-import { type CudaInfo, native } from '../native.js';
+import { type CudaDetails, type CudaInfo, native } from '../native.js';
 import { fail } from './error.js';
 
-export type { CudaInfo } from '../native.js';
+export type { CudaDetails, CudaInfo } from '../native.js';
 
 /** Where a tensor's memory is, and its ops run. `'cuda'` is `'cuda:0'`, the first GPU. */
 export type Device = 'cpu' | 'cuda' | `cuda:${number}`;
@@ -23,6 +23,17 @@ const indices = new Map<string, number>([['cpu', 0]]);
 export function cudaInfo(): CudaInfo {
   cuda ??= native.cudaInfo();
   return cuda;
+}
+
+/**
+ * The libraries that the CUDA backend finds, and the file in which it keeps its choices of algorithms; undefined where CUDA is
+ * off. Opens the libraries, which takes some tenths of a second.
+ *
+ * @example
+ * for (const { name, version, reason } of cudaDetails()?.libraries ?? []) console.log(name, version || reason);
+ */
+export function cudaDetails(): CudaDetails | undefined {
+  return native.cudaDetails();
 }
 
 /**

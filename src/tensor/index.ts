@@ -12,8 +12,8 @@ export { TensorError } from './error.js';
 export type { ErrorCode } from './error.js';
 export { Tensor } from './tensor.js';
 export type { GradientHook } from './tensor.js';
-export { cudaInfo, devices, isDeviceName } from './device.js';
-export type { CudaInfo, Device } from './device.js';
+export { cudaDetails, cudaInfo, devices, isDeviceName } from './device.js';
+export type { CudaDetails, CudaInfo, Device } from './device.js';
 export {
   inferenceMode,
   isGradEnabled,

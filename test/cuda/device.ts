@@ -13,6 +13,7 @@ import {
   type FloatTensor,
   LayerNorm,
   cat,
+  cudaDetails,
   cudaInfo,
   devices,
   dropout,
@@ -184,6 +185,51 @@ test.serial('a module moves with its parameters, and trains there as on the CPU'
     t.true(Math.abs(values[0] - 1) > 0.05 || i % 2 === 1, `parameter ${i} has moved`);
     values.forEach((v, k) => t.true(Math.abs(v - cpu[i][k]) < 1e-5, `${v} ${cpu[i][k]}`));
   });
+});
+
+test.serial('a copy to another GPU is of what the tensor was, whatever comes after', async (t) => {
+  const before = { here: memoryStats('cuda:0').current, there: memoryStats('cuda:1').current };
+  const copies = [];
+  for (let round = 0; round < 5; round++) {
+    copies.push(
+      scope(() => {
+        const x = zeros([3, 500], { device: 'cuda' }).add(round);
+        const copy = x.transpose().to('cuda:1');
+        x.dispose();
+        zeros([3, 500], { device: 'cuda' }).sub(1); // gets its memory
+        return copy;
+      }),
+    );
+  }
+  for (const [round, copy] of copies.entries()) {
+    t.is(copy.device, 'cuda:1');
+    t.deepEqual(copy.shape, [500, 3]);
+    t.true((await copy.data()).every((value) => value === round));
+    copy.dispose();
+  }
+  t.deepEqual({ here: memoryStats('cuda:0').current, there: memoryStats('cuda:1').current }, before);
+});
+
+test("tenon info names CUDA's libraries, and the file of choices or why there is none", async (t) => {
+  const folder = await temporaryFolder(t);
+  const plugin = `TENON_CUDA_PLUGIN=${EMULATED_PLUGIN}`;
+  const cache = join(folder, 'cache', 'cuda-tuning-1.txt');
+  const info = async (environment: string, ...args: string[]): Promise<string> =>
+    (await startCli(folder, ['info', ...args], `export ${plugin} ${environment}`).done).stdout;
+  const on = await info(`TENON_CACHE=${join(folder, 'cache')} TENON_CUDA_TUNE=1`);
+  t.regex(on, /^cuBLASLt {6}13\.1\.1, \S+tenon_cuda_emulated\.so$/m);
+  t.regex(on, /^cuDNN {9}9\.24\.0, \S+tenon_cuda_emulated\.so$/m);
+  t.true(on.includes(`\ntuning        ${cache}, 0 choices kept\n`), on);
+  t.regex(await info('TENON_CUDA_TUNE=0'), /^tuning {8}off: TENON_CUDA_TUNE is 0$/m);
+  const json = JSON.parse(await info('TENON_CUDA_TUNE=0', '--json')) as Record<string, unknown>;
+  t.deepEqual(json['tuning'], { file: '', choices: 0, reason: 'TENON_CUDA_TUNE is 0' });
+  t.deepEqual(
+    cudaDetails()?.libraries.map(({ name, reason }) => [name, reason]),
+    [
+      ['cuBLASLt', ''],
+      ['cuDNN', ''],
+    ],
+  );
 });
 
 test('tenon info says in one sentence why CUDA is off', async (t) => {

@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backend/cuda/shared_library.h"
+
 namespace tenon::cuda::lt {
 
 enum Status : int { kSuccess = 0, kNotSupported = 15 };
@@ -84,12 +86,7 @@ struct HeuristicResult {
              Layout b_layout, const void* beta, const void* c, Layout c_layout, void* d, Layout d_layout,  \
              const Algorithm* algorithm, void* workspace, size_t workspace_bytes, cudaStream_t stream))
 
-struct Library {
-#define TENON_FUNCTION(name, parameters) Status(*name) parameters = nullptr;
-  TENON_CUBLASLT(TENON_FUNCTION)
-#undef TENON_FUNCTION
-  size_t (*GetVersion)() = nullptr;
-};
+TENON_LIBRARY(TENON_CUBLASLT)
 
 // Opens it once. @throws TensorError that says what is missing and how to come by it
 const Library& library();

@@ -8,6 +8,8 @@
 
 #include <cstddef>
 
+#include "backend/cuda/shared_library.h"
+
 namespace tenon::cuda::dnn {
 
 enum Status : int { kSuccess = 0, kBadParameter = 2000, kNotSupported = 3000 };
@@ -81,12 +83,7 @@ struct Proposal {
      ConvolutionDesc desc, int algorithm, void* workspace, size_t workspace_bytes, const void* beta,         \
      FilterDesc dweight_desc, void* dweight))
 
-struct Library {
-#define TENON_FUNCTION(name, parameters) Status(*name) parameters = nullptr;
-  TENON_CUDNN(TENON_FUNCTION)
-#undef TENON_FUNCTION
-  size_t (*GetVersion)() = nullptr;
-};
+TENON_LIBRARY(TENON_CUDNN)
 
 // Opens it once. @throws TensorError that says what is missing and how to come by it
 const Library& library();

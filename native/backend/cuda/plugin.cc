@@ -3,9 +3,14 @@
 
 #include <cstdio>
 #include <cstring>
+#include <string>
+#include <utility>
 
+#include "backend/cuda/cublaslt.h"
+#include "backend/cuda/cudnn.h"
 #include "backend/cuda/device.h"
 #include "backend/cuda/queue.h"
+#include "backend/cuda/tuning.h"
 
 namespace tenon::cuda {
 
@@ -41,6 +46,31 @@ void describe(int index, PluginDevice* description) {
   description->minor = properties.minor;
 }
 
+// Both libraries number 13.1.1 as 130101.
+std::string version_of(size_t number) {
+  return std::to_string(number / 10000) + "." + std::to_string(number / 100 % 100) + "." +
+         std::to_string(number % 100);
+}
+
+template <typename Library>
+PluginLibrary describe_library(const char* name, const Library& (*library)()) {
+  try {
+    const Library& opened = library();
+    return {name, version_of(opened.GetVersion()), file_of(reinterpret_cast<const void*>(opened.GetVersion)),
+            ""};
+  } catch (const TensorError& error) {
+    return {name, "", "", error.what()};
+  }
+}
+
+PluginDetails details() {
+  KeptChoices kept = kept_choices();
+  return {{describe_library("cuBLASLt", &lt::library), describe_library("cuDNN", &dnn::library)},
+          std::move(kept.file),
+          std::move(kept.reason),
+          kept.count};
+}
+
 Device* make(int index) { return make_device(index, default_options()).release(); }
 
 }  // namespace
@@ -49,6 +79,6 @@ Device* make(int index) { return make_device(index, default_options()).release()
 
 extern "C" __attribute__((visibility("default"))) const tenon::Plugin* tenon_plugin() {
   static constexpr tenon::Plugin plugin{TENON_PLUGIN_SOURCES, &tenon::cuda::device_count,
-                                        &tenon::cuda::describe, &tenon::cuda::make};
+                                        &tenon::cuda::describe, &tenon::cuda::details, &tenon::cuda::make};
   return &plugin;
 }

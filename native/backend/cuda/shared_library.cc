@@ -27,14 +27,9 @@ std::vector<std::string> files(const std::string& pattern) {
   return found;
 }
 
-std::string plugin_folder() {
-  Dl_info info;
-  if (dladdr(reinterpret_cast<const void*>(&candidates), &info) == 0 || info.dli_fname == nullptr) return ".";
-  return std::filesystem::path(info.dli_fname).parent_path().string();
-}
-
 std::vector<std::string> folders() {
-  std::vector<std::string> found = {plugin_folder()};
+  const std::filesystem::path plugin = file_of(reinterpret_cast<const void*>(&candidates));
+  std::vector<std::string> found = {plugin.has_parent_path() ? plugin.parent_path().string() : "."};
   for (const char* prefix : {"VIRTUAL_ENV", "CONDA_PREFIX"}) {
     const std::string root = variable(prefix);
     if (!root.empty()) found.push_back(root + "/lib/python3*/site-packages/nvidia/*/lib");
@@ -59,24 +54,29 @@ std::vector<std::string> candidates(const LibraryName& name) {
   return paths;
 }
 
-void* open_library(const char* op, const LibraryName& name) {
+void* open_library(const LibraryName& name) {
   std::string tried;
   for (const std::string& path : candidates(name)) {
     if (void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE)) return library;
     tried += (tried.empty() ? "" : "; ") + std::string(dlerror());
   }
-  throw TensorError(op, code::kKernel,
+  throw TensorError(name.op, code::kKernel,
                     std::string("expected ") + name.title + " (by `pip install " + name.package +
                         "`, or the file that " + name.variable + " names), got: " + tried);
 }
 
-void* function_of(const char* op, void* library, const char* function) {
-  void* const found = dlsym(library, function);
+void* function_of(const LibraryName& name, void* library, const char* function) {
+  const std::string symbol = std::string(name.prefix) + function;
+  void* const found = dlsym(library, symbol.c_str());
   if (found == nullptr) {
-    throw TensorError(op, code::kKernel,
-                      std::string("expected a library with ") + function + ", got: " + dlerror());
+    throw TensorError(name.op, code::kKernel, "expected a library with " + symbol + ", got: " + dlerror());
   }
   return found;
+}
+
+std::string file_of(const void* function) {
+  Dl_info info;
+  return dladdr(function, &info) == 0 || info.dli_fname == nullptr ? "" : info.dli_fname;
 }
 
 }  // namespace tenon::cuda

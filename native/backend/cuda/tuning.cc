@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <sstream>
 #include <system_error>
 
@@ -96,6 +97,28 @@ std::string cache_file() {
   if (folder.empty() && !variable("XDG_CACHE_HOME").empty()) folder = variable("XDG_CACHE_HOME") + "/tenon";
   if (folder.empty() && !variable("HOME").empty()) folder = variable("HOME") + "/.cache/tenon";
   return folder.empty() ? "" : folder + "/cuda-tuning-1.txt";
+}
+
+KeptChoices kept_choices() {
+  const std::string path = cache_file();
+  if (path.empty()) {
+    return {"", 0,
+            variable("TENON_CUDA_TUNE") == "0" ? "TENON_CUDA_TUNE is 0"
+                                               : "none of TENON_CACHE, XDG_CACHE_HOME and HOME is set"};
+  }
+  if (access(path.c_str(), F_OK) == 0) {
+    std::ostringstream text;
+    text << std::ifstream(path).rdbuf();
+    if (access(path.c_str(), R_OK | W_OK) != 0) return {"", 0, path + " can't be read and written"};
+    if (!is_ours(text.str())) return {"", 0, path + " is another program's"};
+    return {path, parse(text.str()).size(), ""};
+  }
+  std::filesystem::path folder = std::filesystem::absolute(path).parent_path();  // the nearest that is there
+  while (access(folder.c_str(), F_OK) != 0 && folder.has_relative_path()) folder = folder.parent_path();
+  if (!std::filesystem::is_directory(folder) || access(folder.c_str(), W_OK) != 0) {
+    return {"", 0, path + " can't be written"};
+  }
+  return {path, 0, ""};
 }
 
 Tuning::Tuning() : path_(cache_file()) {

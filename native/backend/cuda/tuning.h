@@ -47,6 +47,14 @@ class Tuning {
 // set, or where TENON_CUDA_TUNE is 0.
 std::string cache_file();
 
+// What the file holds, without making one; where nothing is timed, no file, and why.
+struct KeptChoices {
+  std::string file;
+  size_t count = 0;
+  std::string reason;
+};
+KeptChoices kept_choices();
+
 // "NVIDIA H100, cuBLASLt 130101": where a choice is good, for keys to begin with.
 std::string machine(const char* library, size_t version);
 

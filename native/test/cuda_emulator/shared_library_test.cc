@@ -15,8 +15,9 @@
 namespace tenon::cuda {
 namespace {
 
-const LibraryName kName{
-    "Thing 2 or 3", "nvidia-thing", "TENON_TEST_THING", {"libthing.so.3", "libthing.so.2"}};
+const LibraryName kName{"Thing 2 or 3",     "nvidia-thing",
+                        "TENON_TEST_THING", {"libthing.so.3", "libthing.so.2"},
+                        "matmul",           "thing"};
 
 class SharedLibrary : public testing::Test {
  protected:
@@ -68,7 +69,7 @@ TEST_F(SharedLibrary, IsTheOneThatTheVariableNamesAndNoOther) {
 TEST_F(SharedLibrary, ThatIsMissingIsOneSentence) {
   set(kName.variable, folder_ / "none.so");
   try {
-    open_library("matmul", kName);
+    open_library(kName);
     FAIL();
   } catch (const TensorError& error) {
     EXPECT_EQ(error.what(),
@@ -77,6 +78,33 @@ TEST_F(SharedLibrary, ThatIsMissingIsOneSentence) {
                   (folder_ / "none.so").string() +
                   ": cannot open shared object file: No such file or directory");
     EXPECT_EQ(error.code(), "KERNEL");
+  }
+}
+
+// A library of two functions, as Library structs are made for.
+using Status = double;
+#define TENON_TEST_FUNCTIONS(F) F(sqrt, (double x)) F(cbrt, (double x))
+TENON_LIBRARY(TENON_TEST_FUNCTIONS)
+
+TEST_F(SharedLibrary, HasItsFunctionsOrSaysWhichIsMissing) {
+  const LibraryName math{"libm", "none", "TENON_TEST_THING", {"libm.so.6"}, "matmul", ""};
+  Library library;
+  void* const file = open_library(math);
+  std::string names;
+  library.visit_functions([&]<typename Function>(const char* name, Function& pointer) {
+    names += std::string(name) + " ";
+    if (std::string(name) != "GetVersion") {
+      pointer = reinterpret_cast<Function>(function_of(math, file, name));
+    }
+  });
+  EXPECT_EQ(names, "sqrt cbrt GetVersion ");
+  EXPECT_EQ(library.sqrt(49), 7);
+  EXPECT_NE(file_of(reinterpret_cast<const void*>(library.cbrt)).find("libm.so"), std::string::npos);
+  try {
+    load_library<Library>(math);
+    FAIL();
+  } catch (const TensorError& error) {
+    EXPECT_EQ(std::string(error.what()).rfind("matmul: expected a library with GetVersion, got: ", 0), 0u);
   }
 }
 

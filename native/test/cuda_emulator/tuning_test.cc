@@ -357,5 +357,26 @@ TEST_F(Tuned, TheFileIsWhereTheEnvironmentSays) {
   EXPECT_EQ(cache_file(), "");
 }
 
+TEST_F(Tuned, TheFileSaysWhatItHoldsOrWhyThereIsNone) {
+  const auto told = [] {
+    const KeptChoices kept = kept_choices();
+    return kept.file + "|" + std::to_string(kept.count) + "|" + kept.reason;
+  };
+  EXPECT_EQ(told(), file_ + "|0|");
+  EXPECT_FALSE(std::filesystem::exists(file_));  // asking makes none
+  library_.fused = {0.5, 0.1, 0.3};
+  multiply();
+  multiply(Activation::None);
+  EXPECT_EQ(told(), file_ + "|2|");
+  write("a file of somebody else's\n");
+  EXPECT_EQ(told(), "|0|" + file_ + " is another program's");
+  setenv("TENON_CACHE", "/dev/null/folder", 1);
+  EXPECT_EQ(told(), "|0|/dev/null/folder/cuda-tuning-1.txt can't be written");
+  setenv("TENON_CACHE", (folder_ + "/new/folder").c_str(), 1);
+  EXPECT_EQ(told(), folder_ + "/new/folder/cuda-tuning-1.txt|0|");
+  setenv("TENON_CUDA_TUNE", "0", 1);
+  EXPECT_EQ(told(), "|0|TENON_CUDA_TUNE is 0");
+}
+
 }  // namespace
 }  // namespace tenon::cuda
