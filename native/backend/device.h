@@ -40,6 +40,13 @@ class Device {
   virtual void download(void* target, const void* source, size_t bytes,
                         std::function<void(std::exception_ptr)> done) = 0;
 
+  // Copies the memory of another device of this backend, in the stream order of both and without waiting: `source` may be
+  // written or given back afterwards. False where there is no other way than through the host.
+  virtual bool copy_from(Device& other, void* target, const void* source, size_t bytes) {
+    static_cast<void>(other), static_cast<void>(target), static_cast<void>(source), static_cast<void>(bytes);
+    return false;
+  }
+
   // Blocks until everything enqueued has run; throws the first error since the last wait.
   virtual void synchronize() = 0;
 

@@ -50,10 +50,12 @@ Tensor to(const Tensor& x, DType dtype) {
 Tensor to_device(const Tensor& x, Device& device) {
   if (&device == &x.device()) return clone(x);
   const Tensor source = contiguous(x);
-  std::vector<char> staged(static_cast<size_t>(x.numel()) * size_of(x.dtype()));
-  download_now(x.device(), staged.data(), source.data(), staged.size());
+  const size_t bytes = static_cast<size_t>(x.numel()) * size_of(x.dtype());
   Tensor out = empty(device, x.shape(), x.dtype());
-  device.upload(out.data(), staged.data(), staged.size());
+  if (device.copy_from(x.device(), out.data(), source.data(), bytes)) return out;
+  std::vector<char> staged(bytes);
+  download_now(x.device(), staged.data(), source.data(), bytes);
+  device.upload(out.data(), staged.data(), bytes);
   return out;
 }
 

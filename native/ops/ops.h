@@ -20,7 +20,7 @@ Tensor full(Device& device, const Dims& shape, double value, DType dtype);
 Tensor arange(Device& device, int64_t n, double start, double step, DType dtype);
 Tensor eye(Device& device, int64_t n, DType dtype);
 Tensor to(const Tensor& x, DType dtype);            // always a new tensor
-Tensor to_device(const Tensor& x, Device& device);  // always a new tensor; waits for x
+Tensor to_device(const Tensor& x, Device& device);  // always a new tensor; to or from the CPU it waits for x
 Tensor clone(const Tensor& x);
 void copy_into(const Tensor& target, const Tensor& source);  // in place, converting
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -138,6 +139,27 @@ class CudaDevice : public Device, private Queue {
     }
   }
 
+  // By the other device's stream, as a copy out of it. In between each stream waits for what it needs of the other: that
+  // nobody uses the target any more, and that it has arrived.
+  bool copy_from(Device& device, void* target, const void* source, size_t bytes) override {
+    auto* const other = dynamic_cast<CudaDevice*>(&device);
+    if (other == nullptr) return false;
+    for (CudaDevice* const side : {this, other}) {
+      if (side->capturing())
+        std::rethrow_exception(side->refusal(kCopy, "expected no other device in a captured step"));
+    }
+    if (bytes == 0) return true;
+    enqueue(kCopy, [&](void*) { reach(); });
+    other->enqueue(kCopy, [&](void*) {
+      other->wait_for(*this);
+      other->open_way_to(index_);
+      check(cudaMemcpyPeerAsync(target, index_, source, other->index_, bytes, other->stream_.get()), kCopy);
+      other->reach();
+    });
+    enqueue(kCopy, [&](void*) { wait_for(*other); });
+    return true;
+  }
+
   void synchronize() override { download_now(*this, nullptr, nullptr, 0); }
 
   // With TENON_CUDA_SYNC=1 each op runs by itself.
@@ -198,6 +220,28 @@ class CudaDevice : public Device, private Queue {
     check(status, "capture");
   }
 
+  static constexpr const char* kCopy = "to";
+
+  void reach() { check(cudaEventRecord(reached_.get(), stream_.get()), kCopy); }
+  // For what the other had been given when it last reached.
+  void wait_for(CudaDevice& other) {
+    check(cudaStreamWaitEvent(stream_.get(), other.reached_.get(), 0), kCopy);
+  }
+
+  // Has copies to another GPU go straight there, where the machine can; else CUDA takes them through the host.
+  void open_way_to(int other) {
+    if (!ways_.insert(other).second) return;
+    int possible = 0;
+    check(cudaDeviceCanAccessPeer(&possible, index_, other), kCopy);
+    if (possible == 0) return;
+    const cudaError_t status = cudaDeviceEnablePeerAccess(other, 0);
+    if (status == cudaErrorPeerAccessAlreadyEnabled) {
+      lasting_error();  // by another thread of the process
+    } else {
+      check(status, kCopy);
+    }
+  }
+
   static constexpr const char* kNoWait = "expected no waiting for the device in a captured step";
 
   // What must not be in a graph makes it worthless, even where the step catches the error.
@@ -235,6 +279,8 @@ class CudaDevice : public Device, private Queue {
   const std::string name_;
   int multiprocessors_ = 0;
   StreamHandle stream_ = (turn_to(), make_stream());
+  EventHandle reached_ = make_event();  // for other devices to wait for
+  std::set<int> ways_;                  // to other GPUs, asked for
   DeviceMemory data_error_ = make_device_memory(sizeof(DataError));
   Uploads uploads_;
   Allocator allocator_;

@@ -24,7 +24,7 @@ class CudaDevice : public testing::Test {
   void SetUp() override { device = cuda::make_device(0, {}); }
   void TearDown() override {
     emulator::forgive(0);
-    emulator::slow_uploads(false);
+    emulator::slow_copies(false);
   }
 
   Tensor empty(const Shape& shape, DType dtype = DType::Float32) {
@@ -59,6 +59,16 @@ class CudaDevice : public testing::Test {
           cuda::queue_of(stream), op, +[](int) { throw std::runtime_error("out of bounds"); }, 1, 1, 0, 0);
     });
   }
+  // What f does, on the other device.
+  template <typename F>
+  auto there(F&& f) {
+    struct Swap {
+      CudaDevice& test;
+      explicit Swap(CudaDevice& t) : test(t) { std::swap(test.device, test.other); }
+      ~Swap() { std::swap(test.device, test.other); }
+    } const swap(*this);
+    return f();
+  }
   template <typename F>
   static std::string error_of(F&& f) {
     try {
@@ -69,11 +79,11 @@ class CudaDevice : public testing::Test {
     return "none";
   }
 
-  std::unique_ptr<Device> device;
+  std::unique_ptr<Device> device, other;
 };
 
 TEST_F(CudaDevice, RunsUploadsKernelsAndDownloadsInProgramOrder) {
-  emulator::slow_uploads(true);
+  emulator::slow_copies(true);
   for (int round = 0; round < 8; ++round) {
     // All rounds get the same block: the upload of one must not overtake the kernels of the one before.
     const auto r = static_cast<float>(round);
@@ -261,17 +271,101 @@ TEST_F(CudaDevice, AFaultInAGraphIsOfACapturedStep) {
 
 TEST_F(CudaDevice, DevicesWorkSideBySide) {
   const Tensor x = upload({1});
-  std::unique_ptr<Device> other = cuda::make_device(1, {});
+  other = cuda::make_device(1, {});
   EXPECT_EQ(other->name(), "cuda:1");
-  std::swap(device, other);
-  {
+  there([&] {
     const Tensor y = upload({5});
     add(y, 1);
     EXPECT_EQ(values(y), std::vector<float>{6});
-  }
-  std::swap(device, other);
+  });
   add(x, 1);
   EXPECT_EQ(values(x), std::vector<float>{2});
+}
+
+TEST_F(CudaDevice, ACopyFromAnotherDeviceIsInTheOrderOfBoth) {
+  other = cuda::make_device(1, {});
+  emulator::slow_copies(true);
+  for (int round = 0; round < 8; ++round) {
+    const auto r = static_cast<float>(round);
+    const Tensor target = upload({-1, -1});
+    device->upload(target.data(), std::vector<float>{-2, -2}.data(), 2 * sizeof(float));
+    std::vector<float> early, late;
+    std::future<std::exception_ptr> arrived = download(early, target);  // of what the target held before
+    {
+      const Tensor source = there([&] { return upload({r, 10 * r}); });
+      there([&] { add(source, 1); });
+      EXPECT_TRUE(device->copy_from(*other, target.data(), source.data(), 2 * sizeof(float)));
+      there([&] { add(source, 100); });  // the copy has gone, or goes first
+    }
+    // So it does before whoever gets the source's memory next.
+    const Tensor next = there([&] { return upload({-3, -3}); });
+    const std::future<std::exception_ptr> other_arrived = there([&] { return download(late, next); });
+    add(target, 0.5f);
+    EXPECT_EQ(values(target), (std::vector<float>{r + 1.5f, 10 * r + 1.5f}));
+    EXPECT_EQ(arrived.get(), nullptr);
+    EXPECT_EQ(early, (std::vector<float>{-2, -2}));
+    other_arrived.wait();
+    EXPECT_EQ(late, (std::vector<float>{-3, -3}));
+  }
+  EXPECT_EQ(device->allocator().stats().segments, 1u);
+  EXPECT_EQ(other->allocator().stats().segments, 1u);
+}
+
+TEST_F(CudaDevice, ACopyGoesBetweenDevicesOfOneBackendAndBothWays) {
+  other = cuda::make_device(1, {.synchronous = true});
+  const Tensor x = upload({3});
+  const Tensor y = there([&] { return empty(Shape{1}); });
+  EXPECT_TRUE(other->copy_from(*device, y.data(), x.data(), sizeof(float)));
+  add(x, 1);
+  there([&] { add(y, 10); });
+  EXPECT_EQ(there([&] { return values(y); }), std::vector<float>{13});
+  EXPECT_TRUE(device->copy_from(*other, x.data(), y.data(), sizeof(float)));
+  EXPECT_EQ(values(x), std::vector<float>{13});
+  EXPECT_TRUE(device->copy_from(*other, x.data(), y.data(), 0));
+
+  class Foreign : public Device {
+   public:
+    explicit Foreign(Device& real) : real_(real) {}
+    const std::string& name() const override { return real_.name(); }
+    Allocator& allocator() override { return real_.allocator(); }
+    const Kernels& kernels() const override { return real_.kernels(); }
+    void enqueue(const char*, std::function<void(void*)>) override {}
+    void upload(void*, const void*, size_t) override {}
+    void download(void*, const void*, size_t, std::function<void(std::exception_ptr)>) override {}
+    void synchronize() override {}
+
+   private:
+    Device& real_;
+  } foreign(*device);
+  EXPECT_FALSE(device->copy_from(foreign, x.data(), x.data(), sizeof(float)));
+  EXPECT_FALSE(foreign.copy_from(*device, x.data(), x.data(), sizeof(float)));
+}
+
+TEST_F(CudaDevice, ACopyFromAnotherDeviceIsNotCaptured) {
+  other = cuda::make_device(1, {});
+  const Tensor x = upload({1});
+  const Tensor y = there([&] { return upload({2}); });
+  const std::string message = "VALUE to: expected no other device in a captured step";
+  for (Device* const capturing : {device.get(), other.get()}) {
+    capturing->begin_capture(nullptr);
+    EXPECT_EQ(error_of([&] { device->copy_from(*other, x.data(), y.data(), sizeof(float)); }), message);
+    EXPECT_EQ(error_of([&] { capturing->end_capture(); }), message);
+  }
+  EXPECT_TRUE(device->copy_from(*other, x.data(), y.data(), sizeof(float)));
+  EXPECT_EQ(values(x), std::vector<float>{2});
+}
+
+TEST_F(CudaDevice, ALostDeviceGivesNoCopy) {
+  other = cuda::make_device(1, {});
+  const Tensor x = upload({1});
+  const Tensor y = there([&] { return upload({2}); });
+  there([&] { fault("softmax"); });
+  const std::string lost = error_of([&] { other->synchronize(); });
+  EXPECT_NE(lost.find("unspecified launch failure on cuda:1"), std::string::npos) << lost;
+  EXPECT_EQ(error_of([&] { device->copy_from(*other, x.data(), y.data(), sizeof(float)); }), lost);
+  add(x, 1);
+  EXPECT_EQ(values(x), std::vector<float>{2});
+  emulator::forgive(1);
 }
 
 TEST_F(CudaDevice, MultipliesFloat32InTF32OnlyWhereTheEnvironmentAllowsIt) {

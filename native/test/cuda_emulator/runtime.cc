@@ -79,12 +79,13 @@ struct EmulatedDevice {
   std::mutex mutex;
   std::set<cudaStream_t> streams;
   std::string fault;  // empty: none
+  std::set<int> peers;
 };
 
 struct Machine {
   std::array<EmulatedDevice, kMaxDevices> devices;
   Memory pinned;
-  std::atomic<bool> slow_uploads{false};
+  std::atomic<bool> slow_copies{false};
   std::atomic<double> clock{0};  // milliseconds
 };
 
@@ -233,6 +234,17 @@ cudaError_t cudaSetDevice(int device) {
   return cudaSuccess;
 }
 
+cudaError_t cudaDeviceCanAccessPeer(int* possible, int device, int peer) {
+  *possible = device == peer ? 0 : 1;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned) {
+  if (peer < 0 || peer >= kMaxDevices || peer == current_device) return failed(cudaErrorInvalidDevice);
+  const std::scoped_lock lock(current().mutex);
+  return current().peers.insert(peer).second ? cudaSuccess : failed(cudaErrorPeerAccessAlreadyEnabled);
+}
+
 cudaError_t cudaGetLastError() {
   const cudaError_t error = std::exchange(last_error, cudaSuccess);
   const cudaError_t sticky = state_of(current());
@@ -251,6 +263,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "no CUDA-capable device is detected";
     case cudaErrorInvalidDevice:
       return "invalid device ordinal";
+    case cudaErrorPeerAccessAlreadyEnabled:
+      return "peer access is already enabled";
     case cudaErrorStreamCaptureUnsupported:
       return "operation not permitted when stream is capturing";
     case cudaErrorStreamCaptureInvalidated:
@@ -306,6 +320,14 @@ cudaError_t cudaMemGetInfo(size_t* available, size_t* total) {
   return cudaSuccess;
 }
 
+namespace {
+
+void linger() {
+  if (machine().slow_copies) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
+
+}  // namespace
+
 cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
   if (const cudaError_t error = usable(stream); error != cudaSuccess) return error;
@@ -315,9 +337,22 @@ cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t bytes, cuda
   Memory& to = kind == cudaMemcpyDeviceToHost ? pinned : on_device;
   if (!from.holds(source, bytes) || !to.holds(target, bytes)) return failed(cudaErrorInvalidValue);
   stream->push([=] {
-    if (kind == cudaMemcpyHostToDevice && machine().slow_uploads) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
+    if (kind == cudaMemcpyHostToDevice) linger();
+    std::memmove(target, source, bytes);
+  });
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyPeerAsync(void* target, int target_device, const void* source, int source_device,
+                                size_t bytes, cudaStream_t stream) {
+  if (const cudaError_t error = usable(stream); error != cudaSuccess) return error;
+  const auto holds = [&](int device, const void* data) {
+    return device >= 0 && device < kMaxDevices &&
+           machine().devices[static_cast<size_t>(device)].memory.holds(data, bytes);
+  };
+  if (!holds(target_device, target) || !holds(source_device, source)) return failed(cudaErrorInvalidValue);
+  stream->push([=] {
+    linger();
     std::memmove(target, source, bytes);
   });
   return cudaSuccess;
@@ -486,6 +521,6 @@ void forgive(int device) {
   lost.fault.clear();
 }
 
-void slow_uploads(bool slow) { machine().slow_uploads = slow; }
+void slow_copies(bool slow) { machine().slow_copies = slow; }
 
 }  // namespace tenon::emulator
