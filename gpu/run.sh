@@ -7,7 +7,8 @@
 # --data: tar shards or a folder of images to train on, else the built-in shapes. --golden: the reference numbers of models,
 # shared/golden; without them that step is left out. --python: a Python with torch, for the
 # benchmarks; default python3. --sanitizer: compute-sanitizer, if it is not on the PATH. Every step's output is in DIR (default
-# results/), the last line is "N passed, N failed". At most 9 minutes: a step that outlasts its share counts as failed.
+# results/), and in gpu-ops.json what each op showed, to be kept as bench/results/gpu-ops-DATE.json. The last line is
+# "N passed, N failed". At most 9 minutes: a step that outlasts its share counts as failed.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 out=$here/results
@@ -72,7 +73,9 @@ if ! node dist/gpu/small-step.js --check; then
   printf '\n%d passed, %d failed\n' "$passed" "$((failed + 1))"
   exit 1
 fi
-step ops 150 "${ava[@]}" --match '*on cuda:0*' 'test/ops/*.ts'
+rm -f "$out/ops.jsonl"
+step ops 150 env TENON_TEST_REPORT="$out/ops.jsonl" "${ava[@]}" --match '*on cuda:0*' 'test/ops/*.ts'
+node dist/gpu/ops-report.js "$out/ops.jsonl" >"$out/gpu-ops.json"
 step models 90 "${ava[@]}" test/cuda/models.ts test/cuda/cli.ts test/cuda/capture.ts
 if [ -n "$golden" ]; then
   step golden 60 "${ava[@]}" --match '*on cuda:0*' 'test/models/*.ts'

@@ -80,6 +80,7 @@ const steps = {
   // Without links to the sources, which a checkout that has no remote lacks.
   docs: () => run([bin('typedoc'), '--emit', 'none', '--disableSources']),
   'native types': nativeTypes,
+  'op table': () => run(['node', 'scripts/op-table.mjs', '--check']),
   'native layers': () => run(['node', 'scripts/check-native-layers.mjs']),
   'clang-format': clangTool('clang-format', clangFormat),
   [`clang-tidy (${tidyFiles.length} files)`]: clangTool('clang-tidy', clangTidy),

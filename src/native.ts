@@ -103,6 +103,8 @@ export interface NativeModule extends NativeOps {
   setCudaPath(path: string): void;
   cudaInfo(): CudaInfo;
   cudaDetails(): CudaDetails | undefined;
+  /** The kernels of backend.h that a device was given since the last call. */
+  launchedKernels(device: number): string[];
   cpuInfo(): CpuInfo;
   setErrorClass(constructor: new (message: string, op: string, code: string) => Error): void;
 }

@@ -1,12 +1,14 @@
 // A device as the ops see it: memory, a table of kernels, and a stream that runs them in program order.
 #pragma once
 
+#include <array>
 #include <exception>
 #include <functional>
 #include <future>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "backend/backend.h"
 #include "core/allocator.h"
@@ -59,6 +61,29 @@ class Device {
   virtual void begin_capture(const double* random) { static_cast<void>(random); }
   // Throws what made it impossible to capture something since begin_capture, if anything did.
   virtual std::unique_ptr<Graph> end_capture() { return nullptr; }
+
+  // ---- the kernels of the table that were launched since the last call, by name: what tests say has run on a device.
+  std::vector<const char*> take_launched() {
+    constexpr const char* kNames[] = {
+#define TENON_KERNEL(name, Args) #name,
+        TENON_KERNELS(TENON_KERNEL)
+#undef TENON_KERNEL
+    };
+    std::vector<const char*> names;
+    for (size_t i = 0; i < launched_.size(); ++i) {
+      if (std::exchange(launched_[i], false)) names.push_back(kNames[i]);
+    }
+    return names;
+  }
+  template <typename Kernel>
+  void note_launch(Kernel Kernels::*kernel) {
+    static constexpr Kernels kTable;
+    const auto place = reinterpret_cast<uintptr_t>(&(kTable.*kernel)) - reinterpret_cast<uintptr_t>(&kTable);
+    launched_[place / sizeof(Kernel)] = true;
+  }
+
+ private:
+  std::array<bool, sizeof(Kernels) / sizeof(void*)> launched_{};
 };
 
 // As download, but blocks.
@@ -76,6 +101,7 @@ void launch(Device& device, const char* op, void (*Kernels::*kernel)(const Args&
     throw TensorError(op, code::kDevice,
                       device.name() + " has no kernel for this op; run it on another device");
   }
+  device.note_launch(kernel);
   device.enqueue(op, [function = device.kernels().*kernel, args = std::move(args)](void* stream) {
     function(args, stream);
   });

@@ -350,6 +350,15 @@ napi_value cuda_details(const Napi::CallbackInfo& info, Instance& instance) {
   return out;
 }
 
+// launchedKernels(device): those of backend.h that the device was given since the last call.
+napi_value launched_kernels(const Napi::CallbackInfo& info, Instance&) {
+  const Napi::Env env = info.Env();
+  Napi::Array names = Napi::Array::New(env);
+  for (const char* name : Convert<Device>::from_js(env, info[0]).take_launched())
+    names.Set(names.Length(), name);
+  return names;
+}
+
 napi_value cpu_info(const Napi::CallbackInfo& info, Instance&) {
   const cpu::CpuInfo cpu = cpu::info(0);
   Napi::Object out = Napi::Object::New(info.Env());
@@ -408,6 +417,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define<&set_cuda_path>(env, exports, "setCudaPath");
   define<&cuda_info>(env, exports, "cudaInfo");
   define<&cuda_details>(env, exports, "cudaDetails");
+  define<&launched_kernels>(env, exports, "launchedKernels");
   define<&cpu_info>(env, exports, "cpuInfo");
   define<&set_error_class>(env, exports, "setErrorClass");
   return exports;

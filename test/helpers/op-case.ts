@@ -3,12 +3,17 @@
  * fails; `opCases` makes of it, for every device: the result against the reference in every dtype, the gradient against
  * finite differences in float64 and in every other dtype against that, the same on strided views, errors with their
  * text, and a check that no tensor and no byte stays behind.
+ *
+ * With TENON_TEST_REPORT in the environment, a line of JSON for each fact is added to the file of that name: whether it
+ * holds, and which kernels the op launched (gpu/ops-report.ts reads them).
  */
+import { appendFileSync } from 'node:fs';
 import { inspect } from 'node:util';
 
 import test, { type ExecutionContext } from 'ava';
 
 import { grad, tensor } from '../../src/index.js';
+import { native } from '../../src/native.js';
 import type * as allOps from '../../src/ops/index.js';
 import {
   type DType,
@@ -24,6 +29,7 @@ import {
   memoryStats,
   scope,
 } from '../../src/tensor/index.js';
+import { deviceIndex } from '../../src/tensor/device.js';
 import { Nd, generator, permuted, restartSamples, sizeOf } from './nd.js';
 
 /** An op, or what stands for it. Arguments are what the op takes, with an Nd in place of each tensor. */
@@ -72,13 +78,57 @@ export function opCases<M extends object>(ops: M, cases: Readonly<Record<OpsOf<M
   for (const [name, opCase] of Object.entries<OpCase>(cases)) {
     const op = opCase.op ?? (ops as Record<string, Call>)[name];
     for (const device of TESTED) new Runner(name, op as Run, opCase, device).register();
+    registered.push({ name, op: op as Run, opCase });
   }
   restartSamples();
+}
+
+/** A line of the report. */
+export interface Fact {
+  readonly op: string;
+  readonly device: Device;
+  readonly fact: string;
+  /** Of the results that were compared with the reference. */
+  readonly dtype?: DType | undefined;
+  readonly passed: boolean;
+  readonly kernels: readonly string[];
+}
+
+/** What the table says of an op (scripts/op-table.mjs). */
+export interface OpFacts {
+  readonly name: string;
+  readonly dtypes: readonly DType[];
+  /** Those of `backend.h`, forward and backward, of the samples that an emulated GPU runs; on every device the same. */
+  readonly kernels: readonly string[];
+  /** Whether an emulated GPU has samples to run. */
+  readonly emulated: boolean;
+}
+
+const registered: { name: string; op: Run; opCase: OpCase }[] = [];
+
+/** Of every op whose cases have been imported. Runs them on the CPU. */
+export function opFacts(): OpFacts[] {
+  return registered.map(({ name, op, opCase }) => {
+    const { dtypes = FLOATS } = opCase;
+    const samples = smallSamples(opCase);
+    const kernels = new Runner(name, op, opCase, 'cpu').kernelsOf(samples);
+    return { name, dtypes, kernels, emulated: samples.length > 0 };
+  });
 }
 
 /** Set by emulated-cuda.ts: an emulated GPU runs small samples, and the facts that are about kernels. */
 const EMULATED = process.env['TENON_TEST_EMULATED'] !== undefined;
 const MOST_EMULATED = 1500; // elements of an input
+
+function samplesOf({ samples }: OpCase): Sample[] {
+  return samples.map((sample) => ('args' in sample ? sample : { args: sample }));
+}
+
+function smallSamples(opCase: OpCase): Sample[] {
+  return samplesOf(opCase).filter(({ args }) =>
+    arraysIn(args).every((nd) => nd.data.length <= MOST_EMULATED),
+  );
+}
 
 /** The CPU and the first GPU, where there is one; or an emulated GPU alone. */
 const TESTED: readonly Device[] = EMULATED ? ['cuda:0'] : devices().slice(0, 2);
@@ -124,6 +174,7 @@ type Layout = 'contiguous' | 'permuted' | 'sliced' | 'flipped';
 class Runner {
   private readonly samples: readonly Sample[];
   private readonly references = new Map<Sample, Map<DType, Nd[]>>();
+  private readonly kernels = new Set<string>();
 
   constructor(
     private readonly name: string,
@@ -131,22 +182,29 @@ class Runner {
     private readonly opCase: OpCase,
     private readonly device: Device,
   ) {
-    this.samples = opCase.samples
-      .map((sample) => ('args' in sample ? sample : { args: sample }))
-      .filter(({ args }) => !EMULATED || arraysIn(args).every((nd) => nd.data.length <= MOST_EMULATED));
+    this.samples = EMULATED ? smallSamples(opCase) : samplesOf(opCase);
   }
 
   register(): void {
     const { dtypes = FLOATS, gradient = true, errors = [] } = this.opCase;
     const title = `${this.name}${this.device === 'cpu' ? '' : ` on ${this.device}`}:`;
     // One at a time: the leak check sees the tensors of every test that runs meanwhile.
-    const check = (fact: string, run: (t: ExecutionContext) => void): void =>
-      test.serial(`${title} ${fact}`, (t) => this.withoutLeaks(t, () => run(t)));
+    const check = (fact: string, run: (t: ExecutionContext) => void, dtype?: DType): void =>
+      test.serial(`${title} ${fact}`, async (t) => {
+        this.kernels.clear();
+        let passed = false;
+        try {
+          await this.withoutLeaks(t, () => run(t));
+          passed = true;
+        } finally {
+          this.report(fact, dtype, passed);
+        }
+      });
 
     const differentiable: FloatDType[] = gradient ? dtypes.filter((dtype) => isFloating(dtype)) : [];
     if (EMULATED) return this.registerEmulated(check, dtypes, differentiable);
     for (const dtype of dtypes) {
-      check(`${dtype} results agree with the reference`, (t) => this.forward(t, dtype, 'contiguous'));
+      check(`${dtype} results agree with the reference`, (t) => this.forward(t, dtype, 'contiguous'), dtype);
     }
     const strided = dtypes.find((dtype) => dtype === 'float32') ?? dtypes[0];
     for (const layout of ['permuted', 'sliced', 'flipped'] as const) {
@@ -166,12 +224,12 @@ class Runner {
   }
 
   private registerEmulated(
-    check: (fact: string, run: (t: ExecutionContext) => void) => void,
+    check: (fact: string, run: (t: ExecutionContext) => void, dtype?: DType) => void,
     dtypes: readonly DType[],
     differentiable: readonly FloatDType[],
   ): void {
-    for (const dtype of dtypes.filter((d) => d !== 'float64' && d !== 'float16')) {
-      check(`${dtype} results agree with the reference`, (t) => this.forward(t, dtype, 'contiguous'));
+    for (const dtype of dtypes) {
+      check(`${dtype} results agree with the reference`, (t) => this.forward(t, dtype, 'contiguous'), dtype);
     }
     check('results of sliced inputs agree with the reference', (t) => this.forward(t, dtypes[0], 'sliced'));
     for (const dtype of differentiable.filter((d) => d === 'float32' || d === 'bfloat16')) {
@@ -179,6 +237,45 @@ class Runner {
         this.gradients(t, dtype, 'contiguous', 'cpu'),
       );
     }
+  }
+
+  private report(fact: string, dtype: DType | undefined, passed: boolean): void {
+    const path = process.env['TENON_TEST_REPORT'];
+    if (path === undefined) return;
+    const line: Fact = {
+      op: this.name,
+      device: this.device,
+      fact,
+      dtype,
+      passed,
+      kernels: [...this.kernels],
+    };
+    appendFileSync(path, `${JSON.stringify(line)}\n`);
+  }
+
+  kernelsOf(samples: readonly Sample[]): string[] {
+    const { dtypes = FLOATS, gradient = true } = this.opCase;
+    const dtype = dtypes.includes('float32') ? 'float32' : dtypes[0];
+    for (const sample of samples) {
+      scope(() => {
+        if (gradient && sample.gradient !== false && isFloating(dtype)) {
+          this.backward(sample, dtype, 'contiguous');
+        } else {
+          const { args } = this.place(sample, dtype, 'contiguous');
+          this.watched(() => this.op(...args));
+        }
+      });
+    }
+    return [...this.kernels].sort();
+  }
+
+  /** Notes the kernels that are launched meanwhile. */
+  private watched<T>(run: () => T): T {
+    const device = deviceIndex(this.device);
+    native.launchedKernels(device);
+    const result = run();
+    for (const kernel of native.launchedKernels(device)) this.kernels.add(kernel);
+    return result;
   }
 
   private async withoutLeaks(t: ExecutionContext, run: () => void): Promise<void> {
@@ -229,7 +326,7 @@ class Runner {
     for (const sample of this.samples) {
       scope(() => {
         const { args, exact } = this.place(sample, dtype, layout);
-        const results = tensorsIn(this.op(...this.located(args)));
+        const results = this.watched(() => tensorsIn(this.op(...this.located(args))));
         const expected = this.expected(sample, dtype, exact);
         const about = describe(sample);
         t.is(results.length, expected.length, `${about}: number of results`);
@@ -316,7 +413,7 @@ class Runner {
       .map((x, i) => ({ x, nd: arraysIn(sample.args)[i], held: arrays[i] }))
       .filter(({ nd, x }) => nd.dtype === undefined && isFloating(x.dtype));
     for (const { x } of leaves) (x as AnyTensor<FloatDType>).setRequiresGrad();
-    const results = tensorsIn(this.op(...args));
+    const results = this.watched(() => tensorsIn(this.op(...args)));
     const outputs = results.filter((y) => y.requiresGrad);
     const next = generator(3);
     const weights = results.map((y) => {
@@ -328,7 +425,7 @@ class Runner {
       .filter((w) => w !== undefined)
       .map((w, i) => upload(w, outputs[i].dtype, layout, device));
     const inputs = leaves.map(({ x }) => x);
-    const found = grad(outputs, inputs, { gradients });
+    const found = this.watched(() => grad(outputs, inputs, { gradients }));
     return {
       inputs: leaves.map(({ nd }) => nd),
       gradients: found.map((g, i) =>

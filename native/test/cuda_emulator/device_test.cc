@@ -368,6 +368,18 @@ TEST_F(CudaDevice, ALostDeviceGivesNoCopy) {
   emulator::forgive(1);
 }
 
+TEST_F(CudaDevice, ItsKernelsAreTheTablesThatItWasGiven) {
+  EXPECT_TRUE(device->take_launched().empty());
+  const Tensor x = upload({1}), y = empty(Shape{1});
+  add(x, 1);
+  launch(*device, "exp", &Kernels::unary, UnaryArgs{UnaryOp::Exp, x.view(), y.view()});
+  launch(*device, "exp", &Kernels::unary, UnaryArgs{UnaryOp::Exp, x.view(), y.view()});
+  std::vector<std::string> names;
+  for (const char* name : device->take_launched()) names.emplace_back(name);
+  EXPECT_EQ(names, (std::vector<std::string>{"unary", "binary"}));
+  EXPECT_TRUE(device->take_launched().empty());
+}
+
 TEST_F(CudaDevice, MultipliesFloat32InTF32OnlyWhereTheEnvironmentAllowsIt) {
   const float fine = 1 + 1.0f / 8192;  // more bits than TF32 keeps
   for (const bool allowed : {false, true}) {
