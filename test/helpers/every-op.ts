@@ -1,5 +1,5 @@
 /**
- * The cases of every op; test/docs/op-table.ts fails where a file is missing.
+ * The cases of every op; test/cuda/ops.ts fails where a file is missing.
  */
 import '../ops/arithmetic.js';
 import '../ops/attention.js';
