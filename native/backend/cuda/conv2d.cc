@@ -1,6 +1,7 @@
 // Convolution by cuDNN on channels-last images; where it has no algorithm (float64, and now and then a dilation, a group
-// size or an address) by kernels of our own (conv2d_direct.h). What follows, bias, residual and ReLU, is done in place
-// (epilogue.h): it reads and writes y once more, and in 16 bits sees it rounded.
+// size or an address) by kernels of our own (conv2d_direct.h). What follows, bias, residual and ReLU, cuDNN does where there
+// are a bias and ReLU and that was faster when timed; else it is done in place (epilogue.h), which reads and writes y once
+// more, and in 16 bits sees it rounded.
 //
 // The library wants a weight [O, kh, kw, C / groups]. Ours is [O, C / groups, kh, kw] and changes with each step of
 // training: it is copied within the call, and its gradient back, unless one pixel or one channel makes them the same.
@@ -10,7 +11,6 @@
 
 #include "backend/cuda/conv2d_direct.h"
 #include "backend/cuda/conv2d_plans.h"
-#include "backend/cuda/epilogue.h"
 #include "backend/cuda/kernels.h"
 
 namespace tenon::cuda {
@@ -32,36 +32,26 @@ void convolve(const char* op, Convolution c, void* stream) {
   const Conv2dPlan* const plan = plan_for(queue, c);
   if (plan == nullptr) {
     c.weight = own;
-    return conv2d_direct(queue, op, c);
+    conv2d_direct(queue, op, c);
+    return finish_convolution(queue, c, true);
   }
   const size_t weight_bytes = copies ? scratch_bytes(own) : 0;
   auto* const scratch = static_cast<unsigned char*>(queue.scratch(weight_bytes + plan->workspace));
   if (copies) c.weight.data = scratch;
   const bool makes_weight = c.pass == Conv2dPass::WeightGradient;
   if (copies && !makes_weight) copy({own, c.weight}, stream);
-  queue.conv2d_plans->run(c, *plan, scratch + weight_bytes);
+  queue.conv2d_plans->run(queue, c, *plan, scratch + weight_bytes);
   if (copies && makes_weight) copy({c.weight, own}, stream);
-}
-
-// A channels-last image as the matrix [pixels, channels].
-View pixels(const View& image) {
-  if (!image) return {};
-  const int64_t C = image.size(1);
-  return {image.data, image.dtype, Shape{image.numel() / C, C}, Shape{C, 1}};
 }
 
 }  // namespace
 
 void conv2d(const Conv2dArgs& args, void* stream) {
   if (args.y.numel() == 0) return;
-  const bool has_terms = args.x.numel() > 0 && args.weight.numel() > 0;
-  if (has_terms) {
-    convolve("conv2d", {Conv2dPass::Forward, args.x, args.weight, args.y, args.window, args.groups}, stream);
-  }
-  if (has_terms && !args.bias && !args.residual && !args.relu) return;
-  finish(queue_of(stream), "conv2d",
-         {has_terms ? pixels(args.y) : View{}, args.bias, pixels(args.residual), pixels(args.y),
-          args.relu ? Activation::Relu : Activation::None, true});
+  const Convolution c{Conv2dPass::Forward, args.x,    args.weight,   args.y,   args.window,
+                      args.groups,         args.bias, args.residual, args.relu};
+  if (args.x.numel() > 0 && args.weight.numel() > 0) return convolve("conv2d", c, stream);
+  finish_convolution(queue_of(stream), c, false);
 }
 
 void conv2d_input_gradient(const Conv2dInputGradientArgs& args, void* stream) {

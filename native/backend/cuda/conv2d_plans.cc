@@ -6,6 +6,7 @@
 #include <sstream>
 #include <string>
 
+#include "backend/cuda/epilogue.h"
 #include "core/error.h"
 
 namespace tenon::cuda {
@@ -40,12 +41,32 @@ bool is_countable(const View& x) { return x.numel() <= std::numeric_limits<int>:
 
 // In the file of choices: the numbers that the library has for them.
 std::string text_of(const Conv2dAlgorithm& a) {
-  return "algorithm " + std::to_string(a.algorithm) + " math " + std::to_string(a.math);
+  return "algorithm " + std::to_string(a.algorithm) + " math " + std::to_string(a.math) +
+         (a.fuses ? " fused" : "");
+}
+
+// The library can follow the sum with a bias, a residual and ReLU, all at once.
+bool is_fusible(const Convolution& c) {
+  return c.pass == Conv2dPass::Forward && c.relu && c.bias && is_aligned(c.bias) && is_aligned(c.residual);
+}
+
+// A channels-last image as the matrix [pixels, channels].
+View pixels(const View& image) {
+  if (!image) return {};
+  const int64_t C = image.size(1);
+  return {image.data, image.dtype, Shape{image.numel() / C, C}, Shape{C, 1}};
 }
 
 int at(const Shape& shape, int dim) { return static_cast<int>(shape[dim]); }
 
 }  // namespace
+
+void finish_convolution(Queue& queue, const Convolution& c, bool has_terms) {
+  if (has_terms && !c.bias && !c.residual && !c.relu) return;
+  finish(queue, kOp,
+         {has_terms ? pixels(c.y) : View{}, c.bias, pixels(c.residual), pixels(c.y),
+          c.relu ? Activation::Relu : Activation::None, true});
+}
 
 Conv2dPlans::Conv2dPlans(cudaStream_t stream) {
   expect_success(library_.Create(handle_.out()));
@@ -60,6 +81,7 @@ Conv2dPlans::Key Conv2dPlans::key_of(const Convolution& c) {
   for (const auto* pair : {&c.window.kernel, &c.window.stride, &c.window.padding, &c.window.dilation}) {
     for (const int64_t value : *pair) key.at(i++) = value;
   }
+  key.at(i) = (c.bias ? 1 : 0) + (c.residual ? 2 : 0) + (c.relu ? 4 : 0) + (is_fusible(c) ? 8 : 0);
   return key;
 }
 
@@ -94,10 +116,17 @@ std::unique_ptr<Conv2dPlan> Conv2dPlans::describe(const Convolution& c) const {
       plan->convolution, pair(padding, 0), pair(padding, 1), pair(stride, 0), pair(stride, 1),
       pair(dilation, 0), pair(dilation, 1), dnn::kCrossCorrelation, dnn::kFloat32));
   expect_success(library_.SetConvolutionGroupCount(plan->convolution, static_cast<int>(c.groups)));
+  if (is_fusible(c)) {
+    describe(plan->bias.out(), Shape{1, c.y.size(1), 1, 1});
+    expect_success(library_.CreateActivationDescriptor(plan->relu.out()));
+    expect_success(library_.SetActivationDescriptor(plan->relu, dnn::kRelu, dnn::kPropagated, 0));
+  }
   return plan;
 }
 
-std::vector<Conv2dAlgorithm> Conv2dPlans::algorithms(Conv2dPass pass, DType dtype, Conv2dPlan& p) const {
+std::vector<Conv2dAlgorithm> Conv2dPlans::algorithms(const Convolution& c, Conv2dPlan& p) const {
+  const Conv2dPass pass = c.pass;
+  const DType dtype = c.x.dtype;
   std::vector<Conv2dAlgorithm> usable;
   constexpr size_t kMostWorkspace = size_t{256} << 20;
   constexpr int kMost = 16;  // twice what any pass has
@@ -121,6 +150,12 @@ std::vector<Conv2dAlgorithm> Conv2dPlans::algorithms(Conv2dPass pass, DType dtyp
       usable.push_back({proposal.algorithm, math, workspace});
     }
   }
+  // The library does not say which of them can do what follows, too: only one that has been timed is taken.
+  const size_t plain = is_fusible(c) ? usable.size() : 0;
+  for (size_t i = 0; i < plain; ++i) {
+    usable.push_back(usable[i]);
+    usable.back().fuses = true;
+  }
   return usable;
 }
 
@@ -128,6 +163,7 @@ void Conv2dPlans::take(const Conv2dAlgorithm& a, Conv2dPlan& p) const {
   expect_success(library_.SetConvolutionMathType(p.convolution, a.math));
   p.algorithm = a.algorithm;
   p.workspace = a.workspace;
+  p.fuses = a.fuses;
 }
 
 // As text; empty where none runs, or there is no memory to find out. Results go to scratch memory.
@@ -147,7 +183,7 @@ std::string Conv2dPlans::fastest(Queue& queue, Convolution c, const std::vector<
     take(a, p);
     dnn::Status status = dnn::kSuccess;
     const float time = time_of(queue, kOp, [&] {
-      if (status == dnn::kSuccess) status = execute(c, p, scratch + result_bytes + weight_bytes);
+      if (status == dnn::kSuccess) status = execute(queue, c, p, scratch + result_bytes + weight_bytes);
     });
     if (status != dnn::kSuccess || time >= best_time * kClearly) continue;
     best_time = time;
@@ -158,7 +194,7 @@ std::string Conv2dPlans::fastest(Queue& queue, Convolution c, const std::vector<
 
 std::unique_ptr<Conv2dPlan> Conv2dPlans::make(Queue& queue, const Convolution& c, const Key& key) {
   std::unique_ptr<Conv2dPlan> plan = describe(c);
-  const std::vector<Conv2dAlgorithm> usable = algorithms(c.pass, c.x.dtype, *plan);
+  const std::vector<Conv2dAlgorithm> usable = algorithms(c, *plan);
   if (usable.empty()) return nullptr;
   const Conv2dAlgorithm* chosen = &usable[0];
   if (usable.size() > 1 && tuning_.enabled()) {
@@ -210,12 +246,26 @@ dnn::Status Conv2dPlans::measure(Conv2dPass pass, const Conv2dPlan& p, size_t* b
   }
 }
 
-void Conv2dPlans::run(const Convolution& c, const Conv2dPlan& p, void* workspace) const {
-  expect_success(execute(c, p, workspace));
+void Conv2dPlans::run(Queue& queue, const Convolution& c, const Conv2dPlan& p, void* workspace) const {
+  expect_success(execute(queue, c, p, workspace));
 }
 
-dnn::Status Conv2dPlans::execute(const Convolution& c, const Conv2dPlan& p, void* workspace) const {
+dnn::Status Conv2dPlans::execute(Queue& queue, const Convolution& c, const Conv2dPlan& p,
+                                 void* workspace) const {
+  const dnn::Status status = convolve(c, p, workspace);
+  if (status == dnn::kSuccess && !p.fuses) finish_convolution(queue, c, true);
+  return status;
+}
+
+dnn::Status Conv2dPlans::convolve(const Convolution& c, const Conv2dPlan& p, void* workspace) const {
   const float one = 1, zero = 0;
+  if (p.fuses) {
+    const bool adds = static_cast<bool>(c.residual);
+    return library_.ConvolutionBiasActivationForward(
+        handle_, &one, p.x, c.x.data, p.weight, c.weight.data, p.convolution, p.algorithm, workspace,
+        p.workspace, adds ? &one : &zero, p.y, adds ? c.residual.data : c.y.data, p.bias, c.bias.data, p.relu,
+        p.y, c.y.data);
+  }
   switch (c.pass) {
     case Conv2dPass::Forward:
       return library_.ConvolutionForward(handle_, &one, p.x, c.x.data, p.weight, c.weight.data, p.convolution,

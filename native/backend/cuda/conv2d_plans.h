@@ -22,26 +22,37 @@ struct Convolution {
   View x, weight, y;
   Window window;
   int64_t groups;
+  // Forward, what follows the sum: y = x * weight + bias + residual, and its positive part with relu.
+  View bias = {}, residual = {};
+  bool relu = false;
 };
+
+// Does what follows the sum, which is in y; without terms there is no sum, and y is not read.
+void finish_convolution(Queue& queue, const Convolution& convolution, bool has_terms);
 
 struct Conv2dAlgorithm {
   int algorithm = 0;
   dnn::Math math = dnn::kDefault;
   size_t workspace = 0;  // bytes
+  bool fuses = false;    // does what follows the sum, too
 };
 
 struct Conv2dPlan {
   explicit Conv2dPlan(const dnn::Library& library)
       : x(library.DestroyTensorDescriptor),
         y(library.DestroyTensorDescriptor),
+        bias(library.DestroyTensorDescriptor),
         weight(library.DestroyFilterDescriptor),
-        convolution(library.DestroyConvolutionDescriptor) {}
+        convolution(library.DestroyConvolutionDescriptor),
+        relu(library.DestroyActivationDescriptor) {}
 
-  Owned<dnn::TensorDesc, dnn::Status> x, y;
+  Owned<dnn::TensorDesc, dnn::Status> x, y, bias;
   Owned<dnn::FilterDesc, dnn::Status> weight;
   Owned<dnn::ConvolutionDesc, dnn::Status> convolution;
+  Owned<dnn::ActivationDesc, dnn::Status> relu;
   int algorithm = 0;
   size_t workspace = 0;
+  bool fuses = false;
 };
 
 // The library's handle on the current device, and what was chosen there.
@@ -53,18 +64,21 @@ class Conv2dPlans {
   // none, or where an operand lies at no multiple of 16 bytes; one without data counts as aligned.
   const Conv2dPlan* plan(Queue& queue, const Convolution& convolution);
 
-  void run(const Convolution& convolution, const Conv2dPlan& plan, void* workspace) const;
+  // With what follows the sum.
+  void run(Queue& queue, const Convolution& convolution, const Conv2dPlan& plan, void* workspace) const;
 
  private:
-  using Key = std::array<int64_t, 18>;
+  using Key = std::array<int64_t, 19>;
 
   static Key key_of(const Convolution& convolution);
   std::unique_ptr<Conv2dPlan> make(Queue& queue, const Convolution& convolution, const Key& key);
   std::unique_ptr<Conv2dPlan> describe(const Convolution& convolution) const;
   // What can be used of the library's proposals, best first.
-  std::vector<Conv2dAlgorithm> algorithms(Conv2dPass pass, DType dtype, Conv2dPlan& plan) const;
+  std::vector<Conv2dAlgorithm> algorithms(const Convolution& convolution, Conv2dPlan& plan) const;
   void take(const Conv2dAlgorithm& algorithm, Conv2dPlan& plan) const;
-  dnn::Status execute(const Convolution& convolution, const Conv2dPlan& plan, void* workspace) const;
+  dnn::Status execute(Queue& queue, const Convolution& convolution, const Conv2dPlan& plan,
+                      void* workspace) const;
+  dnn::Status convolve(const Convolution& convolution, const Conv2dPlan& plan, void* workspace) const;
   std::string fastest(Queue& queue, Convolution convolution, const std::vector<Conv2dAlgorithm>& algorithms,
                       Conv2dPlan& plan) const;
   dnn::Status propose(Conv2dPass pass, const Conv2dPlan& plan, int most, int* found,

@@ -18,12 +18,15 @@ enum Format : int { kChannelsLast = 1 };
 enum Mode : int { kCrossCorrelation = 1 };
 // Default: tensor cores, which multiply float32 in TF32. Fma: none.
 enum Math : int { kDefault = 0, kTensorOps = 1, kTensorOpsWithConversion = 2, kFma = 3 };
+enum Activation : int { kRelu = 1 };
+enum NaN : int { kPropagated = 1 };
 enum Determinism : int { kNonDeterministic = 0, kDeterministic = 1 };
 
 using Handle = struct HandleOpaque*;
 using TensorDesc = struct TensorOpaque*;
 using FilterDesc = struct FilterOpaque*;
 using ConvolutionDesc = struct ConvolutionOpaque*;
+using ActivationDesc = struct ActivationOpaque*;
 
 // One layout for all three passes, each of which has algorithms of its own.
 struct Proposal {
@@ -74,6 +77,14 @@ struct Proposal {
     (Handle handle, const void* alpha, TensorDesc x_desc, const void* x, FilterDesc weight_desc,             \
      const void* weight, ConvolutionDesc desc, int algorithm, void* workspace, size_t workspace_bytes,       \
      const void* beta, TensorDesc y_desc, void* y))                                                          \
+  F(CreateActivationDescriptor, (ActivationDesc * desc))                                                     \
+  F(DestroyActivationDescriptor, (ActivationDesc desc))                                                      \
+  F(SetActivationDescriptor, (ActivationDesc desc, Activation mode, NaN nan, double limit))                  \
+  F(ConvolutionBiasActivationForward,                                                                        \
+    (Handle handle, const void* alpha, TensorDesc x_desc, const void* x, FilterDesc weight_desc,             \
+     const void* weight, ConvolutionDesc desc, int algorithm, void* workspace, size_t workspace_bytes,       \
+     const void* beta, TensorDesc added_desc, const void* added, TensorDesc bias_desc, const void* bias,     \
+     ActivationDesc activation, TensorDesc y_desc, void* y))                                                 \
   F(ConvolutionBackwardData,                                                                                 \
     (Handle handle, const void* alpha, FilterDesc weight_desc, const void* weight, TensorDesc dy_desc,       \
      const void* dy, ConvolutionDesc desc, int algorithm, void* workspace, size_t workspace_bytes,           \

@@ -1,6 +1,7 @@
 // cuDNN on the emulator: the functions that Tenon uses, with plain sums. It is strict where the library's documentation is:
 // sizes, types, an algorithm that was not proposed, a workspace too small. Its proposals are as mixed as the library's:
-// the two that can be used come last. For channels-last images it knows no dilation.
+// the two that can be used come last, and of those the first alone takes a bias and an activation. For channels-last
+// images it knows no dilation.
 #include "backend/cuda/cudnn.h"
 
 #include <cstring>
@@ -28,6 +29,10 @@ struct ConvolutionOpaque {
   int padding[2] = {}, stride[2] = {}, dilation[2] = {};
   int groups = 1;
   Math math = kDefault;
+};
+
+struct ActivationOpaque {
+  Activation mode{};
 };
 
 namespace {
@@ -109,6 +114,9 @@ struct Call {
   Pass pass;
   const void *x_data, *filter_data, *y_data;
   void* workspace;
+  bool fused = false;
+  const void* added = nullptr;  // or null
+  const void* bias = nullptr;
 
   std::vector<double> load(const TensorOpaque& t, const void* data, bool is_output) const {
     std::vector<double> elements(static_cast<size_t>(t.size()));
@@ -127,21 +135,31 @@ struct Call {
     std::memset(workspace, 0xff, kWorkspace);
     emulator::ConvolutionLibrary& library = emulator::convolution_library();
     library.algorithm = algorithm;
-    emulator::spend(library.times[static_cast<size_t>(algorithm - kUsable)]);
+    library.fused = fused;
+    emulator::spend(fused ? library.fused_time : library.times[static_cast<size_t>(algorithm - kUsable)]);
     std::vector<double> xs = load(x, x_data, pass == Pass::InputGradient),
                         ws = load(filter, filter_data, pass == Pass::WeightGradient),
                         ys = load(y, y_data, pass == Pass::Forward);
     for (int image = 0; image < y.n; ++image) {
       for (int o = 0; o < y.c; ++o) {
         for (int i = 0; i < y.h; ++i) {
-          for (int j = 0; j < y.w; ++j)
-            add(xs, ws, ys[static_cast<size_t>(y.at(image, o, i, j))], image, o, i, j);
+          for (int j = 0; j < y.w; ++j) visit(xs, ws, ys, image, o, i, j);
         }
       }
     }
     if (pass == Pass::Forward) store(y, y_data, ys);
     if (pass == Pass::InputGradient) store(x, x_data, xs);
     if (pass == Pass::WeightGradient) store(filter, filter_data, ws);
+  }
+  void visit(std::vector<double>& xs, std::vector<double>& ws, std::vector<double>& ys, int image, int o,
+             int i, int j) const {
+    const int64_t at = y.at(image, o, i, j);
+    double& out = ys[static_cast<size_t>(at)];
+    add(xs, ws, out, image, o, i, j);
+    if (!fused) return;
+    out += testing::load(dtype_of(y.type), bias, o);
+    if (added != nullptr) out += testing::load(dtype_of(y.type), added, at);
+    out = out < 0 ? 0 : out;  // keeps NaN
   }
   // The terms between one output and its inputs.
   void add(std::vector<double>& xs, std::vector<double>& ws, double& out, int image, int o, int i,
@@ -240,6 +258,31 @@ const Library& library() {
       return run(handle, alpha, beta, bytes,
                  {algorithm, *x_desc, *w_desc, *y_desc, *c, Pass::Forward, x, w, y, workspace});
     };
+    l.CreateActivationDescriptor = &create<ActivationOpaque>;
+    l.DestroyActivationDescriptor = &destroy<ActivationOpaque>;
+    l.SetActivationDescriptor = [](ActivationDesc desc, Activation mode, NaN nan, double) {
+      desc->mode = mode;
+      return mode == kRelu && nan == kPropagated ? kSuccess : kBadParameter;
+    };
+    l.ConvolutionBiasActivationForward =
+        [](Handle handle, const void* alpha, TensorDesc x_desc, const void* x, FilterDesc w_desc,
+           const void* w, ConvolutionDesc c, int algorithm, void* workspace, size_t bytes, const void* beta,
+           TensorDesc added_desc, const void* added, TensorDesc bias_desc, const void* bias,
+           ActivationDesc activation, TensorDesc y_desc, void* y) {
+          const auto same = [](const TensorOpaque& a, const TensorOpaque& b) {
+            return a.type == b.type && a.n == b.n && a.c == b.c && a.h == b.h && a.w == b.w;
+          };
+          const float factor = *static_cast<const float*>(beta), zero = 0;
+          if (!same(*added_desc, *y_desc) || !same(*bias_desc, {y_desc->type, 1, y_desc->c, 1, 1}) ||
+              activation->mode != kRelu || (factor != 0 && factor != 1) ||
+              reinterpret_cast<uintptr_t>(added) % 16 != 0 || reinterpret_cast<uintptr_t>(bias) % 16 != 0) {
+            return kBadParameter;
+          }
+          if (algorithm != kUsable) return kNotSupported;
+          return run(handle, alpha, &zero, bytes,
+                     {algorithm, *x_desc, *w_desc, *y_desc, *c, Pass::Forward, x, w, y, workspace, true,
+                      factor == 0 ? nullptr : added, bias});
+        };
     l.ConvolutionBackwardData = [](Handle handle, const void* alpha, FilterDesc w_desc, const void* w,
                                    TensorDesc dy_desc, const void* dy, ConvolutionDesc c, int algorithm,
                                    void* workspace, size_t bytes, const void* beta, TensorDesc dx_desc,

@@ -21,8 +21,10 @@ MatmulLibrary& matmul_library();
 struct ConvolutionLibrary {
   // How long the two algorithms take that can be used of those proposed.
   std::array<double, 2> times{0.010, 0.020};
+  double fused_time = 0.010;  // of the first, with a bias and an activation
   // What ran last.
   int algorithm = 0;
+  bool fused = false;
 };
 ConvolutionLibrary& convolution_library();
 

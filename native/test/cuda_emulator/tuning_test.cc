@@ -308,6 +308,56 @@ TEST_F(Tuned, AConvolutionsAlgorithmIsTheFastestAndStands) {
   EXPECT_EQ(gradient_by(), 7);
 }
 
+TEST_F(Tuned, WhatFollowsAConvolutionIsFusedWhereThatIsFastest) {
+  const auto image = [](DType dtype, int64_t C) {
+    return Buffer(dtype, {2, C, 4, 4}, {16 * C, 1, 4 * C, C});
+  };
+  for (const DType dtype : {DType::Float32, DType::BFloat16}) {
+    Buffer x = image(dtype, 8), weight(dtype, {8, 8, 3, 3}), bias(dtype, {8}), residual = image(dtype, 8),
+           y = image(dtype, 8);
+    x.fill_normal(1);
+    weight.fill_normal(2, 0.1);
+    bias.fill_normal(3);
+    residual.fill_normal(4);
+    for (const bool has_residual : {false, true}) {
+      const Conv2dArgs args{x.view(),    weight.view(),
+                            bias.view(), has_residual ? residual.view() : View{},
+                            y.view(),    {{3, 3}, {1, 1}, {1, 1}, {1, 1}},
+                            1,           true};
+      std::vector<double> results[2];
+      for (const bool fused : {false, true}) {
+        std::filesystem::remove(file_);
+        emulator::convolution_library() = {{0.2, 0.3}, fused ? 0.1 : 0.4};
+        for (int run = 0; run < 2; ++run) {  // timed, then from the file
+          start_again();
+          y.fill(NAN);
+          testing::run(&Kernels::conv2d, args);
+          EXPECT_EQ(emulator::convolution_library().algorithm, 7);
+          EXPECT_EQ(emulator::convolution_library().fused, fused);
+          EXPECT_EQ(text().ends_with(" fused\n"), fused) << text();
+        }
+        results[fused] = y.values();
+      }
+      EXPECT_LT(testing::relative_error(results[1], results[0]), std::max(1e-6, testing::tolerance(dtype)));
+      EXPECT_EQ(*std::min_element(results[1].begin(), results[1].end()), 0);
+      EXPECT_GT(*std::max_element(results[1].begin(), results[1].end()), 0.5);
+
+      // What nobody has timed is not tried, and neither is what has no ReLU.
+      setenv("TENON_CUDA_TUNE", "0", 1);
+      start_again();
+      testing::run(&Kernels::conv2d, args);
+      EXPECT_FALSE(emulator::convolution_library().fused);
+      unsetenv("TENON_CUDA_TUNE");
+      start_again();
+      Conv2dArgs linear = args;
+      linear.relu = false;
+      testing::run(&Kernels::conv2d, linear);
+      EXPECT_FALSE(emulator::convolution_library().fused);
+    }
+  }
+  emulator::convolution_library() = {};
+}
+
 TEST_F(Tuned, ADamagedLineIsTimedAgain) {
   library_.fused = {0.5, 0.1, 0.3};
   library_.plain = library_.biased = {0.5, 0.4, 0.3};
