@@ -1,4 +1,4 @@
-#include "test/cuda_emulator/emulator.h"
+#include "test/cuda_emulator/scheduler.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -19,80 +19,8 @@
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
 #endif
-// This file itself is compiled without the thread sanitizer (see CMakeLists.txt): all fibers touch the scheduler's
-// state, one at a time.
-#if defined(TENON_THREAD_SANITIZER)
-#include <sanitizer/tsan_interface.h>
-#define TENON_RELEASE(object) __tsan_release(object)
-#define TENON_ACQUIRE(object) __tsan_acquire(object)
-#else
-#define TENON_RELEASE(object) static_cast<void>(object)
-#define TENON_ACQUIRE(object) static_cast<void>(object)
-#endif
 
 namespace tenon::emulator {
-
-namespace {
-
-constexpr size_t kStackBytes = size_t{128} << 10;
-
-enum class State : uint8_t { Ready, AtBlockBarrier, AtWarpBarrier, Done };
-
-struct Warp {
-  unsigned live = 0;     // lanes that have not returned
-  unsigned arrived = 0;  // lanes at the current rendezvous
-  unsigned mask = 0;     // that it is for
-  unsigned phase = 0;    // which half of `slots` it writes
-  Where where;
-  alignas(16) unsigned char slots[2][kWarpSize][kMaxExchange];
-};
-
-struct Copy {
-  void* to;
-  const void* from;
-  size_t bytes;
-  unsigned group;
-};
-
-struct Fiber {
-  Position position;  // written by the fiber itself, whose kernel reads it
-  Dim3 index;
-  Warp* warp = nullptr;
-  unsigned lane = 0;
-  State state = State::Done;
-  Where where;
-  std::vector<Copy> copies;  // that wait to happen
-  unsigned copy_group = 0;   // of the next copy
-  void* context = nullptr;   // its stack pointer while it does not run
-  std::unique_ptr<unsigned char[]> stack = std::make_unique<unsigned char[]>(kStackBytes);
-  bool started = false;
-  void* tsan = nullptr;
-};
-
-struct Scheduler {
-  std::vector<std::unique_ptr<Fiber>> fibers;  // kept from launch to launch
-  std::vector<Warp> warps;
-  Fiber* current = nullptr;
-  void* host = nullptr;  // the host's stack pointer while a fiber runs
-  const std::function<void()>* body = nullptr;
-  const char* kernel = "";
-  unsigned char* shared = nullptr;
-  Dim3 block, block_size, grid_size;
-  size_t waiting_at_block = 0;
-  size_t live = 0;
-  std::exception_ptr error;
-  Order order = Order::Forward;
-  std::mt19937 random{1};
-  // What the thread sanitizer takes for synchronisation objects: from the host to the threads, back, and barriers.
-  char launch_edge = 0, finish_edge = 0, block_edge = 0;
-#if defined(__SANITIZE_ADDRESS__)
-  const void* host_stack = nullptr;
-  size_t host_stack_bytes = 0;
-#endif
-#if defined(TENON_THREAD_SANITIZER)
-  void* host_fiber = nullptr;
-#endif
-};
 
 thread_local Scheduler scheduler;
 
@@ -111,6 +39,10 @@ std::string describe(const Dim3& d) {
   throw std::runtime_error(std::string("emulator: ") + kernel + ": " + what);
 }
 
+namespace {
+
+constexpr size_t kStackBytes = size_t{128} << 10;
+
 void switch_to_fiber(Fiber& fiber) {
   scheduler.current = &fiber;
 #if defined(TENON_THREAD_SANITIZER)
@@ -126,6 +58,8 @@ void switch_to_fiber(Fiber& fiber) {
 #endif
 }
 
+}  // namespace
+
 void switch_to_host() {
   Fiber& fiber = *scheduler.current;
 #if defined(TENON_THREAD_SANITIZER)
@@ -140,6 +74,8 @@ void switch_to_host() {
   __sanitizer_finish_switch_fiber(fake_stack, &scheduler.host_stack, &scheduler.host_stack_bytes);
 #endif
 }
+
+namespace {
 
 // The threads that wait go on when the last that lives has arrived, or has returned.
 void open_block_barrier() {
@@ -191,7 +127,10 @@ void fiber_main() {
 }
 
 void prepare_fibers(size_t threads) {
-  while (scheduler.fibers.size() < threads) scheduler.fibers.push_back(std::make_unique<Fiber>());
+  while (scheduler.fibers.size() < threads) {
+    scheduler.fibers.push_back(std::make_unique<Fiber>());
+    scheduler.fibers.back()->stack = std::make_unique<unsigned char[]>(kStackBytes);
+  }
   for (size_t i = 0; i < threads; ++i) {
     Fiber& fiber = *scheduler.fibers[i];
     if (fiber.started) continue;
@@ -222,17 +161,25 @@ void prepare_fibers(size_t threads) {
     text += (waiting != nullptr ? ", thread " : ": thread ") + describe(other->index) +
             " at the barrier of " + describe(other->where);
   }
-  refuse(scheduler.kernel, text);
+  refuse(scheduler.kernel, text + describe_mbarriers());
 }
 
 void run_block(const std::vector<unsigned>& turns) {
+  size_t laggard =
+      turns.size();  // runs only when nobody else can, and is another one then, most often of its warp
+  const auto choose_laggard = [&] {
+    if (scheduler.order != Order::Shuffled) return;
+    if (laggard == turns.size() || scheduler.random() % 4 == 0) laggard = scheduler.random() % turns.size();
+    laggard = std::min(laggard / kWarpSize * kWarpSize + scheduler.random() % kWarpSize, turns.size() - 1);
+  };
+  choose_laggard();
   size_t left = turns.size();
   while (left > 0) {
     bool moved = false;
     left = 0;
     for (const unsigned turn : turns) {
       Fiber& fiber = *scheduler.fibers[turn];
-      if (fiber.state == State::Ready) {
+      if (fiber.state == State::Ready && turn != laggard) {
         switch_to_fiber(fiber);
         moved = true;
       }
@@ -242,8 +189,15 @@ void run_block(const std::vector<unsigned>& turns) {
       TENON_ACQUIRE(&scheduler.finish_edge);
       std::rethrow_exception(std::exchange(scheduler.error, nullptr));
     }
-    if (!moved && left > 0) report_deadlock(turns.size());
+    if (moved || left == 0) continue;
+    if (laggard < turns.size() && scheduler.fibers[laggard]->state == State::Ready) {
+      switch_to_fiber(*scheduler.fibers[laggard]);
+    } else if (!make_progress()) {
+      report_deadlock(turns.size());
+    }
+    choose_laggard();
   }
+  check_async_end();
 }
 
 std::vector<unsigned> order_of(size_t count) {
@@ -262,6 +216,7 @@ void abandon() {
   }
 #endif
   scheduler.fibers.clear();
+  forget_async();
   scheduler.current = nullptr;
 }
 
@@ -280,13 +235,14 @@ void check_launch(const char* name, Dim3 grid, Dim3 block, size_t shared_bytes) 
   if (scheduler.current != nullptr) refuse(name, "launched from a kernel");
 }
 
+}  // namespace
+
 [[noreturn]] void fail(const std::string& what, Where where) {
   refuse(scheduler.kernel, what + " at " + describe(where));
 }
 
-// Every lane of `mask` gives `bytes` bytes; when all have, lane l's are at the result + l * kMaxExchange, until the
-// caller's next exchange but one.
-const unsigned char* exchange(unsigned mask, const void* value, size_t bytes, Where where) {
+const unsigned char* exchange(unsigned mask, const void* value, size_t bytes, Where where,
+                              const std::function<void(const unsigned char*)>& at_last) {
   Fiber& fiber = *scheduler.current;
   Warp& warp = *fiber.warp;
   const unsigned own = 1u << fiber.lane;
@@ -305,6 +261,11 @@ const unsigned char* exchange(unsigned mask, const void* value, size_t bytes, Wh
   warp.arrived |= own;
   if ((warp.arrived & mask) == (mask & (warp.live | warp.arrived))) {
     if ((mask & ~warp.live) != 0) fail("the mask names lanes that have returned or do not exist", where);
+    if (at_last) {
+      TENON_ACQUIRE(&warp);
+      at_last(values);
+      TENON_RELEASE(&warp);
+    }
     warp.arrived = 0;
     warp.phase ^= 1u;
     const size_t first = static_cast<size_t>(&warp - scheduler.warps.data()) * kWarpSize;
@@ -320,8 +281,6 @@ const unsigned char* exchange(unsigned mask, const void* value, size_t bytes, Wh
   TENON_ACQUIRE(&warp);
   return values;
 }
-
-}  // namespace
 
 void set_order(Order order) { scheduler.order = order; }
 
@@ -356,6 +315,8 @@ void launch(const char* name, Dim3 grid, Dim3 block, size_t shared_bytes,
       fresh(at);
 #endif
       scheduler.shared = shared[at].get();
+      scheduler.shared_bytes = shared_bytes;
+      forget_async();
       scheduler.warps.assign((threads + kWarpSize - 1) / kWarpSize, Warp{});
       scheduler.waiting_at_block = 0;
       scheduler.live = threads;

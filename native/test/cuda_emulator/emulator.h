@@ -1,7 +1,8 @@
 // A host emulator of CUDA's execution model. Kernel sources of backend/cuda compile with a C++ compiler against the
 // cuda_runtime.h beside this file, and run here with the semantics that a GPU gives them:
 //
-//  - each thread of a block is a fiber; blocks run one after another, their threads in a chosen or shuffled order;
+//  - each thread of a block is a fiber; blocks run one after another, their threads in a chosen or shuffled order, in which
+//    some thread always lags behind as far as the others can go without it;
 //  - __syncthreads, __syncwarp and the warp's shuffles and votes are rendezvous: a thread that arrives waits for the
 //    others, so a missing barrier shows as a wrong result in some order, or as a race under the thread sanitizer,
 //    which sees every fiber as a thread of its own and only the barriers as synchronisation;
@@ -10,7 +11,10 @@
 //  - a rendezvous that not all threads reach, or reach at different places, is an error that names the kernel, the
 //    threads and the places.
 //
-// What it can't show: timing, memory coalescing, bank conflicts, wgmma and TMA.
+// Hopper's asynchronous instructions are in async.h.
+//
+// What it can't show: timing, memory coalescing, bank conflicts; that the hardware reads a descriptor or a tensor map as its
+// documentation does; the order in which tensor cores sum.
 #pragma once
 
 #include <cstddef>
