@@ -76,6 +76,8 @@ fi
 rm -f "$out/ops.jsonl"
 step ops 150 env TENON_TEST_REPORT="$out/ops.jsonl" "${ava[@]}" --match '*on cuda:0*' 'test/ops/*.ts'
 node dist/gpu/ops-report.js "$out/ops.jsonl" >"$out/gpu-ops.json"
+# Where Hopper's own instructions are the choice, the kernels of other GPUs too.
+step mma 40 env TENON_CUDA_HOPPER=0 "${ava[@]}" --match '*on cuda:0*' test/ops/attention.ts
 step models 90 "${ava[@]}" test/cuda/models.ts test/cuda/cli.ts test/cuda/capture.ts
 if [ -n "$golden" ]; then
   step golden 60 "${ava[@]}" --match '*on cuda:0*' 'test/models/*.ts'
@@ -93,6 +95,8 @@ else
 fi
 step train 90 env -C "$out" "${tenon[@]}" train "$data" --device cuda --precision bf16 --epochs 2 --name gpu
 step bench 180 node dist/bench/main.js --device cuda --python "$python" --json "$out/bench.json"
+step bench-mma 40 env TENON_CUDA_HOPPER=0 \
+  node dist/bench/main.js kernels/attention --device cuda --systems tenon --json "$out/bench-mma.json"
 
 printf '\n%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]

@@ -6,7 +6,8 @@
 //   node scripts/native.mjs test [--sanitize LIST] [...]  the GoogleTest harnesses; LIST as in TENON_SANITIZE, e.g.
 //                                                         address,undefined, built apart; more goes to the harnesses
 //   node scripts/native.mjs cuda [--all]                  build/Release/tenon_cuda.so with nvcc, for sm_80 and sm_90 or
-//                                                         for all architectures; fails where a kernel spills registers
+//                                                         for all architectures; fails where a kernel spills registers, or
+//                                                         where the assembler makes Hopper's products wait for each other
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -136,6 +137,8 @@ export function buildCuda(architectures) {
     maxBuffer: 2 ** 28, // the assembler tells much of many kernels
   });
   if (status !== 0) throw new Error(`native: nvcc failed\n${stdout}${stderr}`);
+  const serialized = /^.*\(C75\d\d\).*$/m.exec(`${stdout}${stderr}`);
+  if (serialized !== null) throw new Error(`native: ${serialized[0]}`);
   let kernels = 0;
   let spilling = 0;
   const report =

@@ -1,5 +1,6 @@
 #include "backend/cuda/attention_backward.h"
 
+#include "backend/cuda/attention_hopper.h"
 #include "backend/cuda/kernels.h"
 
 namespace tenon::cuda {
@@ -49,6 +50,7 @@ void run(const AttentionBackwardArgs& args, Queue& queue) {
 }  // namespace
 
 void attention_backward(const AttentionBackwardArgs& args, void* stream) {
+  if (attention_backward_on_hopper(args, queue_of(stream))) return;
   with_float_type(args.q.dtype, [&]<typename S>(S) { run<S>(args, queue_of(stream)); });
 }
 

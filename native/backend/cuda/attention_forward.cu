@@ -1,10 +1,12 @@
 #include "backend/cuda/attention_forward.h"
 
+#include "backend/cuda/attention_hopper.h"
 #include "backend/cuda/kernels.h"
 
 namespace tenon::cuda {
 
 void attention(const AttentionArgs& args, void* stream) {
+  if (attention_on_hopper(args, queue_of(stream))) return;
   with_float_type(args.q.dtype, [&]<typename S>(S) {
     using T = Compute<S>;
     const int64_t heads = args.q.size(1), queries = args.q.size(2);

@@ -18,6 +18,9 @@ namespace {
 // But for the tests of tuning, products take the library's first proposal: emulated ones are slow to time.
 [[maybe_unused]] const int untuned = setenv("TENON_CUDA_TUNE", "0", 1);
 
+// The tests that both backends share are for the kernels of every GPU; attention_hopper_test.cc is for Hopper's.
+[[maybe_unused]] const int everywhere = setenv("TENON_CUDA_HOPPER", "0", 1);
+
 class EmulatedQueue : public cuda::Queue {
  public:
   EmulatedQueue() { emulator::set_order(emulator::Order::Shuffled); }
