@@ -120,16 +120,21 @@ __global__ void __launch_bounds__(kThreads) finish_backward_kernel(const Pass<S>
   using Elements = Pack<S, kWidth>;
   for (int64_t at = thread_of_grid(); at < pass.count; at += threads_of_grid()) {
     const auto before = reinterpret_cast<const Elements*>(pass.before)[at];
-    auto gradient = reinterpret_cast<const Elements*>(pass.gradient)[at];
     Elements after{};
+    Compute<S> slopes[kWidth]{};
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
       const Compute<S> x = widen(before.elements[i]);
       after.elements[i] = narrow<S>(activate(pass.activation, x));
-      gradient.elements[i] = narrow<S>(widen(gradient.elements[i]) * slope_of(pass.activation, x));
+      slopes[i] = slope_of(pass.activation, x);
     }
-    reinterpret_cast<Elements*>(pass.gradient)[at] = gradient;
+    // Read last: while the activation is computed, float64 has no registers for it on every architecture.
     if (pass.after != nullptr) reinterpret_cast<Elements*>(pass.after)[at] = after;
+    auto gradient = reinterpret_cast<const Elements*>(pass.gradient)[at];
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i)
+      gradient.elements[i] = narrow<S>(widen(gradient.elements[i]) * slopes[i]);
+    reinterpret_cast<Elements*>(pass.gradient)[at] = gradient;
   }
 }
 
