@@ -69,7 +69,10 @@ std::tuple<Tensor, Tensor, Tensor> layer_norm_backward(const Tensor& dy, const T
                                                        const OptionalTensor& dsum) {
   check_same_dtype("layerNormBackward", "dy", dy, "s", s);
   check_shape("layerNormBackward", "dy", dy, s.shape());
-  if (dsum) check_shape("layerNormBackward", "dsum", *dsum, s.shape());
+  if (dsum) {
+    check_same_dtype("layerNormBackward", "dsum", *dsum, "s", s);
+    check_shape("layerNormBackward", "dsum", *dsum, s.shape());
+  }
   const Tensor dyc = contiguous(dy), sc = contiguous(s);
   const OptionalTensor dsumc = optional_contiguous(dsum), g = optional_contiguous(gamma);
   const Tensor dx = empty_like(s);

@@ -26,10 +26,13 @@ const layerNormOp = defineOp({
     for (const t of statistics) t.dispose();
     return wrap(y);
   },
-  backward({ saved: [x, mean, rstd, gamma], state }, dy) {
+  backward(ctx, dy) {
     if (dy === undefined) return [];
-    const ids = native.layerNormBackward(dy.id, x.id, gamma?.id, state === true, mean.id, rstd.id, undefined);
-    return ids.map(optionalWrap);
+    const [x, mean, rstd, gamma] = ctx.saved;
+    const around = ctx.takeGradient(0, x.dtype); // of the residual, which goes around the branch that begins here
+    return native
+      .layerNormBackward(dy.id, x.id, gamma?.id, ctx.state === true, mean.id, rstd.id, around?.id)
+      .map(optionalWrap);
   },
 });
 

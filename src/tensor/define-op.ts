@@ -18,6 +18,12 @@ export interface OpContext {
   readonly recording: boolean;
   /** For each argument: whether it (or, for an array, some element) requires a gradient. */
   readonly needsGrad: readonly boolean[];
+  /**
+   * In backward: what has come so far, along other ways, of the gradient of an argument that is a tensor. Who takes it
+   * adds it to the gradient that it returns; an op whose kernel adds in passing saves a pass over memory. Undefined where
+   * nothing has come, or it has another dtype.
+   */
+  takeGradient(argument: number, dtype: DType): Tensor | undefined;
   /** Anything else that backward needs: forward puts it here. */
   state: unknown;
 }
@@ -65,10 +71,13 @@ export function defineOp<Args extends readonly unknown[], Result extends Tensor 
 
     const needsGrad = args.map(wantsGrad);
     let saved: Tensor[] | undefined = [];
+    let take: Parameters<GraphNode['backward']>[1] = nothing;
     const ctx: OpContext = {
       recording: true,
       needsGrad,
       state: undefined,
+      takeGradient: (argument, dtype) =>
+        layout[argument]?.isArray === false ? take(inputOf(layout, argument), dtype) : undefined,
       save: (...tensors) => {
         // A saved tensor is an owner of its own, outside every scope.
         saved = tensors.map((tensor) =>
@@ -102,8 +111,10 @@ export function defineOp<Args extends readonly unknown[], Result extends Tensor 
       inputs,
       outputs: outputs.length,
       owners: 0,
-      backward: (gradients) => {
+      backward: (gradients, given) => {
+        take = given;
         const results = flatten(name, layout, definition.backward(ctx, ...gradients));
+        take = nothing;
         return dtypes === undefined ? results : results.map((result, i) => result && cast(result, dtypes[i]));
       },
       release: () => {
@@ -135,12 +146,15 @@ function runForward<Args extends readonly unknown[], Result extends Tensor | rea
   });
 }
 
+const nothing = (): undefined => undefined;
+
 /** The context of a call that is not recorded: it keeps nothing. */
 const UNRECORDED: OpContext = {
   recording: false,
   needsGrad: [],
   saved: [],
-  save: () => undefined,
+  save: nothing,
+  takeGradient: nothing,
   get state() {
     return undefined;
   },
@@ -162,6 +176,11 @@ function wantsGrad(arg: unknown): boolean {
 interface ArgumentLayout {
   readonly isArray: boolean;
   readonly count: number;
+}
+
+/** The input tensor that an argument is. */
+function inputOf(layout: readonly ArgumentLayout[], argument: number): number {
+  return layout.slice(0, argument).reduce((sum, { count }) => sum + count, 0);
 }
 
 /** Gradients by argument to gradients by input tensor. */

@@ -232,11 +232,23 @@ function inReverse(outputs: readonly Tensor[]): GraphNode[] {
 
 /** Runs one node's backward and passes its results on. */
 function step(op: string, node: GraphNode, slots: Slots, pending: Map<GraphNode, Slots>): void {
+  const taken: Tensor[] = [];
+  const take = (input: number, dtype: DType): Tensor | undefined => {
+    const edge = node.inputs[input];
+    if (edge === undefined) return undefined;
+    const waiting = pending.get(edge.node);
+    const gradient = waiting?.[edge.index];
+    if (waiting === undefined || gradient === undefined || gradient.dtype !== dtype) return undefined;
+    waiting[edge.index] = undefined;
+    taken.push(gradient);
+    return gradient;
+  };
   // `share` gives the run an owner of its own, whether the node made the gradient or passed one through.
   // It computes in the dtypes of what forward saved, whatever region this is.
   const results = scope(() =>
-    autocast('float32', () => node.backward(slots).map((result) => result && share(result))),
+    autocast('float32', () => node.backward(slots, take).map((result) => result && share(result))),
   );
+  for (const gradient of taken) gradient.dispose();
   if (results.length !== node.inputs.length) {
     fail(op, 'AUTOGRAD', `expected ${node.inputs.length} gradients from ${node.name}, got ${results.length}`);
   }

@@ -19,8 +19,14 @@ export interface GraphNode {
   readonly inputs: readonly (Edge | undefined)[];
   /** Number of outputs. */
   readonly outputs: number;
-  /** The gradients of the inputs from those of the outputs (undefined stands for zero). */
-  backward(gradients: readonly (Tensor | undefined)[]): readonly (Tensor | undefined)[];
+  /**
+   * The gradients of the inputs from those of the outputs (undefined stands for zero). `take` hands over what has come so
+   * far for an input; the node then returns the sum.
+   */
+  backward(
+    gradients: readonly (Tensor | undefined)[],
+    take: (input: number, dtype: DType) => Tensor | undefined,
+  ): readonly (Tensor | undefined)[];
   /** Lets go of what was saved for backward. */
   release(): void;
   /** Who may still need it: live tensors that it made, and nodes that take their inputs from it. */

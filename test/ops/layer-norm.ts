@@ -1,7 +1,9 @@
 /**
  * Layer normalisation against its formula, row by row.
  */
-import { zeros } from '../../src/index.js';
+import test from 'ava';
+
+import { type FloatTensor, grad, normal, setRequiresGrad, zeros } from '../../src/index.js';
 import * as ops from '../../src/ops/layer-norm.js';
 import { type OpCase, forbidden, opCases } from '../helpers/op-case.js';
 import { type Nd, combine, lines, random, values } from '../helpers/nd.js';
@@ -96,4 +98,17 @@ opCases(ops, {
       ],
     ],
   },
+});
+
+test('the gradient of a residual that goes around is added in passing', async (t) => {
+  for (const dtype of ['float64', 'float32', 'bfloat16'] as const) {
+    const shape = [5, 37];
+    const draw = (): FloatTensor => normal(shape, { dtype });
+    const [x, around, through] = [setRequiresGrad(draw()), draw(), draw()];
+    const of = (y: FloatTensor): FloatTensor => grad(y.sum(), [x])[0] as FloatTensor;
+    const together = of(ops.layerNorm(x).mul(through).add(x.mul(around)));
+    const apart = of(ops.layerNorm(x).mul(through)).add(around);
+    const difference = await together.sub(apart).abs().max().item();
+    t.true(difference < { float64: 1e-14, float32: 1e-6, bfloat16: 0.04 }[dtype], `${dtype}: ${difference}`);
+  }
 });

@@ -150,6 +150,44 @@ test.serial('an error in forward or backward frees what was made, and autograd g
   await close(t, x.grad, [3, 3]);
 });
 
+test.serial('backward can take what has come of a gradient, and returns the sum', async (t) => {
+  const taken: (string | undefined)[] = [];
+  /** The sum of its second argument's halves; the first is there to be counted. */
+  const halve = defineOp({
+    name: 'halve',
+    forward: (_ctx, _others: readonly Float[], x: Float): Float => mul(x, 0.5),
+    backward(ctx, dy) {
+      taken.push(ctx.takeGradient(1, 'float64')?.dtype, ctx.takeGradient(0, 'float32')?.dtype);
+      const before = ctx.takeGradient(1, 'float32') as Float | undefined;
+      taken.push(before?.dtype, ctx.takeGradient(1, 'float32')?.dtype);
+      const dx = mul(dy as Float, 0.5);
+      return [[undefined, undefined], before === undefined ? dx : add(dx, before)];
+    },
+  });
+  const [other, x] = [leaf([1, 1]), leaf([3, 4])];
+  const held = memoryStats().tensors;
+  {
+    // Backward takes the last first: the gradient of `last` waits for halve, that of `first` comes after it.
+    using first = mul(x, 3);
+    using half = halve([other, other], x);
+    using last = mul(x, 10);
+    using both = add(first, half);
+    using all = add(both, last);
+    using sum = all.sum();
+    sum.backward();
+  }
+  await close(t, x.grad, [13.5, 13.5]);
+  t.is(other.grad, undefined);
+  t.deepEqual(taken, [undefined, undefined, 'float32', undefined]);
+  x.grad?.dispose();
+  x.grad = undefined;
+  t.is(memoryStats().tensors, held);
+  using alone = halve([], x);
+  using sum = alone.sum();
+  sum.backward();
+  t.deepEqual(taken.slice(4), [undefined, undefined, undefined, undefined]);
+});
+
 test('gradients of the wrong number or shape are errors that name the op', (t) => {
   const wrong = (gradients: (dy: Float) => Float[]): ((xs: readonly Float[]) => Float) =>
     defineOp({
