@@ -12,22 +12,35 @@ HWY_BEFORE_NAMESPACE();
 namespace tenon::cpu::HWY_NAMESPACE {
 namespace {
 
+// Converts n elements, so many elements apart. The loops below are compiled once and call it through a pointer.
+using Convert = void (*)(const void* from, int64_t from_stride, void* to, int64_t to_stride, int64_t n);
+
 template <typename To, typename From>
-void convert_all(const CopyArgs& args) {
+void convert_some(const void* from, int64_t from_stride, void* to, int64_t to_stride, int64_t n) {
+  convert_run(static_cast<const From*>(from), from_stride, static_cast<To*>(to), to_stride, n);
+}
+
+Convert converter(DType to, DType from) {
+  Convert found = nullptr;
+  with_type(to, [&](auto to_zero) {
+    with_type(from, [&](auto from_zero) { found = &convert_some<decltype(to_zero), decltype(from_zero)>; });
+  });
+  return found;
+}
+
+void convert_dispatch(const CopyArgs& args) {
+  const Convert convert = converter(args.dst.dtype, args.src.dtype);
+  const auto to_size = static_cast<int64_t>(size_of(args.dst.dtype)),
+             from_size = static_cast<int64_t>(size_of(args.src.dtype));
   const Nest<2> nest(args.dst.shape, {args.dst.strides, args.src.strides});
   parallel_for(nest.count(), kElementwiseGrain, [&](int64_t begin, int64_t end) {
     nest.tiles(begin, end, nest.count(), [&](const auto& at, int64_t rows, int64_t columns) {
       for (int64_t r = 0; r < rows; ++r) {
-        convert_run(args.src.as<const From>() + at[1] + r * nest.row_stride(1), nest.column_stride(1),
-                    args.dst.as<To>() + at[0] + r * nest.row_stride(0), nest.column_stride(0), columns);
+        convert(args.src.as<const char>() + (at[1] + r * nest.row_stride(1)) * from_size,
+                nest.column_stride(1), args.dst.as<char>() + (at[0] + r * nest.row_stride(0)) * to_size,
+                nest.column_stride(0), columns);
       }
     });
-  });
-}
-
-void convert_dispatch(const CopyArgs& args) {
-  with_type(args.dst.dtype, [&](auto to) {
-    with_type(args.src.dtype, [&](auto from) { convert_all<decltype(to), decltype(from)>(args); });
   });
 }
 
