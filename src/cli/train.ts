@@ -126,7 +126,7 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
       process.exitCode = exitCode;
       return;
     }
-    const { summary, report } = result;
+    const { summary, report, samples } = result;
     if (summary === undefined) return;
     if (summary.skippedImages.length > 0) {
       console.log(
@@ -140,7 +140,7 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
         `${formatBytes(summary.peakMemoryBytes)} of memory`,
     );
     console.log(`Report: ${report}`);
-    console.log(`Try it: npx tenon predict <images> --checkpoint ${result.folder}`);
+    console.log(`Try it: npx tenon predict ${samples ?? '<images>'} --checkpoint ${result.folder}`);
   } finally {
     progress?.stop();
     process.off('SIGINT', interrupt);

@@ -1,5 +1,5 @@
 /**
- * The folder of a run: config.json, metrics.jsonl, summary.json, report.html and checkpoints/.
+ * The folder of a run: config.json, metrics.jsonl, summary.json, report.html, samples/ and checkpoints/.
  */
 import { appendFile, mkdir, readFile, readdir, rm } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
@@ -114,6 +114,10 @@ export class RunFolder {
     return join(this.path, 'report.html');
   }
 
+  get samples(): string {
+    return join(this.path, 'samples');
+  }
+
   async writeConfig(stored: StoredConfig): Promise<void> {
     await writeFileAtomic(join(this.path, 'config.json'), `${JSON.stringify(stored, null, 2)}\n`);
   }
@@ -175,5 +179,22 @@ export class RunFolder {
 
   async writeSummary(summary: Summary): Promise<void> {
     await writeFileAtomic(join(this.path, 'summary.json'), `${JSON.stringify(summary, null, 2)}\n`);
+  }
+
+  /** Writes the images of the report's samples, `01-class.png` and so on, instead of those of an earlier report. */
+  async writeSamples(
+    samples: readonly { readonly png: Uint8Array; readonly truth?: string | undefined }[],
+  ): Promise<void> {
+    try {
+      await rm(this.samples, { recursive: true, force: true });
+      if (samples.length > 0) await mkdir(this.samples);
+    } catch (error) {
+      fail('train', 'IO', `expected to make the folder ${this.samples}, got ${(error as Error).message}`);
+    }
+    for (const [i, { png, truth }] of samples.entries()) {
+      const number = `${i + 1}`.padStart(2, '0');
+      const name = truth === undefined ? number : `${number}-${truth.replace(/[^\p{L}\p{N}]+/gu, '-')}`;
+      await writeFileAtomic(join(this.samples, `${name}.png`), png);
+    }
   }
 }

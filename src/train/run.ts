@@ -23,7 +23,7 @@ import { readTrainingState, saveTrainingState } from './checkpoint.js';
 import { describeClasses } from './classes.js';
 import { type TrainConfig, type TrainSettings, resolveConfig } from './config.js';
 import { type Prediction, evaluate } from './evaluate.js';
-import type { ReportData } from './report.js';
+import type { ReportData, ReportSample } from './report.js';
 import { RunFolder, type Summary, modelPath } from './run-folder.js';
 import { openTeacher } from './teacher.js';
 import type { EpochMetrics, StepEvent } from './progress.js';
@@ -69,6 +69,8 @@ export interface RunResult {
   /** Absent when it was stopped before its first epoch was done. */
   readonly summary: Summary | undefined;
   readonly report: string | undefined;
+  /** The folder of the report's sample images: files to try the model on. Absent as long as the run is not finished. */
+  readonly samples: string | undefined;
 }
 
 /**
@@ -369,8 +371,7 @@ class Run {
           options.onEpoch?.(metrics, best);
         },
       });
-      const { summary, report } = await this.finish(folder, finished);
-      return { folder: folder.path, finished, summary, report };
+      return { folder: folder.path, finished, ...(await this.finish(folder, finished)) };
     } finally {
       await Promise.all([this.trainLoader.close(), this.valLoader.close()]);
       await Promise.all([this.trainSet.close(), this.valSet.close()]);
@@ -398,11 +399,11 @@ class Run {
   private async finish(
     folder: RunFolder,
     finished: boolean,
-  ): Promise<{ summary: Summary | undefined; report: string | undefined }> {
+  ): Promise<Pick<RunResult, 'summary' | 'report' | 'samples'>> {
     const { config, trainer } = this;
     const epochs = await folder.readMetrics();
     const last = epochs.at(-1);
-    if (last === undefined) return { summary: undefined, report: undefined };
+    if (last === undefined) return { summary: undefined, report: undefined, samples: undefined };
     const best = epochs.find(({ epoch }) => epoch === trainer.progress.bestEpoch);
     const seconds = epochs.reduce((sum, epoch) => sum + epoch.seconds, 0);
     const images = epochs.reduce((sum, epoch) => sum + epoch.seconds * epoch.imagesPerSecond, 0);
@@ -429,21 +430,27 @@ class Run {
       versions: versions(),
     };
     await folder.writeSummary(summary);
+    const judged = finished ? await this.judge(folder.best) : { samples: [] };
+    await folder.writeSamples(judged.samples);
     const { writeReport } = await import('./report.js'); // its charts take half a second to load
     await writeReport(folder.report, {
       name: folder.path,
       config: { ...config },
       classes: [...this.info.classes],
       epochs: epochs.map((epoch) => ({ ...epoch, epoch: epoch.epoch + 1 })),
-      ...(finished && (await this.judge(folder.best))),
+      ...judged,
       summary,
       versions: summary.versions,
     });
-    return { summary, report: folder.report };
+    return {
+      summary,
+      report: folder.report,
+      samples: judged.samples.length > 0 ? folder.samples : undefined,
+    };
   }
 
   /** What the best model confuses, and some of its predictions. */
-  private async judge(file: string): Promise<Pick<ReportData, 'confusion' | 'samples'>> {
+  private async judge(file: string): Promise<Pick<ReportData, 'confusion'> & { samples: ReportSample[] }> {
     const { classes } = this.info;
     const predictions: Prediction[] = [];
     const { model } = await loadModel(file, { device: this.config.device });

@@ -38,7 +38,7 @@ test.serial('train says what it does, in plain lines where there is no terminal'
     epoch,
     /^Done: validation accuracy \d+\.\d %, \d+ images\/s, 0:0\d, \d+ MiB of memory$/,
     /^Report: runs\/photos\/report\.html$/,
-    /^Try it: npx tenon predict <images> --checkpoint runs\/photos$/,
+    /^Try it: npx tenon predict runs\/photos\/samples --checkpoint runs\/photos$/,
   ];
   t.is(lines.length, expected.length, trained.stdout);
   expected.forEach((pattern, i) => t.regex(lines[i], pattern));
@@ -53,6 +53,8 @@ test.serial("a run's folder holds its configuration, metrics, summary, report an
     'config.json',
     'metrics.jsonl',
     'report.html',
+    'samples',
+    ...[1, 2, 3, 4, 5, 6].map((i) => files.find((file) => file.startsWith(`samples/0${i}-`))),
     'summary.json',
   ]);
   const stored = await json<{ config: TrainConfig; classes: string[]; trainImages: number }>(
@@ -103,6 +105,21 @@ test.serial("a run's folder holds its configuration, metrics, summary, report an
   const report = await readFile(join(folder, 'runs/photos/report.html'), 'utf8');
   t.regex(report, /Confusion/);
   t.regex(report, /data:image\/png;base64/);
+});
+
+test.serial("a run's samples are images to predict, named by their class", async (t) => {
+  const { code, stdout, stderr } = await cli(folder, [
+    'predict',
+    'runs/photos/samples',
+    '--checkpoint',
+    'runs/photos',
+    '--json',
+  ]);
+  t.is(code, 0, stderr);
+  const classes = (JSON.parse(stdout) as { path: string }[]).map(
+    ({ path }) => /^runs\/photos\/samples\/0[1-6]-(blue|green|red)\.png$/.exec(path)?.[1],
+  );
+  t.deepEqual(classes.sort(), ['blue', 'blue', 'green', 'green', 'red', 'red']);
 });
 
 test.serial('eval gives the accuracy that training found, on the same images', async (t) => {
