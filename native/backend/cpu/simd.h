@@ -86,7 +86,7 @@ HWY_INLINE void store_f32(D, V v, bfloat16* p) {
 }
 
 template <class D, class V>
-HWY_INLINE void store_f32(D d, V v, float16* p) {
+HWY_INLINE void store_f32([[maybe_unused]] D d, V v, float16* p) {
 #if HWY_TARGET == HWY_EMU128 || HWY_TARGET == HWY_SCALAR
   HWY_ALIGN float lanes[HWY_MAX_BYTES / sizeof(float)];
   hn::Store(v, d, lanes);
