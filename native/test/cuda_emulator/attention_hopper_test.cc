@@ -70,6 +70,24 @@ TEST_F(AttentionOnHopper, KeepsLargeScoresFinite) {
   }
 }
 
+// A key that fills up a tile has a score of 0, whose probability beside these would be infinite.
+TEST_F(AttentionOnHopper, TakesScoresThatAreAllFarBelowZero) {
+  for (const int64_t keys : {70, 300}) {
+    const Problem x(of(20, keys, 64));
+    for (const auto& [view, value] : {std::pair{x.q, -64.0}, {x.k, 64.0}}) {
+      for (int64_t i = 0; i < view.size(2); ++i) store(view.dtype, view.data, i * view.stride(2), value);
+    }
+    x.forward();
+    x.backward();
+    const Expected e = reference(x);
+    EXPECT_LT(relative_error(values(x.out), e.out), 1e-2);
+    EXPECT_LT(relative_error(values(x.dv), e.dv), 1e-2);
+    for (const View& gradient : {x.dq, x.dk}) {
+      for (const double value : values(gradient)) ASSERT_TRUE(std::isfinite(value));
+    }
+  }
+}
+
 TEST_F(AttentionOnHopper, NaNStaysInItsRow) {
   for (const int64_t keys : {20, 300}) {
     const Problem x(of(20, keys, 64));
