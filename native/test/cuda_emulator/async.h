@@ -10,7 +10,8 @@
 //  - Sums of a product are NaN from its issue to its wait. Who writes them meanwhile is told.
 //  - The four warps of a warpgroup must issue the same products; a product whose registers may have been touched needs
 //    wgmma.fence, and reads no shared memory that ordinary stores have written since the last fence.proxy.async. Not seen:
-//    that the fence was another thread's than the store, and registers touched between wgmma.fence and a product.
+//    that the fence was another thread's than the store, and registers touched between wgmma.fence and a product, or
+//    while a product reads its left operand from them: it has a copy.
 #pragma once
 
 #include <cstddef>
