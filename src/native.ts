@@ -78,6 +78,8 @@ export interface NativeModule extends NativeOps {
   readSync(id: TensorId): ArrayBuffer;
   synchronize(device: number): Promise<void>;
   synchronizeSync(device: number): void;
+  /** Waits until no device has anything to run. */
+  settle(): void;
   release(id: TensorId): void;
   describe(id: TensorId): void;
   memoryStats(device: number): MemoryStats;
@@ -148,3 +150,8 @@ function load(): NativeModule {
 }
 
 export const native: NativeModule = load();
+
+// `process.exit()` destroys what libraries keep for their kernels, beside threads that may still run them.
+process.on('exit', () => {
+  native.settle();
+});

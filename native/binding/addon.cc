@@ -199,6 +199,12 @@ napi_value synchronize_sync(const Napi::CallbackInfo& info, Instance&) {
   return info.Env().Undefined();
 }
 
+// settle(): waits until no device has anything to run. Errors have nobody to go to.
+napi_value settle(const Napi::CallbackInfo& info, Instance& instance) {
+  instance.settle();
+  return info.Env().Undefined();
+}
+
 napi_value release(const Napi::CallbackInfo& info, Instance& instance) {
   instance.tensors().remove(number_argument(info, 0));
   return info.Env().Undefined();
@@ -397,6 +403,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define<&read_sync>(env, exports, "readSync");
   define<&synchronize>(env, exports, "synchronize");
   define<&synchronize_sync>(env, exports, "synchronizeSync");
+  define<&settle>(env, exports, "settle");
   define<&release>(env, exports, "release");
   define<&describe>(env, exports, "describe");
   define<&memory_stats>(env, exports, "memoryStats");

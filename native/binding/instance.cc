@@ -156,6 +156,15 @@ uint32_t Instance::index_of(const Device& device) const {
   return index;
 }
 
+void Instance::settle() {
+  for (const std::unique_ptr<Device>& device : devices_) {
+    try {
+      if (device) device->synchronize();
+    } catch (const std::exception&) {  // of work whose results nobody has asked for
+    }
+  }
+}
+
 Napi::Value Instance::mailbox_array(Napi::Env) { return mailbox_reference_.Value(); }
 
 Napi::Value Instance::to_js_error(Napi::Env env, std::exception_ptr error) {

@@ -71,6 +71,7 @@ class Instance {
   // Number 0 is the CPU, then come CUDA's GPUs. A device is made when it is first asked for.
   Device& device(uint32_t index);
   uint32_t index_of(const Device& device) const;
+  void settle();  // waits for all of them
   void set_cuda_path(std::string path) { cuda_path_ = std::move(path); }
   const OpenedPlugin& cuda();  // opened when it is first asked for
   TensorTable& tensors() { return tensors_; }

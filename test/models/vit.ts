@@ -126,9 +126,13 @@ for (const [name, options] of Object.entries(POOLED)) {
     };
     const whole = await gradients(model.forwardHead(model.forwardFeatures(images)));
     const pooled = await gradients(model.call(images));
+    const largest = Math.max(...whole.map((values) => Math.hypot(...values)));
     whole.forEach((expected, i) => {
       t.is(pooled[i].length, expected.length);
-      if (expected.length > 0) t.true(relativeError(pooled[i], expected) < 1e-4, `gradient ${i}`);
+      // What a bias in front of the scores adds is the same for all keys: its gradient is rounding alone.
+      const isRounding = Math.hypot(...expected) < 1e-6 * largest;
+      if (isRounding) t.true(Math.hypot(...pooled[i]) < 1e-6 * largest, `gradient ${i}`);
+      else t.true(relativeError(pooled[i], expected) < 1e-4, `gradient ${i}`);
     });
   });
 }
