@@ -151,7 +151,10 @@ function load(): NativeModule {
 
 export const native: NativeModule = load();
 
-// `process.exit()` destroys what libraries keep for their kernels, beside threads that may still run them.
-process.on('exit', () => {
-  native.settle();
-});
+// `process.exit()` destroys what libraries keep for their kernels, beside threads that may still run them. A worker that
+// exits leaves the process alive, and waits for its own kernels.
+if (isMainThread) {
+  process.on('exit', () => {
+    native.settle();
+  });
+}
