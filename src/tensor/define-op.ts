@@ -113,8 +113,12 @@ export function defineOp<Args extends readonly unknown[], Result extends Tensor 
       owners: 0,
       backward: (gradients, given) => {
         take = given;
-        const results = flatten(name, layout, definition.backward(ctx, ...gradients));
-        take = nothing;
+        let results: (Tensor | undefined)[];
+        try {
+          results = flatten(name, layout, definition.backward(ctx, ...gradients));
+        } finally {
+          take = nothing; // what it hands out belongs to this run
+        }
         return dtypes === undefined ? results : results.map((result, i) => result && cast(result, dtypes[i]));
       },
       release: () => {
