@@ -78,7 +78,7 @@ export interface NativeModule extends NativeOps {
   readSync(id: TensorId): ArrayBuffer;
   synchronize(device: number): Promise<void>;
   synchronizeSync(device: number): void;
-  /** Waits until no device has anything to run. */
+  /** Runs to its end what devices were given, and throws nothing: for a process that is about to exit. */
   settle(): void;
   release(id: TensorId): void;
   describe(id: TensorId): void;

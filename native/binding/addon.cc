@@ -199,7 +199,7 @@ napi_value synchronize_sync(const Napi::CallbackInfo& info, Instance&) {
   return info.Env().Undefined();
 }
 
-// settle(): waits until no device has anything to run. Errors have nobody to go to.
+// settle(): runs to its end what devices were given. Errors are not thrown: the process is about to exit.
 napi_value settle(const Napi::CallbackInfo& info, Instance& instance) {
   instance.settle();
   return info.Env().Undefined();

@@ -160,7 +160,7 @@ void Instance::settle() {
   for (const std::unique_ptr<Device>& device : devices_) {
     try {
       if (device) device->synchronize();
-    } catch (const std::exception&) {  // of work whose results nobody has asked for
+    } catch (const std::exception&) {  // its results were never asked for, and now nobody is left to ask
     }
   }
 }
