@@ -27,7 +27,7 @@ function run(command, args, env = {}) {
   if (status !== 0) throw new Error(`op-table: ${command} ${args.join(' ')} failed\n${stdout}${stderr}`);
 }
 
-/** What the cases say, by op. */
+/** What the cases say of each op, and the kernels that there are. */
 function readFacts() {
   const folder = mkdtempSync(join(tmpdir(), 'tenon-op-table-'));
   try {
@@ -70,8 +70,8 @@ function gpuText(name, reports) {
   return `${report.date}, ${report.machine.gpu}, ${report.commit}${outcome}`;
 }
 
-function table(facts, reports) {
-  const rows = facts
+function table(ops, reports) {
+  const rows = ops
     .sort((a, b) => a.name.localeCompare(b.name))
     .map(({ name, kernels, dtypes, emulated }) => [
       `\`${name}\``,
@@ -86,9 +86,7 @@ function table(facts, reports) {
 }
 
 /** Which kernels have run on a GPU, by all reports, in tests that passed. */
-function kernelsText(reports) {
-  const header = readFileSync(join(root, 'native/backend/backend.h'), 'utf8');
-  const kernels = [...header.matchAll(/^ {2}K\((\w+), \w+Args\)/gm)].map((match) => match[1]);
+function kernelsText(kernels, reports) {
   const ran = new Set(reports.flatMap(({ ops }) => Object.values(ops).flatMap((op) => op.kernels)));
   const names = kernels.filter((kernel) => ran.has(kernel)).map((kernel) => `\`${kernel}\``);
   return `Of the ${kernels.length} kernels, these have run on a GPU in tests that passed: ${names.join(', ') || 'none'}.`;
@@ -102,7 +100,8 @@ const [before, , after] = current.split(new RegExp(`(?<=${BEGIN})([^]*)(?=${END}
 if (after === undefined) throw new Error(`op-table: expected the lines ${BEGIN} and ${END} in ${target}`);
 const options = (await prettier.resolveConfig(target)) ?? {};
 const reports = readReports();
-const text = [before, table(readFacts(), reports), kernelsText(reports), after].join('\n\n');
+const { ops, kernels } = readFacts();
+const text = [before, table(ops, reports), kernelsText(kernels, reports), after].join('\n\n');
 const formatted = await prettier.format(text, { ...options, filepath: target });
 if (!process.argv.includes('--check')) {
   writeFileSync(target, formatted);
