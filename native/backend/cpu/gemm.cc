@@ -117,12 +117,12 @@ HWY_INLINE void transpose_4_rows(const float* HWY_RESTRICT from, int64_t stride,
 }
 
 // pack_as where k runs along memory, a chunk at a time that stays in the first cache.
-template <typename S, typename T>
-void pack_transposed(const Matrix& x, int64_t width, T* HWY_RESTRICT to) {
+template <typename S, int64_t kWidth, typename T>
+void pack_transposed(const Matrix& x, T* HWY_RESTRICT to) {
   const S* const from = reinterpret_cast<const S*>(x.data);
   constexpr int64_t kChunk = 64;
-  for (int64_t first = 0; first < x.rows; first += width, to += width * x.columns) {
-    const int64_t rows = std::min(width, x.rows - first);
+  for (int64_t first = 0; first < x.rows; first += kWidth, to += kWidth * x.columns) {
+    const int64_t rows = std::min(kWidth, x.rows - first);
     for (int64_t k = 0; k < x.columns; k += kChunk) {
       const int64_t depth = std::min(kChunk, x.columns - k);
       int64_t w = 0;
@@ -130,34 +130,34 @@ void pack_transposed(const Matrix& x, int64_t width, T* HWY_RESTRICT to) {
         for (; w + 4 <= rows; w += 4) {
           const S* const chunk = from + (first + w) * x.row + k;
           if constexpr (std::is_same_v<S, float>) {
-            transpose_4_rows(chunk, x.row, width, depth, to + k * width + w);
+            transpose_4_rows(chunk, x.row, kWidth, depth, to + k * kWidth + w);
           } else {
             float lines[4 * kChunk];
             for (int64_t r = 0; r < 4; ++r) convert_run(chunk + r * x.row, 1, lines + r * kChunk, 1, depth);
-            transpose_4_rows(lines, kChunk, width, depth, to + k * width + w);
+            transpose_4_rows(lines, kChunk, kWidth, depth, to + k * kWidth + w);
           }
         }
       }
       for (; w < rows; ++w) {
         T line[kChunk];
         convert_run(from + (first + w) * x.row + k, 1, line, 1, depth);
-        T* HWY_RESTRICT out = to + k * width + w;
-        for (int64_t i = 0; i < depth; ++i) out[i * width] = line[i];
+        T* HWY_RESTRICT out = to + k * kWidth + w;
+        for (int64_t i = 0; i < depth; ++i) out[i * kWidth] = line[i];
       }
     }
   }
 }
 
-// Packs x into panels of `width` rows: panel p holds x[p * width + w, k] at [k * width + w]; missing rows are zeros.
+// Packs x into panels of kWidth rows: panel p holds x[p * kWidth + w, k] at [k * kWidth + w]; missing rows are zeros.
 // b is packed through its transpose.
-template <typename S, typename T>
-void pack_as(const Matrix& x, int64_t width, T* HWY_RESTRICT to) {
+template <typename S, int64_t kWidth, typename T>
+void pack_as(const Matrix& x, T* HWY_RESTRICT to) {
   const S* const from = reinterpret_cast<const S*>(x.data);
-  const int64_t panel = width * x.columns;
-  const int64_t last = x.rows / width * width;
+  const int64_t panel = kWidth * x.columns;
+  const int64_t last = x.rows / kWidth * kWidth;
   if (last < x.rows) std::fill(to + last * x.columns, to + last * x.columns + panel, T{0});
 
-  if (x.column == 1 && x.row != 1) return pack_transposed<S>(x, width, to);
+  if (x.column == 1 && x.row != 1) return pack_transposed<S, kWidth>(x, to);
   for (int64_t k = 0; k < x.columns; ++k) {  // the rows of x run along memory: deal them out to the panels
     const S* const row = from + k * x.column;
     T line[std::max(kBlockRows, kBlockColumns)];
@@ -166,25 +166,17 @@ void pack_as(const Matrix& x, int64_t width, T* HWY_RESTRICT to) {
       if (x.row == 1) all = row;
     }
     if (all == line) convert_run(row, x.row, line, 1, x.rows);
-    T* HWY_RESTRICT out = to + k * width;
-    int64_t first = 0;
-    const auto deal = [&](auto size) {
-      for (; first + size <= x.rows; first += size, out += panel)
-        std::memcpy(out, all + first, size * sizeof(T));
-    };
-    if (width == kTileRows) {
-      deal(std::integral_constant<int64_t, kTileRows>{});
-    } else {
-      deal(std::integral_constant<int64_t, tile_columns<T>()>{});
-    }
-    if (first < x.rows) std::copy_n(all + first, x.rows - first, out);
+    T* HWY_RESTRICT out = to + k * kWidth;
+    for (int64_t first = 0; first < last; first += kWidth, out += panel)
+      std::copy_n(all + first, kWidth, out);
+    std::copy_n(all + last, x.rows - last, out);
   }
 }
 
-template <typename T>
-void pack(const Matrix& x, int64_t width, T* to) {
+template <int64_t kWidth, typename T>
+void pack(const Matrix& x, T* to) {
   with_float_type(x.dtype, [&]<typename S>(S) {
-    if constexpr (std::is_same_v<Compute<S>, T>) pack_as<S>(x, width, to);
+    if constexpr (std::is_same_v<Compute<S>, T>) pack_as<S, kWidth>(x, to);
   });
 }
 
@@ -380,7 +372,7 @@ void multiply(const GemmTask& task, GemmScratch& scratch) {
       do {  // once even when K is 0: it makes sums of nothing
         const int64_t depth = std::min(kBlockDepth, K - k0);
         const Matrix b = task.b.block(k0, j0, depth, n);
-        pack(Matrix{b.data, b.dtype, n, depth, b.column, b.row}, tile_n, b_panels);
+        pack<tile_n>(Matrix{b.data, b.dtype, n, depth, b.column, b.row}, b_panels);
         for (int64_t i0 = top; i0 < bottom; i0 += kBlockRows) {
           const int64_t m = std::min(kBlockRows, bottom - i0);
           const Matrix a = task.a.block(i0, k0, m, depth), out = task.out.block(i0, j0, m, n);
@@ -402,7 +394,7 @@ void multiply(const GemmTask& task, GemmScratch& scratch) {
             };
             multiply_block(rows_at, b_panels, depth, terms, sums, stride, m, n);
           } else {
-            pack(a, kTileRows, a_panels);
+            pack<kTileRows>(a, a_panels);
             const auto panel_at = [&](int64_t i) { return Panel<T>{a_panels + i * depth}; };
             multiply_block(panel_at, b_panels, depth, terms, sums, stride, m, n);
           }
