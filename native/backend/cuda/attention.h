@@ -127,18 +127,22 @@ struct OnlyScale {
   __device__ __forceinline__ static float keep(int, int) { return 1; }
 };
 
-// exp of a score less its row's maximum or log-sum-exp.
-__device__ __forceinline__ double exp_score(double x) { return exp(x); }
-__device__ __forceinline__ float exp_score(float x) {
-  const float power = x * 1.44269504088896341f;
+constexpr float kLog2E = 1.44269504088896341f;
+
+// 2 to the x.
+__device__ __forceinline__ float power_of_two(float x) {
 #ifdef __CUDA_ARCH__
   float result;  // exp2f would keep what is smaller than the normal numbers, in four more instructions
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(power));
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
   return result;
 #else
-  return exp2f(power);
+  return exp2f(x);
 #endif
 }
+
+// exp of a score less its row's maximum or log-sum-exp.
+__device__ __forceinline__ double exp_score(double x) { return exp(x); }
+__device__ __forceinline__ float exp_score(float x) { return power_of_two(x * kLog2E); }
 
 // A maximum or log-sum-exp as exp_score's shift: the row that attends to nothing gets exp(-inf - 0) = 0.
 template <typename T>
@@ -264,20 +268,26 @@ __device__ __forceinline__ void multiply_rows(Sums<kColumns>& sums, const S* a, 
   }
 }
 
+// Sums as the registers of a product's left operand, which has their layout: pairs of neighbours, rounded to S.
+template <typename S, int kColumns>
+__device__ __forceinline__ void pack_left(uint32_t (&left)[kColumns / 16][4], const Sums<kColumns>& sums) {
+#pragma unroll
+  for (int k = 0; k < kColumns / 16; ++k) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float* const pair = sums.at[2 * k + i / 2] + i % 2 * 2;
+      left[k][i] = pack_pair<S>(pair[0], pair[1]);
+    }
+  }
+}
+
 // sums += a b, a rounded to S, b kK rows of a tile whose rows are `stride` apart.
 template <int kK, int kColumns, typename S>
 __device__ __forceinline__ void add_product(Sums<kColumns>& sums, const Sums<kK>& a, const S* b, int stride) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   b += lane % 16 * stride + lane / 16 * 8;
-  uint32_t left[kK / 16][4];  // sums have the layout that the left operand needs
-#pragma unroll
-  for (int k = 0; k < kK / 16; ++k) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float* const pair = a.at[2 * k + i / 2] + i % 2 * 2;
-      left[k][i] = pack_pair<S>(pair[0], pair[1]);
-    }
-  }
+  uint32_t left[kK / 16][4];
+  pack_left<S>(left, a);
 #pragma unroll
   for (int k = 0; k < kK / 16; ++k) {
 #pragma unroll

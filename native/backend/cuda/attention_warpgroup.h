@@ -11,7 +11,6 @@
 namespace tenon::cuda {
 
 constexpr int kGroupRows = 64;  // of a warpgroup's products
-constexpr float kLog2E = 1.44269504088896341f;
 
 // A block whose last warpgroup brings tiles for the others, and what each has of a multiprocessor's registers.
 template <int kGroups>
@@ -21,36 +20,12 @@ constexpr int kMostRegisters = kGroups > 2 ? 160 : 240;
 template <int kGroups>
 constexpr int kLeastRegisters = kGroups > 2 ? 32 : 24;
 
-// 2 to the x.
-__device__ __forceinline__ float power_of_two(float x) {
-#ifdef __CUDA_ARCH__
-  float result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-#else
-  return exp2f(x);
-#endif
-}
-
 __device__ __forceinline__ int min_of(int a, int b) { return a < b ? a : b; }
 
 // A thread's first row in its warpgroup; the other one is 8 further.
 __device__ __forceinline__ int first_row_of_thread() {
   const int thread = static_cast<int>(threadIdx.x) % kWarpgroup;
   return thread / kWarpSize * 16 + thread % kWarpSize / 4;
-}
-
-// Pairs of neighbours as the registers of a product's left operand.
-template <typename S, int kColumns>
-__device__ __forceinline__ void pack_left(uint32_t (&left)[kColumns / 16][4], const Sums<kColumns>& sums) {
-#pragma unroll
-  for (int k = 0; k < kColumns / 16; ++k) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float* const pair = sums.at[2 * k + i / 2] + i % 2 * 2;
-      left[k][i] = pack_pair<S>(pair[0], pair[1]);
-    }
-  }
 }
 
 // Writes a warpgroup's sums, times a factor for each of a thread's two rows, to the rows from `first` on. The four lanes
