@@ -70,12 +70,7 @@ inline bool takes_writes(const View& x) { return takes_map(x) && x.size(3) % 8 =
 // Whether this GPU is one of Hopper's, and its kernels are wanted.
 inline bool on_hopper(const char* op) {
   const char* const wanted = std::getenv("TENON_CUDA_HOPPER");
-  if (wanted != nullptr && std::strcmp(wanted, "0") == 0) return false;
-  int device = 0, major = 0, minor = 0;
-  check(cudaGetDevice(&device), op);
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), op);
-  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), op);
-  return major == 9 && minor == 0;
+  return (wanted == nullptr || std::strcmp(wanted, "0") != 0) && compute_capability(op) == 90;
 }
 
 // Args: AttentionArgs or its backward. What all kernels ask of a call; each asks more of what it writes.

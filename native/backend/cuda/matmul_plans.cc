@@ -26,12 +26,7 @@ lt::DataType type_of(DType dtype) {
   }
 }
 
-uint64_t most_workspace() {
-  int device = 0, major = 0;
-  check(cudaGetDevice(&device), kOp);
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), kOp);
-  return uint64_t{major >= 9 ? 32u : 4u} << 20;
-}
+uint64_t most_workspace() { return uint64_t{compute_capability(kOp) >= 90 ? 32u : 4u} << 20; }
 
 }  // namespace
 

@@ -62,4 +62,13 @@ inline void check(cudaError_t status, const char* op) {
   throw TensorError(op, code::kKernel, std::string("CUDA: ") + cudaGetErrorString(status));
 }
 
+// Of the current device: 90 stands for 9.0.
+inline int compute_capability(const char* op) {
+  int device = 0, major = 0, minor = 0;
+  check(cudaGetDevice(&device), op);
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), op);
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), op);
+  return 10 * major + minor;
+}
+
 }  // namespace tenon::cuda
