@@ -35,6 +35,7 @@ import {
   where,
   zeros,
 } from '../../src/index.js';
+import { collectTensors } from '../helpers/garbage.js';
 import { forbidden } from '../helpers/op-case.js';
 import { startCli, temporaryFolder } from '../helpers/training.js';
 
@@ -188,6 +189,7 @@ test.serial('a module moves with its parameters, and trains there as on the CPU'
 });
 
 test.serial('a copy to another GPU is of what the tensor was, whatever comes after', async (t) => {
+  await collectTensors('cuda');
   const before = { here: memoryStats('cuda:0').current, there: memoryStats('cuda:1').current };
   const copies = [];
   for (let round = 0; round < 5; round++) {

@@ -58,6 +58,7 @@ import {
   type Tensor,
 } from '../../src/index.js';
 import { native } from '../../src/native.js';
+import { collectTensors } from '../helpers/garbage.js';
 import { asTensor, goldenPath, readGolden, relativeError, sharedTest } from '../helpers/golden.js';
 
 // One after the other: some count the calls of the native module.
@@ -280,7 +281,7 @@ test.serial('backward inside a region computes in the dtypes of forward', (t) =>
 });
 
 test.serial('a step leaves nothing behind, and disposing of a weight frees its copy', async (t) => {
-  const before = memoryStats().tensors;
+  const before = await collectTensors();
   const w = keep(wide().setRequiresGrad());
   const optimizer = new SGD([w], { lr: 0.1 });
   const step = (): void =>

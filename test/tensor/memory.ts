@@ -28,9 +28,13 @@ import {
   zeros,
   type Tensor,
 } from '../../src/index.js';
-import { collectGarbage } from '../helpers/garbage.js';
+import { collectGarbage, collectTensors } from '../helpers/garbage.js';
 
 const MiB = 2 ** 20;
+
+test.beforeEach(async () => {
+  await collectTensors();
+});
 
 test.serial('a tensor takes its gradient with it', (t) => {
   const before = memoryStats().tensors;
