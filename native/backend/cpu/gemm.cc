@@ -167,9 +167,10 @@ void pack_as(const Matrix& x, T* HWY_RESTRICT to) {
     }
     if (all == line) convert_run(row, x.row, line, 1, x.rows);
     T* HWY_RESTRICT out = to + k * kWidth;
-    for (int64_t first = 0; first < last; first += kWidth, out += panel)
-      std::copy_n(all + first, kWidth, out);
-    std::copy_n(all + last, x.rows - last, out);
+    for (int64_t first = 0; first < last; first += kWidth, out += panel) {
+      for (int64_t w = 0; w < kWidth; ++w) out[w] = all[first + w];
+    }
+    for (int64_t i = last; i < x.rows; ++i) out[i - last] = all[i];
   }
 }
 
@@ -180,16 +181,41 @@ void pack(const Matrix& x, T* to) {
   });
 }
 
-// Where a tile's rows of a are: a panel, [k * kTileRows + i], or kTileRows rows of memory.
+// A tile's rows of a: a panel, [k * kTileRows + i], or kTileRows rows of memory.
 template <typename T>
-struct Panel {
+struct PanelTile {
   const T* a;
   HWY_INLINE T at(int64_t i, int64_t k) const { return a[k * kTileRows + i]; }
 };
 template <typename T>
-struct Rows {
+struct RowsTile {
   const T* row[kTileRows];
   HWY_INLINE T at(int64_t i, int64_t k) const { return row[i][k]; }
+};
+
+// The rows of a block of a, `count` of them, as panels or as they lie in memory. edge(i) may reach beyond the last row.
+template <typename T>
+struct Panels {
+  const T* a;
+  int64_t depth;
+  HWY_INLINE PanelTile<T> tile(int64_t i) const { return {a + i * depth}; }
+  PanelTile<T> edge(int64_t i) const { return tile(i); }
+};
+template <typename T>
+struct Rows {
+  const T* a;
+  int64_t stride, count;
+  HWY_INLINE RowsTile<T> tile(int64_t i) const {
+    RowsTile<T> rows;
+    const T* row = a + i * stride;
+    for (int64_t r = 0; r < kTileRows; ++r, row += stride) rows.row[r] = row;
+    return rows;
+  }
+  RowsTile<T> edge(int64_t i) const {  // the last row again and again
+    RowsTile<T> rows;
+    for (int64_t r = 0; r < kTileRows; ++r) rows.row[r] = a + std::min(i + r, count - 1) * stride;
+    return rows;
+  }
 };
 
 // What a tile's sums get besides products: a line of biases, and a tile of terms. Either may be null.
@@ -202,15 +228,15 @@ struct Terms {
 
 // c[kTileRows, tile_columns] = the product of kTileRows rows of a and a panel of b, plus terms.
 template <typename T, typename A>
-HWY_NOINLINE void multiply_tile(const A a, const T* HWY_RESTRICT b, int64_t depth, const Terms<T>& terms,
-                                T* c, int64_t stride) {
+HWY_INLINE void multiply_tile(const A a, const T* HWY_RESTRICT b, int64_t depth, const Terms<T>& terms, T* c,
+                              int64_t stride) {
   const hn::ScalableTag<T> d;
   using V = hn::Vec<decltype(d)>;
   constexpr int64_t lanes = HWY_LANES(T);
   V low[kTileRows], high[kTileRows];
 #pragma GCC unroll 16
   for (int64_t i = 0; i < kTileRows; ++i) {
-    hwy::Prefetch(c + i * stride);
+    hwy::Prefetch(c + (i + kTileRows) * stride);  // of the next tile
     low[i] = high[i] = hn::Zero(d);
   }
 #pragma GCC unroll 2
@@ -245,10 +271,20 @@ HWY_NOINLINE void multiply_tile(const A a, const T* HWY_RESTRICT b, int64_t dept
   }
 }
 
+// All whole tiles of `rows` rows of a with one panel of b, which stays in the first cache.
+template <typename T, typename A>
+HWY_NOINLINE void multiply_panel(const A& a, int64_t rows, const T* HWY_RESTRICT b, int64_t depth,
+                                 Terms<T> terms, T* c, int64_t stride) {
+  for (int64_t i = 0; i + kTileRows <= rows; i += kTileRows, c += kTileRows * stride) {
+    multiply_tile(a.tile(i), b, depth, terms, c, stride);
+    if (terms.tile != nullptr) terms.tile += kTileRows * terms.stride;
+  }
+}
+
 // The same for a tile at the edge, of which only `rows` x `columns` elements are there.
 template <typename T, typename A>
-void multiply_edge(const A a, const T* HWY_RESTRICT b, int64_t depth, const Terms<T>& terms, T* c,
-                   int64_t stride, int64_t rows, int64_t columns) {
+HWY_NOINLINE void multiply_edge(const A a, const T* HWY_RESTRICT b, int64_t depth, const Terms<T>& terms,
+                                T* c, int64_t stride, int64_t rows, int64_t columns) {
   constexpr int64_t tile_n = tile_columns<T>();
   HWY_ALIGN T tile[kTileRows * tile_n];
   multiply_tile(a, b, depth, Terms<T>{}, tile, tile_n);
@@ -324,23 +360,21 @@ Terms<T> first_terms(const GemmTask& task, int64_t i, int64_t j, const T* bias) 
   return {bias, nullptr, 0};
 }
 
-// c[m, n] = a b + terms, tile by tile; rows_at(i) are a tile's rows of a, b is packed.
-template <typename T, typename F>
-void multiply_block(F&& rows_at, const T* b, int64_t depth, const Terms<T>& terms, T* c, int64_t stride,
+// c[m, n] = a b + terms, tile by tile; b is packed.
+template <typename T, typename A>
+void multiply_block(const A& a, const T* b, int64_t depth, const Terms<T>& terms, T* c, int64_t stride,
                     int64_t m, int64_t n) {
   constexpr int64_t tile_n = tile_columns<T>();
   for (int64_t j = 0; j < n; j += tile_n) {
-    for (int64_t i = 0; i < m; i += kTileRows) {
-      Terms<T> own = terms;
-      if (own.bias != nullptr) own.bias += j;
-      if (own.tile != nullptr) own.tile += i * own.stride + j;
-      T* const to = c + i * stride + j;
-      const int64_t rows = std::min(kTileRows, m - i), columns = std::min(tile_n, n - j);
-      if (rows == kTileRows && columns == tile_n) {
-        multiply_tile(rows_at(i), b + j * depth, depth, own, to, stride);
-      } else {
-        multiply_edge(rows_at(i), b + j * depth, depth, own, to, stride, rows, columns);
-      }
+    const auto terms_at = [&](int64_t i) {
+      return Terms<T>{terms.bias == nullptr ? nullptr : terms.bias + j,
+                      terms.tile == nullptr ? nullptr : terms.tile + i * terms.stride + j, terms.stride};
+    };
+    const int64_t columns = std::min(tile_n, n - j), whole = columns < tile_n ? 0 : m / kTileRows * kTileRows;
+    multiply_panel(a, whole, b + j * depth, depth, terms_at(0), c + j, stride);
+    for (int64_t i = whole; i < m; i += kTileRows) {
+      multiply_edge(a.edge(i), b + j * depth, depth, terms_at(i), c + i * stride + j, stride,
+                    std::min(kTileRows, m - i), columns);
     }
   }
 }
@@ -385,18 +419,11 @@ void multiply(const GemmTask& task, GemmScratch& scratch) {
             terms = first_terms(task, i0, j0, bias);
           }
           if (in_rows) {
-            const auto rows_at = [&](int64_t i) {
-              Rows<T> rows;  // beyond the last row, it again
-              for (int64_t r = 0; r < kTileRows; ++r) {
-                rows.row[r] = reinterpret_cast<const T*>(a.data) + std::min(i + r, m - 1) * a.row;
-              }
-              return rows;
-            };
-            multiply_block(rows_at, b_panels, depth, terms, sums, stride, m, n);
+            const Rows<T> rows{reinterpret_cast<const T*>(a.data), a.row, m};
+            multiply_block(rows, b_panels, depth, terms, sums, stride, m, n);
           } else {
             pack<kTileRows>(a, a_panels);
-            const auto panel_at = [&](int64_t i) { return Panel<T>{a_panels + i * depth}; };
-            multiply_block(panel_at, b_panels, depth, terms, sums, stride, m, n);
+            multiply_block(Panels<T>{a_panels, depth}, b_panels, depth, terms, sums, stride, m, n);
           }
           if (!finishes || k0 + depth < K) continue;
           for (int64_t i = 0; i < m; ++i) {
@@ -431,7 +458,8 @@ Matrix matrix(const View& x, int64_t batch) {
   return {x.as<char>() + offset, x.dtype, x.size(-2), x.size(-1), x.stride(-2), x.stride(-1)};
 }
 
-// Into how many row and column ranges the threads split one product: near-square rectangles pack the least.
+// Into how many row and column ranges the threads split one product. Besides its sums, a rectangle costs its rows of a,
+// which are read, and twice as much its columns of b, which are packed.
 struct Grid {
   int64_t rows = 1, columns = 1;
 };
@@ -444,7 +472,7 @@ Grid split(int64_t m, int64_t n, int64_t threads) {
   for (int64_t rows = 1; rows <= std::min(threads, tiles_m); ++rows) {
     const int64_t columns = std::min(threads / rows, tiles_n);
     const int64_t tall = (tiles_m + rows - 1) / rows, wide = (tiles_n + columns - 1) / columns;
-    const double cost = static_cast<double>(tall * wide) + 0.1 * static_cast<double>(tall + wide);
+    const double cost = static_cast<double>(tall * wide) + 0.1 * static_cast<double>(tall + 2 * wide);
     if (cost < best_cost) {
       best_cost = cost;
       best = {rows, columns};

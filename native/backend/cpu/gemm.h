@@ -1,5 +1,6 @@
-// Our own matrix product, for what oneDNN does not serve: float64, float16, and 16-bit or float32 on processors for
-// which it has no optimised kernel. Takes any strides; results do not depend on the thread count.
+// Our own matrix product, for what oneDNN does not serve (float64, float16, and 16-bit or float32 on processors for
+// which it has no optimised kernel), and for float32 where it is faster (matmul.cc). Takes any strides; results do not
+// depend on the thread count.
 #pragma once
 
 #include "backend/backend.h"
