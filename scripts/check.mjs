@@ -1,4 +1,4 @@
-// `npm run check`: formatting, lint rules, types, docs and layers; every step runs, and any failure fails the command.
+// `npm run check`: formatting, lint rules, types, docs and layers. Every step runs, beside the others; any failure fails all.
 // clang-tidy looks at the changed native sources, and at all of them where CI is set.
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -6,8 +6,15 @@ import { availableParallelism } from 'node:os';
 
 const bin = (name) => `node_modules/.bin/${name}`;
 
-function run(command) {
-  return new Promise((resolve) => {
+// As many commands at a time as there are cores; `seconds` is what a command took once it had its turn.
+let free = availableParallelism();
+const waiting = [];
+
+async function run(command) {
+  if (free === 0) await new Promise((resolve) => waiting.push(resolve));
+  else free -= 1;
+  const started = performance.now();
+  const result = await new Promise((resolve) => {
     let output = '';
     const child = spawn(command[0], command.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] });
     child.stdout.on('data', (chunk) => (output += chunk));
@@ -15,6 +22,10 @@ function run(command) {
     child.on('error', (error) => resolve({ ok: false, output: error.message }));
     child.on('close', (status) => resolve({ ok: status === 0, output }));
   });
+  const next = waiting.shift();
+  if (next === undefined) free += 1;
+  else next();
+  return { ...result, seconds: (performance.now() - started) / 1000 };
 }
 
 function git(...args) {
@@ -34,18 +45,16 @@ const tidyFiles = nativeFiles.filter(
     /^native\/(core|ops|binding)\/.*\.cc$/.test(file) && (process.env.CI !== undefined || changed.has(file)),
 );
 
-/** The addon reports its signatures, so it is built first. */
-async function nativeTypes() {
-  const built = await run(['node', 'scripts/native.mjs', 'build']);
-  return built.ok ? run(['node', 'scripts/generate-native-types.mjs', '--check']) : built;
-}
+/** The addon reports its signatures. */
+const nativeTypes = () => run(['node', 'scripts/generate-native-types.mjs', '--check']);
 
 async function clangFormat() {
-  const { ok, output } = await run(['clang-format', '--dry-run', '-Werror', ...nativeFiles]);
+  const { ok, output, seconds } = await run(['clang-format', '--dry-run', '-Werror', ...nativeFiles]);
   const files = new Set([...output.matchAll(/^(\S+?):\d+:\d+: error/gm)].map((match) => match[1]));
   return {
     ok,
     output: files.size > 0 ? `npm run format would change\n  ${[...files].join('\n  ')}` : output,
+    seconds,
   };
 }
 
@@ -53,24 +62,20 @@ async function clangFormat() {
 const tidyFlags = ['--quiet', '-p', 'build/cmake', '--extra-arg=-Wno-unknown-warning-option'];
 
 async function clangTidy() {
-  const configured = await run(['node', 'scripts/native.mjs', 'configure']);
-  if (!configured.ok) return configured;
-  const queue = [...tidyFiles];
-  const results = [];
-  const worker = async () => {
-    for (let file = queue.pop(); file !== undefined; file = queue.pop()) {
-      results.push(await run(['clang-tidy', ...tidyFlags, file]));
-    }
-  };
-  await Promise.all(Array.from({ length: availableParallelism() }, worker));
+  const results = await Promise.all(tidyFiles.map((file) => run(['clang-tidy', ...tidyFlags, file])));
   const failed = results.filter((result) => !result.ok);
   const output = failed.map((result) => result.output).join('');
-  return { ok: failed.length === 0, output: output.replace(/^\d+ warnings.* generated\.\n/gm, '') };
+  return {
+    ok: failed.length === 0,
+    output: output.replace(/^\d+ warnings.* generated\.\n/gm, ''),
+    seconds: results.reduce((sum, { seconds }) => sum + seconds, 0),
+  };
 }
 
 function clangTool(name, step) {
   const missing = `${name} is missing: run bash scripts/setup.sh --dev`;
-  return async () => (spawnSync(name, ['--version']).status === 0 ? step() : { ok: false, output: missing });
+  return async () =>
+    spawnSync(name, ['--version']).status === 0 ? step() : { ok: false, output: missing, seconds: 0 };
 }
 
 const steps = {
@@ -86,13 +91,14 @@ const steps = {
   [`clang-tidy (${tidyFiles.length} files)`]: clangTool('clang-tidy', clangTidy),
 };
 
-for (const [name, step] of Object.entries(steps)) {
-  const started = performance.now();
-  const { ok, output } = await step();
-  const seconds = ((performance.now() - started) / 1000).toFixed(1);
-  console.log(`${ok ? 'ok    ' : 'FAILED'} ${name} (${seconds} s)`);
-  if (!ok) {
-    console.log(output.trimEnd());
-    process.exitCode = 1;
-  }
+function report(name, { ok, output, seconds }) {
+  console.log(`${ok ? 'ok    ' : 'FAILED'} ${name} (${seconds.toFixed(1)} s)`);
+  if (ok) return;
+  console.log(output.trimEnd());
+  process.exitCode = 1;
 }
+
+// What the steps below look at: the addon, and the compilation database that its build leaves.
+const addon = await run(['node', 'scripts/native.mjs', 'build']);
+report('addon', addon);
+await Promise.all(Object.entries(steps).map(async ([name, step]) => report(name, await step())));
