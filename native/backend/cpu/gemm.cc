@@ -167,7 +167,7 @@ void pack_as(const Matrix& x, T* HWY_RESTRICT to) {
     }
     if (all == line) convert_run(row, x.row, line, 1, x.rows);
     T* HWY_RESTRICT out = to + k * kWidth;
-    for (int64_t first = 0; first < last; first += kWidth, out += panel) {
+    for (int64_t first = 0; first < last; first += kWidth, out += panel) {  // std::copy_n would call memmove
       for (int64_t w = 0; w < kWidth; ++w) out[w] = all[first + w];
     }
     for (int64_t i = last; i < x.rows; ++i) out[i - last] = all[i];
@@ -193,7 +193,7 @@ struct RowsTile {
   HWY_INLINE T at(int64_t i, int64_t k) const { return row[i][k]; }
 };
 
-// The rows of a block of a, `count` of them, as panels or as they lie in memory. edge(i) may reach beyond the last row.
+// The rows of a block of a, as panels or as they lie in memory. edge(i) is a tile that may reach beyond the last row.
 template <typename T>
 struct Panels {
   const T* a;
@@ -224,6 +224,11 @@ struct Terms {
   const T* bias = nullptr;
   const T* tile = nullptr;
   int64_t stride = 0;
+
+  // Those of the block that begins at row i and column j.
+  Terms at(int64_t i, int64_t j) const {
+    return {bias == nullptr ? nullptr : bias + j, tile == nullptr ? nullptr : tile + i * stride + j, stride};
+  }
 };
 
 // c[kTileRows, tile_columns] = the product of kTileRows rows of a and a panel of b, plus terms.
@@ -271,13 +276,12 @@ HWY_INLINE void multiply_tile(const A a, const T* HWY_RESTRICT b, int64_t depth,
   }
 }
 
-// All whole tiles of `rows` rows of a with one panel of b, which stays in the first cache.
+// The tiles of `rows` rows of a, a multiple of kTileRows, with one panel of b, which stays in the first cache.
 template <typename T, typename A>
 HWY_NOINLINE void multiply_panel(const A& a, int64_t rows, const T* HWY_RESTRICT b, int64_t depth,
-                                 Terms<T> terms, T* c, int64_t stride) {
-  for (int64_t i = 0; i + kTileRows <= rows; i += kTileRows, c += kTileRows * stride) {
-    multiply_tile(a.tile(i), b, depth, terms, c, stride);
-    if (terms.tile != nullptr) terms.tile += kTileRows * terms.stride;
+                                 const Terms<T>& terms, T* c, int64_t stride) {
+  for (int64_t i = 0; i < rows; i += kTileRows, c += kTileRows * stride) {
+    multiply_tile(a.tile(i), b, depth, terms.at(i, 0), c, stride);
   }
 }
 
@@ -366,14 +370,10 @@ void multiply_block(const A& a, const T* b, int64_t depth, const Terms<T>& terms
                     int64_t m, int64_t n) {
   constexpr int64_t tile_n = tile_columns<T>();
   for (int64_t j = 0; j < n; j += tile_n) {
-    const auto terms_at = [&](int64_t i) {
-      return Terms<T>{terms.bias == nullptr ? nullptr : terms.bias + j,
-                      terms.tile == nullptr ? nullptr : terms.tile + i * terms.stride + j, terms.stride};
-    };
     const int64_t columns = std::min(tile_n, n - j), whole = columns < tile_n ? 0 : m / kTileRows * kTileRows;
-    multiply_panel(a, whole, b + j * depth, depth, terms_at(0), c + j, stride);
+    multiply_panel(a, whole, b + j * depth, depth, terms.at(0, j), c + j, stride);
     for (int64_t i = whole; i < m; i += kTileRows) {
-      multiply_edge(a.edge(i), b + j * depth, depth, terms_at(i), c + i * stride + j, stride,
+      multiply_edge(a.edge(i), b + j * depth, depth, terms.at(i, j), c + i * stride + j, stride,
                     std::min(kTileRows, m - i), columns);
     }
   }
