@@ -37,7 +37,7 @@ import {
   tensor,
   zeros,
 } from '../../src/index.js';
-import { collectGarbage, collectTensors } from '../helpers/garbage.js';
+import { collectGarbage } from '../helpers/garbage.js';
 import { digestsOf, tinyBatches, tinyModel } from '../helpers/training.js';
 
 // One after the other: all draw from the same random numbers.
@@ -345,7 +345,7 @@ const reservedAfterRelease = (): number => {
 
 test.serial('a graph keeps what it works on, and gives its memory back', async (t) => {
   await synchronize('cuda');
-  await collectTensors('cuda');
+  await collectGarbage(() => memoryStats('cuda').current);
   releaseCachedMemory('cuda');
   const before = memoryStats('cuda');
   {

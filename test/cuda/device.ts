@@ -189,7 +189,7 @@ test.serial('a module moves with its parameters, and trains there as on the CPU'
 });
 
 test.serial('a copy to another GPU is of what the tensor was, whatever comes after', async (t) => {
-  await collectTensors('cuda');
+  await collectTensors();
   const before = { here: memoryStats('cuda:0').current, there: memoryStats('cuda:1').current };
   const copies = [];
   for (let round = 0; round < 5; round++) {

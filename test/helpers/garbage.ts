@@ -2,16 +2,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
-import { type Device, memoryStats } from '../../src/index.js';
+import { memoryStats } from '../../src/index.js';
 
 setFlagsFromString('--expose-gc');
 
 /** Runs the garbage collector once. What it finds is finalised in later turns of the event loop. */
 export const runCollector = runInNewContext('gc') as () => void;
-
-/** `collectGarbage` for a test that counts tensors and waits in between: those that earlier tests dropped end first. */
-export const collectTensors = (device: Device = 'cpu'): Promise<number> =>
-  collectGarbage(() => memoryStats(device).tensors);
 
 /** Collects until `amount` no longer falls: a test that measures memory starts without what earlier ones left behind. */
 export async function collectGarbage(amount: () => number): Promise<number> {
@@ -25,3 +21,6 @@ export async function collectGarbage(amount: () => number): Promise<number> {
   }
   return amount();
 }
+
+/** `collectGarbage` for a test that counts tensors and waits in between: those that earlier tests dropped end first. */
+export const collectTensors = (): Promise<number> => collectGarbage(() => memoryStats().tensors);
