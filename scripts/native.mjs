@@ -2,7 +2,6 @@
 //
 //   node scripts/native.mjs build                         build/Release/tenon.node (CMake works in build/cmake), and
 //                                                         tenon_cuda.so where there are nvcc and an NVIDIA driver
-//   node scripts/native.mjs configure                     CMake's configuration alone, with compile_commands.json
 //   node scripts/native.mjs test [--sanitize LIST] [...]  the GoogleTest harnesses; LIST as in TENON_SANITIZE, e.g.
 //                                                         address,undefined, built apart; more goes to the harnesses
 //   node scripts/native.mjs cuda [--all]                  build/Release/tenon_cuda.so with nvcc, for sm_80 and sm_90 or
@@ -164,7 +163,6 @@ const CUDA_QUICK = ['80-real', '90-real'];
 
 async function main([command, ...rest]) {
   if (command === 'build' && rest.length === 0) return buildAddon();
-  if (command === 'configure' && rest.length === 0) return configure('build/cmake', addonOptions);
   if (command === 'cuda' && (rest.length === 0 || rest.join() === '--all')) {
     return buildCuda(rest.length === 0 ? CUDA_QUICK : CUDA_ALL);
   }
@@ -175,9 +173,7 @@ async function main([command, ...rest]) {
     process.exitCode = failed === 0 ? 0 : 1;
     return;
   }
-  console.error(
-    'usage: node scripts/native.mjs build | configure | cuda [--all] | test [--sanitize LIST] [options]',
-  );
+  console.error('usage: node scripts/native.mjs build | cuda [--all] | test [--sanitize LIST] [options]');
   process.exitCode = 2;
 }
 
