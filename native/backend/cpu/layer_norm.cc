@@ -12,6 +12,7 @@
 
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
+#include "backend/cpu/prefetch.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tenon::cpu::HWY_NAMESPACE {
@@ -77,7 +78,8 @@ void forward(const LayerNormArgs& args) {
 
 // With n = (s - mean) rstd and g = dy gamma:  dx = rstd (g - mean(g) - n mean(g n)) + dsum,
 // and, summed over rows, dgamma += dy n and dbeta += dy. Takes kRows rows at once: dgamma and dbeta are loaded and
-// stored once for all of them, and no row waits for the sums of another.
+// stored once for all of them, and no row waits for the sums of another. Rows further down are asked for meanwhile, which
+// is worth a fifth of the time for [6272, 192].
 template <int kRows, typename S>
 HWY_INLINE void backward_rows(const LayerNormBackwardArgs& args, const Compute<S>* HWY_RESTRICT gamma,
                               Compute<S>* HWY_RESTRICT dgamma, Compute<S>* HWY_RESTRICT dbeta, int64_t row) {
@@ -89,12 +91,19 @@ HWY_INLINE void backward_rows(const LayerNormBackwardArgs& args, const Compute<S
   const S* HWY_RESTRICT s = args.s.as<S>() + row * C;
   const T* means = args.mean.as<T>() + row;
   const T* rstds = args.rstd.as<T>() + row;
+  const S* next_dsum = args.dsum ? args.dsum.as<S>() + row * C : dy;
   V sum_g[kRows], sum_gn[kRows];
   for (int r = 0; r < kRows; ++r) sum_g[r] = sum_gn[r] = hn::Zero(d);
   for_vectors(d, C, [&](auto part, int64_t i) {
     const V weight = part.get(d, gamma + i);
     V gammas = part.get(d, dgamma + i), betas = part.get(d, dbeta + i);
     for (int r = 0; r < kRows; ++r) {
+      if constexpr (kRows > 1) {
+        const int64_t ahead = (2 * kRows + r) * C + i;
+        prefetch(dy + ahead);
+        prefetch(s + ahead);
+        prefetch(next_dsum + ahead);
+      }
       const V grad = part.get(d, dy + r * C + i);  // zeros beyond the row, and so is every product with them
       const V normal =
           hn::Mul(hn::Sub(part.get(d, s + r * C + i), hn::Set(d, means[r])), hn::Set(d, rstds[r]));

@@ -15,6 +15,7 @@
 #include "backend/cpu/iterate.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
+#include "backend/cpu/prefetch.h"
 #include "core/error.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -85,17 +86,29 @@ struct Reducer {
   const double* means = nullptr;  // one per result, for SquaredDeviations
 };
 
+// totals[i] takes x[r * stride + i] for kRows rows, while the rows after the next kRows come nearer: a sum of the columns
+// of [6272, 192] reads 34 instead of 18 GB/s (Zen 4, 2 threads).
 template <typename Op, int kRows, typename T>
 HWY_INLINE void take_rows(Total<T>* HWY_RESTRICT totals, const T* HWY_RESTRICT x, int64_t stride, int64_t n,
                           const double* HWY_RESTRICT means) {
-  for (int64_t i = 0; i < n; ++i) {
-    Total<T> total = totals[i];
-    double mean = 0;
-    if constexpr (std::is_same_v<Op, SquaredDeviations>) mean = means[i];
+  constexpr int64_t kChunk = kCacheLine / static_cast<int64_t>(sizeof(T));
+  const auto take = [&](int64_t begin, int64_t end) HWY_ATTR {
+    for (int64_t i = begin; i < end; ++i) {
+      Total<T> total = totals[i];
+      double mean = 0;
+      if constexpr (std::is_same_v<Op, SquaredDeviations>) mean = means[i];
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) Op::take(total, static_cast<Total<T>>(x[r * stride + i]), mean);
-    totals[i] = total;
+      for (int r = 0; r < kRows; ++r) Op::take(total, static_cast<Total<T>>(x[r * stride + i]), mean);
+      totals[i] = total;
+    }
+  };
+  int64_t i = 0;
+  for (; i + kChunk <= n; i += kChunk) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) prefetch(x + (2 * kRows + r) * stride + i);
+    take(i, i + kChunk);
   }
+  take(i, n);
 }
 
 // Merge is how the results of parts come together: the op itself, or Sum.

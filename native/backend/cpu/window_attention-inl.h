@@ -15,6 +15,8 @@
 
 #include <array>
 
+#include "backend/cpu/prefetch.h"
+
 #ifndef TENON_WINDOW_ATTENTION_ONCE
 #define TENON_WINDOW_ATTENTION_ONCE
 namespace tenon::cpu {
@@ -64,15 +66,11 @@ struct WindowRows {
   }
 };
 
-// Asks for the first `columns` elements of the n rows, to be read or written soon: into the L2 cache (the hint 2), as
-// the L1 cache is full of the window before. Inlined by force, as GCC drops calls of a function that only prefetches.
+// Asks for the first `columns` elements of the n rows.
 HWY_INLINE void prefetch_rows(const WindowRows& x, int64_t n, int64_t columns) {
-  constexpr int64_t line = 64;
   const auto size = static_cast<int64_t>(size_of(x.dtype));
   for (int64_t i = 0; i < n; ++i) {
-    if (x.tokens[i] < 0) continue;
-    const char* row = x.data + x.tokens[i] * x.stride * size;
-    for (int64_t byte = 0; byte < columns * size; byte += line) __builtin_prefetch(row + byte, 0, 2);
+    if (x.tokens[i] >= 0) prefetch(x.data + x.tokens[i] * x.stride * size, columns * size);
   }
 }
 
