@@ -39,6 +39,28 @@ TEST(CpuMatmul, GeluOfAFloat32ProductIsRightToTheProductsRounding) {
   EXPECT_NEAR(special[4], -5e-31, 1e-36);
 }
 
+// Which side is read and which is copied, and by whose product, depends on the widths.
+TEST(CpuMatmul, WeightGradientsOverManyRowsAreRightAtAnyWidth) {
+  struct Widths {
+    int64_t dy, x;
+  };
+  constexpr int64_t rows = 1030;
+  for (const auto [m, n] :
+       {Widths{200, 100}, {100, 200}, {197, 33}, {33, 197}, {192, 192}, {48, 20}, {7, 250}}) {
+    for (const bool accumulate : {false, true}) {
+      Buffer dy(DType::Float32, {rows, m}), x(DType::Float32, {rows, n}), out(DType::Float32, {m, n});
+      dy.fill_normal(1);
+      x.fill_normal(2);
+      out.fill_normal(3);
+      MatmulArgs args{cpu::transposed(dy.view()), x.view(), out.view(), {}, {}};
+      args.accumulate = accumulate;
+      const std::vector<double> expected = reference(args);
+      testing::run(&Kernels::matmul, args);
+      expect_values(out, expected, describe({m, rows, n}, DType::Float32));
+    }
+  }
+}
+
 TEST(CpuGemm, DoesNotDependOnTheThreadCount) {
   const int threads = omp_get_max_threads();
   Buffer a(DType::Float32, {150, 900}), b(DType::Float32, {900, 130}), out(DType::Float32, {150, 130});

@@ -7,11 +7,10 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <new>
 
 #include "backend/backend.h"
+#include "backend/cpu/scratch.h"
 #include "backend/divide.h"
-#include "hwy/aligned_allocator.h"
 
 namespace tenon::cpu {
 
@@ -71,26 +70,6 @@ struct ScoreTerms {
   uint64_t offset = 0;
 
   bool any() const { return bias || mask; }
-};
-
-// Memory that only grows and stays with its thread for the next call.
-class ScratchBuffer {
- public:
-  template <typename T>
-  T* reserve(int64_t count) {
-    const size_t bytes = static_cast<size_t>(count) * sizeof(T);
-    if (bytes > size_) {
-      size_ = 0;
-      memory_ = hwy::AllocateAligned<char>(bytes);
-      if (!memory_) throw std::bad_alloc();
-      size_ = bytes;
-    }
-    return reinterpret_cast<T*>(memory_.get());
-  }
-
- private:
-  hwy::AlignedFreeUniquePtr<char[]> memory_;
-  size_t size_ = 0;
 };
 
 struct AttentionScratch {

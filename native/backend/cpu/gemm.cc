@@ -1,6 +1,6 @@
 // A blocked GEMM after Goto and van de Geijn ("Anatomy of high-performance matrix multiplication", TOMS 2008): a block of b
 // is packed into panels that the innermost loop reads in order, and a tile of out stays in registers over a block of K.
-// Rows of a are read where they are; what is strided, or of another type than the sums, is packed too.
+// Rows and columns of a are read where they are; what is strided, or of another type than the sums, is packed too.
 //
 // Threads own rectangles of out and share nothing. Each element's sum runs over k in one fixed order.
 #undef HWY_TARGET_INCLUDE
@@ -16,7 +16,7 @@
 
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/parallel.h"
-#include "hwy/aligned_allocator.h"
+#include "backend/cpu/scratch.h"
 #include "hwy/cache_control.h"
 
 #ifndef TENON_GEMM_ONCE
@@ -44,20 +44,8 @@ struct GemmTask {
   bool accumulate = false;
 };
 
-// Scratch of one thread: it only grows, and stays for the next call.
 struct GemmScratch {
-  template <typename T>
-  static T* reserve(hwy::AlignedFreeUniquePtr<char[]>& buffer, size_t& size, int64_t count) {
-    const size_t bytes = static_cast<size_t>(count) * sizeof(T);
-    if (size < bytes) {
-      buffer = hwy::AllocateAligned<char>(bytes);
-      if (!buffer) throw std::bad_alloc();
-      size = bytes;
-    }
-    return reinterpret_cast<T*>(buffer.get());
-  }
-  hwy::AlignedFreeUniquePtr<char[]> a, b, c, line;
-  size_t a_size = 0, b_size = 0, c_size = 0, line_size = 0;
+  ScratchBuffer a, b, c, line;
 };
 
 }  // namespace tenon::cpu
@@ -181,11 +169,12 @@ void pack(const Matrix& x, T* to) {
   });
 }
 
-// A tile's rows of a: a panel, [k * kTileRows + i], or kTileRows rows of memory.
+// A tile's rows of a: kTileRows neighbours in memory for each k, as in a panel, or rows of memory.
 template <typename T>
-struct PanelTile {
+struct ColumnsTile {
   const T* a;
-  HWY_INLINE T at(int64_t i, int64_t k) const { return a[k * kTileRows + i]; }
+  int64_t step;
+  HWY_INLINE T at(int64_t i, int64_t k) const { return a[k * step + i]; }
 };
 template <typename T>
 struct RowsTile {
@@ -198,8 +187,8 @@ template <typename T>
 struct Panels {
   const T* a;
   int64_t depth;
-  HWY_INLINE PanelTile<T> tile(int64_t i) const { return {a + i * depth}; }
-  PanelTile<T> edge(int64_t i) const { return tile(i); }
+  HWY_INLINE ColumnsTile<T> tile(int64_t i) const { return {a + i * depth, kTileRows}; }
+  ColumnsTile<T> edge(int64_t i) const { return tile(i); }
 };
 template <typename T>
 struct Rows {
@@ -215,6 +204,16 @@ struct Rows {
     RowsTile<T> rows;
     for (int64_t r = 0; r < kTileRows; ++r) rows.row[r] = a + std::min(i + r, count - 1) * stride;
     return rows;
+  }
+};
+template <typename T>
+struct Columns {
+  const T* a;
+  int64_t step, count;
+  const T* last;  // a panel of the rows after the last whole tile
+  HWY_INLINE ColumnsTile<T> tile(int64_t i) const { return {a + i, step}; }
+  ColumnsTile<T> edge(int64_t i) const {
+    return i + kTileRows <= count ? tile(i) : ColumnsTile<T>{last, kTileRows};
   }
 };
 
@@ -339,10 +338,14 @@ void finish_row(const GemmTask& task, int64_t i, int64_t j, int64_t n, const T* 
   write_line(task.out.dtype, c, n, task.out.block(i, j, 1, n).data, 1);
 }
 
-// Whether x's rows are runs of T.
+// Whether x's rows are runs of T; whether its columns are.
 template <typename T>
 bool has_runs(const Matrix& x) {
   return is_own<T>(x.dtype) && x.column == 1;
+}
+template <typename T>
+bool has_column_runs(const Matrix& x) {
+  return is_own<T>(x.dtype) && x.row == 1;
 }
 
 // Whether sums can grow where they belong: out holds them exactly, and what it held is not wanted after the product.
@@ -385,13 +388,13 @@ void multiply(const GemmTask& task, GemmScratch& scratch) {
   const int64_t M = task.out.rows, N = task.out.columns, K = task.a.columns;
   const int64_t widest = round_up(std::min(N, kBlockColumns), tile_n), deepest = std::min(K, kBlockDepth);
   const bool in_place = grows_in_place<T>(task), in_rows = kReadsRows && has_runs<T>(task.a);
+  const bool in_columns = has_column_runs<T>(task.a);
   const bool finishes = !in_place || task.activation != Activation::None;
   const int64_t most_rows = in_place ? M : std::min(M, kScratchRows);
-  T* const a_panels =
-      in_rows ? nullptr : GemmScratch::reserve<T>(scratch.a, scratch.a_size, kBlockRows * deepest);
-  T* const b_panels = GemmScratch::reserve<T>(scratch.b, scratch.b_size, widest * deepest);
-  T* const c = in_place ? nullptr : GemmScratch::reserve<T>(scratch.c, scratch.c_size, most_rows * widest);
-  T* const line = GemmScratch::reserve<T>(scratch.line, scratch.line_size, 2 * widest);
+  T* const a_panels = in_rows ? nullptr : scratch.a.reserve<T>(kBlockRows * deepest);
+  T* const b_panels = scratch.b.reserve<T>(widest * deepest);
+  T* const c = in_place ? nullptr : scratch.c.reserve<T>(most_rows * widest);
+  T* const line = scratch.line.reserve<T>(2 * widest);
   T* const bias_line = line + widest;
 
   for (int64_t top = 0; top < M; top += most_rows) {
@@ -421,6 +424,11 @@ void multiply(const GemmTask& task, GemmScratch& scratch) {
           if (in_rows) {
             const Rows<T> rows{reinterpret_cast<const T*>(a.data), a.row, m};
             multiply_block(rows, b_panels, depth, terms, sums, stride, m, n);
+          } else if (in_columns) {
+            const int64_t whole = m / kTileRows * kTileRows;
+            if (whole < m) pack<kTileRows>(a.block(whole, 0, m - whole, depth), a_panels);
+            const Columns<T> columns{reinterpret_cast<const T*>(a.data), a.column, m, a_panels};
+            multiply_block(columns, b_panels, depth, terms, sums, stride, m, n);
           } else {
             pack<kTileRows>(a, a_panels);
             multiply_block(Panels<T>{a_panels, depth}, b_panels, depth, terms, sums, stride, m, n);

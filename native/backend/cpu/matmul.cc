@@ -3,6 +3,7 @@
 //
 // Exact GELU after a float32 product is a pass of our own: oneDNN's epilogue takes longer than reading and writing the
 // product again. [3152, 192] x [192, 768], 2 threads, Zen 4: 4.4 ms without GELU, 5.2 with oneDNN's, 4.85 with ours.
+// It is so where the product itself is kept for the gradient, too.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/matmul.cc"
 #include "backend/cpu/block.h"
@@ -13,6 +14,7 @@
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/parallel.h"
+#include "backend/cpu/scratch.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tenon::cpu::HWY_NAMESPACE {
@@ -46,12 +48,13 @@ HWY_INLINE V gelu_epilogue(D d, V x) {
   return hn::NegMulAdd(t, tail, hn::Max(x, hn::Zero(d)));
 }
 
-void gelu_row(float* x, int64_t n) {
+void gelu_row(const float* x, float* out, int64_t n) {
   map_vectors(
-      x, n, [](auto d, auto v) HWY_ATTR { return gelu_epilogue(d, v); }, x);
+      out, n, [](auto d, auto v) HWY_ATTR { return gelu_epilogue(d, v); }, x);
 }
 
 bool is_avx2() { return HWY_TARGET == HWY_AVX2; }
+bool is_avx512() { return HWY_TARGET <= HWY_AVX3; }
 
 }  // namespace
 }  // namespace tenon::cpu::HWY_NAMESPACE
@@ -64,58 +67,95 @@ namespace {
 
 HWY_EXPORT(gelu_row);
 HWY_EXPORT(is_avx2);
+HWY_EXPORT(is_avx512);
 
-void gelu_rows(const View& x) {
+// out = GELU of x, which may be out.
+void gelu_rows(const View& x, const View& out) {
   const auto row = HWY_DYNAMIC_DISPATCH(gelu_row);
   const int64_t columns = x.size(-1);
   constexpr int64_t kGrain = 16384;  // elements for which a second thread pays
   parallel_for(x.size(0), std::max<int64_t>(1, kGrain / columns), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) row(x.as<float>() + i * x.stride(0), columns);
+    for (int64_t i = begin; i < end; ++i)
+      row(x.as<float>() + i * x.stride(0), out.as<float>() + i * out.stride(0), columns);
   });
 }
 
+// A product whose GELU is a pass of its own.
 bool is_float32_gelu(const MatmulArgs& args) {
   return args.activation == Activation::Gelu && args.out.dtype == DType::Float32 && args.out.ndim() == 2 &&
          !args.residual && !args.accumulate;
 }
 
-// Where our own GEMM takes rows of a as they lie, and oneDNN's kernels for AVX-512 do not run. Measured on Zen 3, 2 threads,
-// oneDNN 2.6, GFLOP/s oneDNN -> ours, of 199 that the processor can do:
+// dy^T x: both operands are read down the rows that they share.
+bool is_weight_gradient(const MatmulArgs& args) {
+  return args.out.ndim() == 2 && args.a.stride(0) == 1 && args.a.stride(1) >= args.out.size(0) &&
+         args.b.stride(1) == 1 && args.b.stride(0) >= args.out.size(1);
+}
+
+// Where our own GEMM reads a as it lies and is faster than oneDNN 2.6. Measured with 2 threads, GFLOP/s oneDNN -> ours.
+//
+// On AVX2, rows of a, of which there are enough to share the packing of b. Zen 3, 199 possible:
 //   x w^T  [25088, 96] x [96, 384]: 131 -> 171,  [1576, 192] x [192, 576]: 109 -> 155,  [1568, 384] x [384, 384]: 169 -> 184
 //   dy w   [25088, 384] x [384, 96]: 108 -> 144, [1576, 576] x [576, 192]: 177 -> 191,  [1568, 1152] x [1152, 384]: the same
-//   x w^T  [64, 384] x [384, 1152]: 147 -> 138,  [8, 384] x [384, 1152]: 78 -> 56, which pack b for few rows
-// Weight gradients are oneDNN's: dy^T x  [288, 25088] x [25088, 96]: 167 -> 132.
+//   x w^T  [64, 384] x [384, 1152]: 147 -> 138,  [8, 384] x [384, 1152]: 78 -> 56
+//   dy^T x [288, 25088] x [25088, 96]: 167 -> 132
+//
+// On AVX-512, columns of a: weight gradients over many rows. Zen 4, 217 possible:
+//   dy^T x [288, 25088] x [25088, 96]: 165 -> 197, [384, 25088] x [25088, 96]: 175 -> 204, [576, 3152] x [3152, 192]: 195 -> 211
+//          [192, 6272] x [6272, 192]: 186 -> 196,  [1536, 1568] x [1568, 384]: 209 -> 219, [1024, 6272] x [6272, 256]: the same
+//          [96, 25088] x [25088, 96]: 147 -> 131,  [768, 392] x [392, 768]: 215 -> 209,   [300, 4096] x [4096, 32]: 120 -> 95
+//   x w^T  [25088, 96] x [96, 384]: 199 -> 200,    [6272, 768] x [768, 192]: 216 -> 195
 bool gemm_is_faster(const MatmulArgs& args) {
-  constexpr int64_t kRows = 192;
-  return args.a.dtype == DType::Float32 && args.out.dtype == DType::Float32 && args.out.ndim() == 2 &&
-         args.out.size(0) >= kRows && args.a.stride(1) == 1 && HWY_DYNAMIC_DISPATCH(is_avx2)();
+  if (args.a.dtype != DType::Float32 || args.out.dtype != DType::Float32 || args.out.ndim() != 2)
+    return false;
+  const int64_t m = args.out.size(0), n = args.out.size(1), k = args.a.size(1);
+  constexpr int64_t kWide = 192;
+  if (HWY_DYNAMIC_DISPATCH(is_avx2)()) return m >= kWide && args.a.stride(1) == 1;
+  constexpr int64_t kNarrow = 64, kDeep = 1024;
+  return HWY_DYNAMIC_DISPATCH(is_avx512)() && is_weight_gradient(args) && std::max(m, n) >= kWide &&
+         std::min(m, n) >= kNarrow && k >= kDeep;
+}
+
+// Whether to make a weight gradient dy^T x as (x^T dy)^T. Our own GEMM reads its left operand and copies the right one:
+// better the narrower. oneDNN copies a left operand whose columns run along memory, where both are long. Zen 4, 2 threads,
+// GFLOP/s of dy^T x -> (x^T dy)^T, float32:
+//   ours   dy [25088, 96], x [25088, 384]: 166 -> 201,  [1568, 384], [1568, 1536]: 205 -> 219
+//   oneDNN dy [25088, 384], x [25088, 96]: 176 -> 192,  [6272, 576], [6272, 192]: 189 -> 206,  [1568, 1536], [1568, 384]: the same
+bool transposing_pays(const MatmulArgs& args) {
+  if (!is_weight_gradient(args) || args.bias || args.residual || args.accumulate) return false;
+  if (args.activation != Activation::None) return false;
+  const int64_t m = args.out.size(0), n = args.out.size(1), k = args.a.size(1);
+  return gemm_is_faster(args) ? m < n : m > n && k >= 4 * m;
 }
 
 bool fast_matmul(const MatmulArgs& args) {
+  if (transposing_pays(args)) {
+    static thread_local ScratchBuffer memory;
+    const View& out = args.out;
+    const View product{memory.reserve<char>(out.numel() * static_cast<int64_t>(size_of(out.dtype))),
+                       out.dtype, Shape{out.size(1), out.size(0)}, Shape{out.size(0), 1}};
+    if (!fast_matmul({transposed(args.b), transposed(args.a), product, {}, {}})) return false;
+    copy({transposed(product), out});
+    return true;
+  }
   if (!gemm_is_faster(args)) return onednn_matmul(args);
   gemm(args);
-  return true;
-}
-
-bool fast_matmul_gelu(const MatmulArgs& args) {
-  MatmulArgs product = args;
-  product.activation = Activation::None;
-  if (!fast_matmul(product)) return false;
-  gelu_rows(args.out);
   return true;
 }
 
 }  // namespace
 
 void matmul(const MatmulArgs& args) {
-  if (args.before) {
-    matmul({args.a, args.b, args.before, args.bias, {}});
-    return unary({unary_op(args.activation), args.before, args.out});
+  // At the speed of memory; what fits in the cache stays there for the product.
+  if (args.a_sums) reduce(row_sums(args));
+  if (args.before || is_float32_gelu(args)) {
+    const View& before = args.before ? args.before : args.out;
+    matmul({args.a, args.b, before, args.bias, {}});
+    if (is_float32_gelu(args)) return gelu_rows(before, args.out);
+    return unary({unary_op(args.activation), before, args.out});
   }
-  if (args.a_sums)
-    reduce(row_sums(args));  // at the speed of memory; what fits in the cache stays there for the product
   const bool empty = args.out.numel() == 0 || args.a.size(-1) == 0;
-  if (!empty && (is_float32_gelu(args) ? fast_matmul_gelu(args) : fast_matmul(args))) return;
+  if (!empty && fast_matmul(args)) return;
   gemm(args);
 }
 

@@ -77,10 +77,10 @@ class Context {
     for (const Operand& operand : operands) {
       if (operand.data != nullptr) plan.operands.at(operand.argument).set_data_handle(operand.data);
     }
-    plan.operands.at(DNNL_ARG_SCRATCHPAD).set_data_handle(scratch_.reserve(plan.scratch_bytes));
+    plan.operands.at(DNNL_ARG_SCRATCHPAD).set_data_handle(scratch_.reserve<char>(plan.scratch_bytes));
     memory& own = plan.operands.at(weight_argument);
     const bool reorders = plan.reordered_bytes > 0;
-    own.set_data_handle(reorders ? reordered_.reserve(plan.reordered_bytes) : weight);
+    own.set_data_handle(reorders ? reordered_.reserve<char>(plan.reordered_bytes) : weight);
     if (reorders) plan.weight.set_data_handle(weight);
     if (reorders && !gradient) plan.reorder.execute(stream_, plan.weight, own);
     plan.primitive.execute(stream_, plan.operands);
@@ -165,8 +165,8 @@ class Context {
   dnnl::engine engine_;
   dnnl::stream stream_;
   PlanCache<Key, Plan> plans_;
-  Buffer scratch_;
-  Buffer reordered_;
+  ScratchBuffer scratch_;
+  ScratchBuffer reordered_;
 };
 
 Key key_of(Pass pass, const View& x, const View& weight, const View& y, const Window& window,

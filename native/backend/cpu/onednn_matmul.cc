@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <string>
 
-#include "backend/cpu/gemm.h"
-#include "backend/cpu/kernels.h"
 #include "backend/cpu/onednn_plan.h"
 
 namespace tenon::cpu {
@@ -59,27 +57,23 @@ bool matrix_strides(const View& x, int64_t* strides) {
 }
 
 // Whether to reorder b into the layout that the primitive likes best, within the call: it costs one pass over b and
-// pays when many rows of out share that. Row-major float32 is as fast as it is. Measured on AVX-512 (Zen 5, oneDNN 2.6,
-// huge pages), 2 threads, GFLOP/s plain -> packed:
-//   float32 x w^T   [3152, 192] x [192, 768]: 405 -> 515,  [197, 192] x [192, 576]: 352 -> 351
-//   float32 dy w    [3152, 576] x [576, 192]: 522 -> 518
-//   float32 dy^T x  [96, 8320] x [8320, 96]:  478 -> 319
-//   bfloat16 x w^T  [3152, 192] x [192, 768]: 1025 -> 1059, [788, 192] x [192, 576]: 1026 -> 982
-//   bfloat16 dy^T x [96, 8320] x [8320, 96]:  742 -> 422
+// pays when many rows of out share that. Measured on AVX-512 (oneDNN 2.6, huge pages), 2 threads, GFLOP/s plain -> packed:
+//   Zen 5, float32 x w^T   [3152, 192] x [192, 768]: 405 -> 515,  [197, 192] x [192, 576]: 352 -> 351
+//          float32 dy^T x  [96, 8320] x [8320, 96]:  478 -> 319
+//          bfloat16 x w^T  [3152, 192] x [192, 768]: 1025 -> 1059, [788, 192] x [192, 576]: 1026 -> 982
+//          bfloat16 dy^T x [96, 8320] x [8320, 96]:  742 -> 422
+//   Zen 4, float32 dy w    [1576, 384] x [384, 1536]: 205 -> 209,  [1576, 2304] x [2304, 768]: 212 -> 222,
+//                          [256, 768] x [768, 768]: 210 -> 198
+//          where b's rows are whole pages apart, so that a column of it falls into few sets of the cache:
+//                          [1576, 768] x [768, 3072]: 203 -> 219, [392, 768] x [768, 3072]: 173 -> 210,
+//                          [256, 768] x [768, 3072]: 204 -> 198
 bool packing_pays(const Key& key) {
   if (key.batch > 1) return false;
-  const bool row_major = key.b_strides[2] == 1;
-  if (key.in == DType::Float32) return !row_major && key.m >= 512;
-  return key.m >= 2048;
-}
-
-// Whether to make a weight gradient dy^T x as (x^T dy)^T. oneDNN copies a left operand that is transposed: better the
-// narrower one, where both are long. Measured on Zen 4, 2 threads, GFLOP/s dy^T x -> (x^T dy)^T, float32:
-//   dy [25088, 384], x [25088, 96]: 176 -> 192,  [6272, 576], [6272, 192]: 189 -> 206,  [1568, 1536], [1568, 384]: the same
-bool transposing_pays(const MatmulArgs& args) {
-  if (args.out.ndim() != 2 || args.bias || args.residual || args.accumulate) return false;
-  const int64_t m = args.out.size(0), n = args.out.size(1), k = args.a.size(1);
-  return args.a.stride(0) == 1 && args.a.stride(1) >= m && args.b.stride(1) == 1 && m > n && k >= 4 * m;
+  if (key.in != DType::Float32) return key.m >= 2048;
+  if (key.b_strides[2] != 1) return key.m >= 512;
+  constexpr int64_t kPage = 4096 / sizeof(float);
+  const bool pages_apart = key.b_strides[1] % kPage == 0;
+  return key.m >= (pages_apart ? 384 : 1024) && key.k <= 2 * key.m;
 }
 
 // ---- primitives, created once per key and executor thread -----------------------------------------------------------
@@ -91,8 +85,8 @@ struct Plan {
   std::unordered_map<int, memory> operands;
   dnnl::reorder pack;  // b to the primitive's own layout, when the key asks for it
   memory b;            // the caller's b, when packed
-  size_t packed_bytes = 0;
-  size_t scratch_bytes = 0;
+  int64_t packed_bytes = 0;
+  int64_t scratch_bytes = 0;
 };
 
 constexpr int kResidualOperand = DNNL_ARG_SRC_1;
@@ -110,10 +104,10 @@ class Context {
     if (key.bias) operands.at(DNNL_ARG_BIAS).set_data_handle(args.bias.data);
     if (key.residual == Residual::Add)
       operands.at(residual_argument(key)).set_data_handle(args.residual.data);
-    operands.at(DNNL_ARG_SCRATCHPAD).set_data_handle(scratch_.reserve(plan.scratch_bytes));
+    operands.at(DNNL_ARG_SCRATCHPAD).set_data_handle(scratch_.reserve<char>(plan.scratch_bytes));
     if (plan.packed_bytes > 0) {
       memory& packed = operands.at(DNNL_ARG_WEIGHTS);
-      packed.set_data_handle(packed_.reserve(plan.packed_bytes));
+      packed.set_data_handle(packed_.reserve<char>(plan.packed_bytes));
       plan.b.set_data_handle(args.b.data);
       plan.pack.execute(stream_, plan.b, packed);
     } else {
@@ -185,11 +179,11 @@ class Context {
     plan.operands.emplace(DNNL_ARG_SCRATCHPAD, operand(description.scratchpad_desc()));
     if (bias) plan.operands.emplace(DNNL_ARG_BIAS, operand(*bias));
     if (key.residual == Residual::Add) plan.operands.emplace(residual_argument(key), operand(out));
-    plan.scratch_bytes = description.scratchpad_desc().get_size();
+    plan.scratch_bytes = static_cast<int64_t>(description.scratchpad_desc().get_size());
     if (description.weights_desc() != b) {
       plan.b = operand(b);
       plan.pack = dnnl::reorder(plan.b, plan.operands.at(DNNL_ARG_WEIGHTS));
-      plan.packed_bytes = description.weights_desc().get_size();
+      plan.packed_bytes = static_cast<int64_t>(description.weights_desc().get_size());
     }
     return plan;
   }
@@ -197,8 +191,8 @@ class Context {
   dnnl::engine engine_;
   dnnl::stream stream_;
   PlanCache<Key, Plan> plans_;
-  Buffer scratch_;
-  Buffer packed_;
+  ScratchBuffer scratch_;
+  ScratchBuffer packed_;
 };
 
 }  // namespace
@@ -210,17 +204,6 @@ std::string onednn_version() {
 }
 
 bool onednn_matmul(const MatmulArgs& args) {
-  if (transposing_pays(args)) {
-    static thread_local Buffer memory;
-    MatmulArgs swapped = args;
-    swapped.a = transposed(args.b);
-    swapped.b = transposed(args.a);
-    swapped.out = {memory.reserve(static_cast<size_t>(args.out.numel()) * size_of(args.out.dtype)),
-                   args.out.dtype, Shape{args.out.size(1), args.out.size(0)}, Shape{args.out.size(0), 1}};
-    if (!onednn_matmul(swapped)) return false;
-    copy({transposed(swapped.out), args.out});
-    return true;
-  }
   const View &a = args.a, &b = args.b, &out = args.out;
   if (!onednn_type(a.dtype) || a.dtype != b.dtype || !onednn_type(out.dtype)) return false;
   Key key;

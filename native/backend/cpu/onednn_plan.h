@@ -5,8 +5,6 @@
 #include <cstring>
 #include <functional>
 #include <list>
-#include <memory>
-#include <new>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <optional>
 #include <string_view>
@@ -14,6 +12,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "backend/cpu/scratch.h"
 #include "core/dtype.h"
 
 namespace tenon::cpu {
@@ -45,28 +44,6 @@ template <typename Description>
 bool is_optimised(const Description& description) {
   return description && !std::string_view(description.impl_info_str()).starts_with("ref");
 }
-
-// Memory that only grows.
-class Buffer {
- public:
-  void* reserve(size_t bytes) {
-    if (bytes > size_) {
-      data_.reset();
-      size_ = 0;
-      data_.reset(static_cast<char*>(::operator new(bytes, kAlignment)));
-      size_ = bytes;
-    }
-    return data_.get();
-  }
-
- private:
-  static constexpr std::align_val_t kAlignment{64};
-  struct Free {
-    void operator()(char* data) const { ::operator delete(data, kAlignment); }
-  };
-  std::unique_ptr<char, Free> data_;
-  size_t size_ = 0;
-};
 
 // Primitives by what makes two calls use the same one: everything but the addresses. A key is compared and hashed as
 // bytes, so it has no padding.
