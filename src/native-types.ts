@@ -113,7 +113,8 @@ export interface NativeOps {
     bias: TensorId | undefined,
     residual: TensorId | undefined,
     activation: string,
-  ) => TensorId;
+    needsBefore: boolean,
+  ) => [TensorId, TensorId];
   readonly linearWeightGradient: (dy: TensorId, x: TensorId, needsDbias: boolean) => [TensorId, TensorId];
   readonly mlp: (
     x: TensorId,

@@ -68,7 +68,7 @@ void define_ops(Module& m) {
   m.def<&ops::one_hot>("oneHot", {"index", "classes", "dtype"});
 
   m.def<&ops::matmul>("matmul", {"a", "b"});
-  m.def<&ops::linear>("linear", {"x", "weight", "bias", "residual", "activation"});
+  m.def<&ops::linear>("linear", {"x", "weight", "bias", "residual", "activation", "needsBefore"});
   m.def<&ops::linear_weight_gradient>("linearWeightGradient", {"dy", "x", "needsDbias"});
   m.def<&ops::mlp>("mlp",
                    {"x", "weight1", "bias1", "weight2", "bias2", "residual", "activation", "needsBefore"});

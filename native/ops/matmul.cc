@@ -100,13 +100,19 @@ std::tuple<Tensor, Tensor> linear_layer(const char* op, const Tensor& x, const T
   return {out, before};
 }
 
-Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
-              const OptionalTensor& residual, const std::string& activation) {
+std::tuple<Tensor, Tensor> linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
+                                  const OptionalTensor& residual, const std::string& activation,
+                                  bool needs_before) {
   constexpr const char* kOp = "linear";
   check_weight(kOp, x, "weight", weight);
   check_bias(kOp, x, "bias", bias, weight.size(0));
   check_residual(kOp, x, residual, with_features(x, weight.size(0)));
-  return std::get<0>(linear_layer(kOp, x, weight, bias, residual, activation_named(kOp, activation), false));
+  const Activation kind = activation_named(kOp, activation);
+  if (kind == Activation::None || !needs_before || !residual)
+    return linear_layer(kOp, x, weight, bias, residual, kind, needs_before && kind != Activation::None);
+  const auto [after, before] = linear_layer(kOp, x, weight, bias, {}, kind, true);
+  const Tensor own = after.dtype() == residual->dtype() ? after : to(after, residual->dtype());
+  return {add(own, *residual, 0), before};
 }
 
 std::tuple<Tensor, Tensor> linear_weight_gradient(const Tensor& dy, const Tensor& x, bool needs_dbias) {

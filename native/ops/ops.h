@@ -126,10 +126,12 @@ Tensor one_hot(const Tensor& index, int64_t classes, DType dtype);
 
 // ---- matmul.cc
 Tensor matmul(const Tensor& a, const Tensor& b);
-// activation(x w^T + bias) + residual; w is [out, in]; activation is "none", "gelu", "geluTanh", "relu" or "silu".
-// 16-bit x and w take a float32 bias and a float32 residual; with the latter the result is float32.
-Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
-              const OptionalTensor& residual, const std::string& activation);
+// activation(x w^T + bias) + residual, and what goes into the activation (absent unless asked for and there is one); w is
+// [out, in]; activation is "none", "gelu", "geluTanh", "relu" or "silu". 16-bit x and w take a float32 bias and a float32
+// residual; with the latter the result is float32.
+std::tuple<Tensor, Tensor> linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
+                                  const OptionalTensor& residual, const std::string& activation,
+                                  bool needs_before);
 // dy^T x, and dy summed over its rows (absent unless asked for): the gradients of linear's weight and bias
 std::tuple<Tensor, Tensor> linear_weight_gradient(const Tensor& dy, const Tensor& x, bool needs_dbias);
 

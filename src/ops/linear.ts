@@ -3,7 +3,6 @@ import { cast } from '../tensor/autocast.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
-import { plus } from './operand.js';
 
 /** What may follow the product inside the same kernel. */
 export type Activation = 'none' | 'gelu' | 'geluTanh' | 'relu' | 'silu';
@@ -35,16 +34,11 @@ const linearOp = defineOp({
     activation: Activation,
   ): Tensor {
     ctx.state = activation;
-    if (!ctx.recording || activation === 'none' || !Object.hasOwn(DERIVATIVES, activation)) {
-      ctx.save(x, weight);
-      return wrap(native.linear(x.id, weight.id, bias?.id, residual?.id, activation));
-    }
-    // Backward needs what goes into the activation, which the fused epilogue would not leave behind.
-    const before = wrap(native.linear(x.id, weight.id, bias?.id, undefined, 'none'));
-    ctx.save(x, weight, before);
-    const after = wrap(native[activation](before.id));
-    if (residual === undefined) return after;
-    return plus(cast(after, residual.dtype), residual);
+    const needsBefore = ctx.recording && activation !== 'none';
+    const [y, before] = native.linear(x.id, weight.id, bias?.id, residual?.id, activation, needsBefore);
+    if (needsBefore) ctx.save(x, weight, wrap(before));
+    else ctx.save(x, weight);
+    return wrap(y);
   },
   backward({ saved: [x, weight, before], needsGrad, state }, dy) {
     if (dy === undefined) return [];
@@ -66,8 +60,8 @@ const linearOp = defineOp({
  * A fully connected layer in one kernel: `y = activation(x W^T + b) + residual`.
  *
  * Shapes: x `[..., in]`, weight `[out, in]`, bias `[out]`, residual and result `[..., out]`. Bias, activation and
- * residual ride in the matrix product's epilogue; while gradients are recorded, an activation runs as a kernel of its
- * own, because its input must be kept.
+ * residual ride in the matrix product's epilogue; while gradients are recorded, the kernel writes what goes into an activation
+ * too, and a residual after one is added by a kernel of its own.
  *
  * @throws TensorError SHAPE or DTYPE when the operands do not fit
  * @example

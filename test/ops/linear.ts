@@ -75,11 +75,20 @@ opCases(ops, {
         'SHAPE',
         'linear: expected bias [4], got [3]',
       ],
-      [
-        () => ops.linear(zeros([2, 3]), zeros([4, 3]), undefined, { residual: zeros([4]) }),
-        'SHAPE',
-        'linear: expected residual [2, 4], got [4]',
-      ],
+      ...(['none', 'gelu'] as const).flatMap((activation) =>
+        [false, true].map(
+          (requiresGrad) =>
+            [
+              () =>
+                ops.linear(zeros([2, 3], { requiresGrad }), zeros([4, 3]), undefined, {
+                  activation,
+                  residual: zeros([4]),
+                }),
+              'SHAPE',
+              'linear: expected residual [2, 4], got [4]',
+            ] as const,
+        ),
+      ),
       [
         forbidden(ops.linear, zeros([2, 3], { dtype: 'int32' }), zeros([4, 3])),
         'DTYPE',
