@@ -460,11 +460,11 @@ class Run {
       onPrediction: (prediction) => predictions.push(prediction),
     });
     model.dispose();
-    // Half of the samples are mistakes, where there are enough.
+    // Half of the samples are mistakes, where there are enough: they come last.
     const wrong = predictions.filter(({ label, top }) => top[0].label !== label);
     const right = predictions.filter(({ label, top }) => top[0].label === label);
     const mistakes = spread(wrong, SAMPLES / 2);
-    const shown = [...mistakes, ...spread(right, SAMPLES - mistakes.length)];
+    const shown = [...spread(right, SAMPLES - mistakes.length), ...mistakes];
     const { thumbnail } = await import('./report.js');
     const samples = await Promise.all(
       shown.map(async ({ index, label, top }) => ({
