@@ -22,15 +22,22 @@ export const SYSTEMS = [
   'tenon',
   'pytorch',
   'pytorch-compile',
+  'pytorch-timm',
   'onnxruntime',
   'tfjs-node',
   'tfjs-wasm',
   'tfjs-cpu',
 ] as const;
 
+/** How `rivals/pytorch.py` is asked to build its models otherwise than in plain torch. */
+const PYTORCH_OPTIONS: Readonly<Record<string, string>> = {
+  'pytorch-compile': '--compile',
+  'pytorch-timm': '--timm',
+};
+
 /** The systems that are measured where none are named; compiling takes minutes on a CPU. */
 export const DEFAULT_SYSTEMS: Readonly<Record<BenchDevice, readonly (typeof SYSTEMS)[number][]>> = {
-  cpu: SYSTEMS.filter((name) => name !== 'pytorch-compile'),
+  cpu: SYSTEMS.filter((name) => !(name in PYTORCH_OPTIONS)),
   cuda: ['tenon', 'pytorch', 'pytorch-compile'],
 };
 
@@ -43,7 +50,8 @@ export function isPython(name: string): boolean {
 export function systemCommand(name: string, python: string): SystemCommand {
   if (isPython(name)) {
     const script = fileURLToPath(new URL('../../bench/rivals/pytorch.py', import.meta.url)); // from dist/bench/
-    return { name, command: python, args: name === 'pytorch-compile' ? [script, '--compile'] : [script] };
+    const option = PYTORCH_OPTIONS[name];
+    return { name, command: python, args: option === undefined ? [script] : [script, option] };
   }
   const worker = fileURLToPath(new URL('worker.js', import.meta.url));
   return { name, command: process.execPath, args: [worker, name] };

@@ -1,6 +1,6 @@
 """The process of PyTorch: the tasks of bench/tasks.ts, by the messages of bench/system.ts.
 
-`--compile` compiles whole models by torch.compile, and takes nothing else.
+`--compile` compiles whole models by torch.compile, `--timm` takes them from timm; either takes nothing but models.
 
 Requests are lines of JSON on standard input, replies on file descriptor 3. The models are timm's vision transformers
 (its Swin is in pytorch_swin.py, its convnets are in pytorch_convnet.py) in plain torch: fused qkv, scaled_dot_product_attention, exact GELU, layer norms with eps 1e-6, AdamW as it comes.
@@ -17,8 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import pytorch_timm
 from pytorch_convnet import CONVNETS
 from pytorch_swin import Swin, relative_index, shift_mask, window_attention
+
+COMPILE = "--compile" in sys.argv
+TIMM = "--timm" in sys.argv
 
 
 class Attention(nn.Module):
@@ -183,15 +187,18 @@ def adamw(task):
 
 
 def vit(task):
-    return model_task(Vit(**task["vit"]), task["vit"], task)
+    model = pytorch_timm.vit if TIMM else Vit
+    return model_task(model(**task["vit"]), task["vit"], task)
 
 
 def swin(task):
-    return model_task(Swin(**task["swin"]), task["swin"], task)
+    model = pytorch_timm.swin if TIMM else Swin
+    return model_task(model(**task["swin"]), task["swin"], task)
 
 
 def convnet(task):
-    return model_task(CONVNETS[task["model"]](task["classes"]), task, task)
+    name, classes = task["model"], task["classes"]
+    return model_task(pytorch_timm.convnet(name, classes) if TIMM else CONVNETS[name](classes), task, task)
 
 
 def model_task(model, config, task):
@@ -253,7 +260,6 @@ TASKS = {
 
 
 MODELS = ("vit", "swin", "convnet")
-COMPILE = "--compile" in sys.argv
 GPU_CALLS = 32  # kernels enqueued before one waits, as in bench/tenon.ts
 
 
@@ -330,12 +336,13 @@ class Server:
         self.device = request["device"]
         torch.set_default_device(self.device)
         torch.zeros(1).sum().item()  # fails here where there is no such device
-        return {"versions": {"torch": torch.__version__}, "threads": torch.get_num_threads()}
+        versions = {"torch": torch.__version__, **({"timm": pytorch_timm.version()} if TIMM else {})}
+        return {"versions": versions, "threads": torch.get_num_threads()}
 
     def prepare(self, request):
         task = request["task"]
-        if COMPILE and task["kind"] not in MODELS:
-            return {"unsupported": "it compiles models alone"}
+        if (COMPILE or TIMM) and task["kind"] not in MODELS:
+            return {"unsupported": "it takes models alone"}
         self.run, self.portion = prepare(task, self.device)
         self.run()
         return {"seconds": seconds_of(self.run, 1) / self.portion, "portion": self.portion}

@@ -60,7 +60,7 @@ const mistakes: [args: string[], message: string][] = [
   [
     ['--systems', 'tenon,jax'],
     "error: option '--systems <list>' argument 'tenon,jax' is invalid. Expected some of tenon, pytorch, " +
-      'pytorch-compile, onnxruntime, tfjs-node, tfjs-wasm, tfjs-cpu.\n',
+      'pytorch-compile, pytorch-timm, onnxruntime, tfjs-node, tfjs-wasm, tfjs-cpu.\n',
   ],
 ];
 for (const [args, message] of mistakes) {
