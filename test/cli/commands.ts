@@ -2,7 +2,7 @@
  * The commands as users run them, on one run of training that all of these tests look at.
  */
 import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import test from 'ava';
@@ -386,6 +386,17 @@ test.serial('info names devices, threads, instruction set, versions, memory and 
   const lines = (await cli(folder, ['info'])).stdout.trimEnd().split('\n');
   t.is(lines[0], `tenon         ${info.versions['tenon']}`);
   t.true(lines.includes('cpu backend   loaded'));
+});
+
+test.serial('a thread for each core of the process, however OpenMP binds its threads', async (t) => {
+  const threads = async (shell: string): Promise<number> => {
+    const { stdout } = await startCli(folder, ['info', '--json'], `unset TENON_NUM_THREADS\n${shell}`).done;
+    return (JSON.parse(stdout) as { cpu: { threads: number } }).cpu.threads;
+  };
+  t.is(await threads(''), availableParallelism());
+  t.is(await threads('export OMP_PROC_BIND=true'), availableParallelism());
+  if (process.platform !== 'linux') return;
+  t.is(await threads('taskset --cpu-list --pid 0 $$ >/dev/null'), 1);
 });
 
 test.serial('a reader that has had enough ends a command without a word', async (t) => {

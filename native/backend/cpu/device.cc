@@ -2,16 +2,15 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #ifdef __linux__
-#include <sched.h>
 #include <sys/mman.h>
 #endif
 
@@ -79,19 +78,12 @@ class CpuDevice : public Device {
   Stream stream_;  // last, so that it has run everything before the memory goes
 };
 
-int available_cores() {
-#ifdef __linux__
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
-#endif
-  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-}
-
 }  // namespace
 
 int default_threads() {
   const char* text = std::getenv("TENON_NUM_THREADS");
-  if (text == nullptr || *text == '\0') return available_cores();
+  // Of this process, not of this thread: OMP_PROC_BIND has bound it to one.
+  if (text == nullptr || *text == '\0') return std::max(1, omp_get_num_procs());
   const std::string_view view(text);
   int threads = 0;
   const auto [end, error] = std::from_chars(view.data(), view.data() + view.size(), threads);
