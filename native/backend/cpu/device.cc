@@ -2,7 +2,6 @@
 
 #include <omp.h>
 
-#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +13,7 @@
 #include <sys/mman.h>
 #endif
 
+#include "backend/cpu/cores.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/onednn.h"
 #include "core/error.h"
@@ -82,8 +82,7 @@ class CpuDevice : public Device {
 
 int default_threads() {
   const char* text = std::getenv("TENON_NUM_THREADS");
-  // Of this process, not of this thread: OMP_PROC_BIND has bound it to one.
-  if (text == nullptr || *text == '\0') return std::max(1, omp_get_num_procs());
+  if (text == nullptr || *text == '\0') return available_cores();
   const std::string_view view(text);
   int threads = 0;
   const auto [end, error] = std::from_chars(view.data(), view.data() + view.size(), threads);

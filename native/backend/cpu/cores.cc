@@ -1,0 +1,84 @@
+#include "backend/cpu/cores.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <string>
+
+namespace tenon::cpu {
+
+namespace {
+
+constexpr double kUnlimited = std::numeric_limits<double>::infinity();
+
+// Version 2: "quota period" in microseconds, or "max period".
+double quota_of_v2(const std::filesystem::path& group) {
+  std::ifstream file(group / "cpu.max");
+  double quota = 0, period = 0;
+  return file >> quota >> period && quota > 0 && period > 0 ? quota / period : kUnlimited;
+}
+
+// Version 1: a file each, and a quota of -1 for none.
+double quota_of_v1(const std::filesystem::path& group) {
+  std::ifstream quotas(group / "cpu.cfs_quota_us"), periods(group / "cpu.cfs_period_us");
+  double quota = 0, period = 0;
+  return quotas >> quota && periods >> period && quota > 0 && period > 0 ? quota / period : kUnlimited;
+}
+
+// The least that a group and those around it are granted. Inside a container, only the outermost may be there to see.
+template <typename Quota>
+double least_of_groups(const std::filesystem::path& root, std::string_view path, Quota&& quota_of) {
+  double least = quota_of(root);
+  std::filesystem::path group = root;
+  for (const std::filesystem::path& part : std::filesystem::path(path).relative_path()) {
+    group /= part;
+    least = std::min(least, quota_of(group));
+  }
+  return least;
+}
+
+// What stands before `end`, which is removed with it.
+std::string_view take_until(std::string_view& text, char end) {
+  const std::string_view part = text.substr(0, text.find(end));
+  text.remove_prefix(std::min(text.size(), part.size() + 1));
+  return part;
+}
+
+bool has_cpu(std::string_view controllers) {
+  while (!controllers.empty()) {
+    if (take_until(controllers, ',') == "cpu") return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+double cgroup_cores(const std::filesystem::path& root, std::string_view memberships) {
+  double least = kUnlimited;
+  while (!memberships.empty()) {
+    std::string_view path = take_until(memberships, '\n');
+    take_until(path, ':');  // the hierarchy's number
+    const std::string_view controllers = take_until(path, ':');
+    if (controllers.empty()) {
+      least = std::min(least, least_of_groups(root, path, quota_of_v2));
+    } else if (has_cpu(controllers)) {
+      least = std::min(least, least_of_groups(root / "cpu", path, quota_of_v1));
+    }
+  }
+  return least;
+}
+
+int available_cores() {
+  // Of the process, where sched_getaffinity would tell of this thread, which OMP_PROC_BIND binds to one.
+  const int cores = std::max(1, omp_get_num_procs());
+  std::ifstream file("/proc/self/cgroup");
+  const std::string memberships((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const double granted = std::ceil(cgroup_cores("/sys/fs/cgroup", memberships));
+  return granted < cores ? std::max(1, static_cast<int>(granted)) : cores;
+}
+
+}  // namespace tenon::cpu
