@@ -116,8 +116,28 @@ async function runShard(path, args, shard, shards) {
   return { passed: tests - failed - disabled, failed: failed === 0 && status !== 0 ? 1 : failed };
 }
 
-/** Bytes that a kernel may spill, by architecture: on sm_75 three of attention's gradients miss by up to 36. */
-const SPILLS = { sm_75: 64 };
+const BLACKWELL = ['sm_100', 'sm_120'];
+
+/**
+ * Kernels that may spill: on sm_75 three of attention's gradients; on sm_100 and sm_120 what their assembler (CUDA 13.0) does not
+ * fit where the others' do, which is layer norm's gradient by 8 bytes, and kernels that no training step waits for.
+ */
+const SPILLS = [
+  { architectures: ['sm_75'], kernels: /gradients_on_tensor_cores/, bytes: 36 },
+  // float64 is there to check gradients with
+  { architectures: BLACKWELL, kernels: /forward_plain\w+EdLi|_wideId|unary\w+EdEEddL/, bytes: 40 },
+  { architectures: BLACKWELL, kernels: /pool2d\w+(max|mean)_backward/, bytes: 40 },
+  { architectures: ['sm_120'], kernels: /layer_norm\w+backward_in_registersIfLi1E/, bytes: 8 },
+  { architectures: ['sm_120'], kernels: /reduce\w+(merge|reduce)_kernel\w+Extreme/, bytes: 168 }, // of uint8 and bool
+];
+
+/** The bytes that a kernel may spill. */
+function mostSpilled(architecture, name) {
+  const allowed = SPILLS.filter(
+    ({ architectures, kernels }) => architectures.includes(architecture) && kernels.test(name),
+  );
+  return Math.max(0, ...allowed.map(({ bytes }) => bytes));
+}
 
 /** Builds tenon_cuda.so and holds its kernels to registers: a spill or a stack frame costs more than any tuning gains. */
 export function buildCuda(architectures) {
@@ -140,20 +160,22 @@ export function buildCuda(architectures) {
   if (serialized !== null) throw new Error(`native: ${serialized[0]}`);
   let kernels = 0;
   let spilling = 0;
+  const refused = [];
   const report =
     /for '(\w+)'\s[^']*?Function properties for (\S+)\s+(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads/g;
   for (const [, architecture, name, ...bytes] of `${stdout}${stderr}`.matchAll(report)) {
     kernels += 1;
     const worst = Math.max(...bytes.map(Number));
     spilling += worst > 0 ? 1 : 0;
-    if (worst > (SPILLS[architecture] ?? 0)) {
-      throw new Error(
-        `native: ${name} for ${architecture} does not stay in registers: ${bytes.join(' + ')} bytes of stack and spills`,
-      );
+    if (worst > mostSpilled(architecture, name)) {
+      refused.push(`${name} for ${architecture}: ${bytes.join(' + ')} bytes of stack and spills`);
     }
   }
+  if (refused.length > 0) {
+    throw new Error(`native: expected kernels that stay in registers, got\n${refused.join('\n')}`);
+  }
   if (kernels === 0) throw new Error(`native: found no CUDA kernel in ${folder}`);
-  const spills = spilling === 0 ? 'none spills' : `${spilling} of sm_75 spill a few bytes`;
+  const spills = spilling === 0 ? 'none spills' : `${spilling} spill a few bytes, as they may`;
   console.log(`${kernels} CUDA kernels for ${architectures.join(', ')}, ${spills}`);
 }
 
