@@ -91,7 +91,7 @@ HWY_INLINE void backward_rows(const LayerNormBackwardArgs& args, const Compute<S
   const S* HWY_RESTRICT s = args.s.as<S>() + row * C;
   const T* means = args.mean.as<T>() + row;
   const T* rstds = args.rstd.as<T>() + row;
-  const S* next_dsum = args.dsum ? args.dsum.as<S>() + row * C : dy;
+  const S* dsum = args.dsum ? args.dsum.as<S>() + row * C : nullptr;
   V sum_g[kRows], sum_gn[kRows];
   for (int r = 0; r < kRows; ++r) sum_g[r] = sum_gn[r] = hn::Zero(d);
   for_vectors(d, C, [&](auto part, int64_t i) {
@@ -102,7 +102,7 @@ HWY_INLINE void backward_rows(const LayerNormBackwardArgs& args, const Compute<S
         const int64_t ahead = (2 * kRows + r) * C + i;
         prefetch(dy + ahead);
         prefetch(s + ahead);
-        prefetch(next_dsum + ahead);
+        if (dsum != nullptr) prefetch(dsum + ahead);
       }
       const V grad = part.get(d, dy + r * C + i);  // zeros beyond the row, and so is every product with them
       const V normal =
@@ -122,13 +122,12 @@ HWY_INLINE void backward_rows(const LayerNormBackwardArgs& args, const Compute<S
     const T mean_g = sum_of_lanes(d, sum_g[r]) * inverse, mean_gn = sum_of_lanes(d, sum_gn[r]) * inverse;
     const V center = hn::Set(d, means[r]), scale = hn::Set(d, rstds[r]);
     const V slope = hn::Set(d, rstds[r] * rstds[r] * mean_gn), shift = hn::Set(d, rstds[r] * mean_g);
-    const S* dsum = args.dsum ? args.dsum.as<S>() + (row + r) * C : nullptr;
     S* dx = args.dx.as<S>() + (row + r) * C;
     for_vectors(d, C, [&](auto part, int64_t i) {
       const V g = hn::Mul(part.get(d, dy + r * C + i), part.get(d, gamma + i));
       const V distance = hn::Sub(part.get(d, s + r * C + i), center);
       V out = hn::NegMulAdd(distance, slope, hn::MulSub(g, scale, shift));
-      if (dsum != nullptr) out = hn::Add(out, part.get(d, dsum + i));
+      if (dsum != nullptr) out = hn::Add(out, part.get(d, dsum + r * C + i));
       part.put(d, out, dx + i);
     });
   }
