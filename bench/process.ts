@@ -35,7 +35,7 @@ const PYTORCH_OPTIONS: Readonly<Record<string, string>> = {
   'pytorch-timm': '--timm',
 };
 
-/** The systems that are measured where none are named; compiling takes minutes on a CPU. */
+/** The systems that are measured where none are named; on a CPU, compiling takes minutes, and timm is much as plain torch. */
 export const DEFAULT_SYSTEMS: Readonly<Record<BenchDevice, readonly (typeof SYSTEMS)[number][]>> = {
   cpu: SYSTEMS.filter((name) => !(name in PYTORCH_OPTIONS)),
   cuda: ['tenon', 'pytorch', 'pytorch-compile'],

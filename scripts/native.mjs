@@ -120,7 +120,7 @@ const BLACKWELL = ['sm_100', 'sm_120'];
 
 /**
  * Kernels that may spill: on sm_75 three of attention's gradients; on sm_100 and sm_120 what their assembler (CUDA 13.0) does not
- * fit where the others' do, which is layer norm's gradient by 8 bytes, and kernels that no training step waits for.
+ * fit where the others' do: float64, pooling's gradients, maxima of bytes, and layer norm's gradient by 8 bytes.
  */
 const SPILLS = [
   { architectures: ['sm_75'], kernels: /gradients_on_tensor_cores/, bytes: 36 },
