@@ -36,6 +36,9 @@ struct Philox {
     return block(seed, index / 4, plane)[index % 4];
   }
 
+  // Words below it are dropped, or drawn, with probability p: all 2^32 of them for 1.
+  static uint64_t threshold(double p) { return static_cast<uint64_t>(std::ldexp(p, 32)); }
+
   // [0, 1), 24 bits
   static constexpr float uniform(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
 };

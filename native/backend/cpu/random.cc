@@ -157,7 +157,7 @@ template <typename T>
 struct Bernoulli {
   double probability;
   void operator()(int64_t, int64_t n, const uint32_t* w, const uint32_t*, T* out) const {
-    const auto threshold = static_cast<uint64_t>(std::ldexp(probability, 32));
+    const auto threshold = Philox::threshold(probability);
     for (int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(w[i] < threshold ? 1 : 0);
   }
 };
@@ -260,7 +260,7 @@ void permutation_dispatch(const PermutationArgs& args) {
 
 template <typename T>
 void dropout_as(const DropoutArgs& args) {
-  const auto threshold = static_cast<uint64_t>(std::ldexp(args.p, 32));
+  const auto threshold = Philox::threshold(args.p);
   const T scale = static_cast<T>(1 / (1 - args.p));
   for_each_block(args.out.numel(), args.seed, args.offset, false,
                  [&](int64_t first, int64_t n, const uint32_t* w, const uint32_t*) {

@@ -74,7 +74,7 @@ struct Terms {
       if (args.mask) mask_strides[i] = args.mask.stride(i);
     }
     if constexpr (requires { args.dropout; }) {
-      drop_below = static_cast<uint32_t>(random_threshold(args.dropout));
+      drop_below = static_cast<uint32_t>(Philox::threshold(args.dropout));
       keep_scale = static_cast<T>(1 / (1 - args.dropout));
       place = {args.seed, args.offset, queue.random()};
     }

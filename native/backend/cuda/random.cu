@@ -246,7 +246,7 @@ void random(const RandomArgs& args, void* stream) {
   switch (args.kind) {
     case RandomKind::Bernoulli:
       return with_type(args.out.dtype, [&]<typename S>(S) {
-        draw_all<S>(args, stream, Bernoulli{random_threshold(args.a)});
+        draw_all<S>(args, stream, Bernoulli{Philox::threshold(args.a)});
       });
     case RandomKind::RandInt:
       return with_type(args.out.dtype, [&]<typename S>(S) {
@@ -266,7 +266,7 @@ void dropout(const DropoutArgs& args, void* stream) {
     S* const out = args.out.as<S>();
     launch_over(queue_of(stream), "dropout", &dropout_kernel<S>, groups.size(), x, out, groups,
                 takes_group_packs<S>(groups, x) && takes_group_packs<S>(groups, out),
-                random_threshold(args.p), static_cast<Compute<S>>(1 / (1 - args.p)));
+                Philox::threshold(args.p), static_cast<Compute<S>>(1 / (1 - args.p)));
   });
 }
 

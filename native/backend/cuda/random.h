@@ -25,7 +25,4 @@ __device__ __forceinline__ uint32_t random_word(uint64_t seed, uint64_t index, u
   return index % 4 < 2 ? low : high;
 }
 
-// Words below it are dropped, or drawn, with probability p: all 2^32 of them for 1.
-inline uint64_t random_threshold(double p) { return static_cast<uint64_t>(std::ldexp(p, 32)); }
-
 }  // namespace tenon::cuda
