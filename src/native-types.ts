@@ -102,7 +102,7 @@ export interface NativeOps {
   readonly softmaxBackward: (y: TensorId, dy: TensorId, dim: number, log: boolean) => TensorId;
   readonly logsumexp: (x: TensorId, dim: number, keepdim: boolean) => TensorId;
   readonly indexSelect: (x: TensorId, index: TensorId, dim: number) => TensorId;
-  readonly indexAdd: (src: TensorId, index: TensorId, dim: number, size: number) => TensorId;
+  readonly indexAdd: (x: TensorId, index: TensorId, src: TensorId, dim: number, alpha: number) => TensorId;
   readonly gather: (x: TensorId, index: TensorId, dim: number) => TensorId;
   readonly scatterAdd: (x: TensorId, index: TensorId, src: TensorId, dim: number) => TensorId;
   readonly oneHot: (index: TensorId, classes: number, dtype: DTypeCode) => TensorId;
@@ -355,6 +355,7 @@ export interface NativeOps {
   ) => TensorId;
   readonly permutation: (device: DeviceIndex, n: number, seed: number, offset: number) => TensorId;
   readonly dropout: (x: TensorId, p: number, seed: number, offset: number) => TensorId;
+  readonly drawnOnes: (n: number, p: number, seed: number, offset: number) => readonly number[];
   readonly interpolate: (
     x: TensorId,
     height: number,

@@ -181,12 +181,13 @@ struct IndexSelectArgs {
   int dim = 0;
 };
 
-// Adds: out[..., index[i], ...] += src[..., i, ...], in the order of i.
+// Adds: out[..., index[i], ...] += alpha src[..., i, ...], in the order of i. alpha is 1 unless they are floats.
 struct IndexAddArgs {
   View out;
   View index;
   View src;
   int dim = 0;
+  double alpha = 1;
 };
 
 // out[i][j] = x[index[i][j]][j] for dim 0, and so on (PyTorch's gather).

@@ -62,7 +62,7 @@ void define_ops(Module& m) {
   m.def<&ops::logsumexp>("logsumexp", {"x", "dim", "keepdim"});
 
   m.def<&ops::index_select>("indexSelect", {"x", "index", "dim"});
-  m.def<&ops::index_add>("indexAdd", {"src", "index", "dim", "size"});
+  m.def<&ops::index_add>("indexAdd", {"x", "index", "src", "dim", "alpha"});
   m.def<&ops::gather>("gather", {"x", "index", "dim"});
   m.def<&ops::scatter_add>("scatterAdd", {"x", "index", "src", "dim"});
   m.def<&ops::one_hot>("oneHot", {"index", "classes", "dtype"});
@@ -116,6 +116,7 @@ void define_ops(Module& m) {
   m.def<&ops::random>("random", {"device", "shape", "kind", "a", "b", "c", "d", "seed", "offset", "dtype"});
   m.def<&ops::permutation>("permutation", {"device", "n", "seed", "offset"});
   m.def<&ops::dropout>("dropout", {"x", "p", "seed", "offset"});
+  m.def<&ops::drawn_ones>("drawnOnes", {"n", "p", "seed", "offset"});
   m.def<&ops::interpolate>("interpolate", {"x", "height", "width", "mode", "antialias"});
   m.def<&ops::interpolate_backward>("interpolateBackward", {"dy", "height", "width", "mode", "antialias"});
 

@@ -15,20 +15,22 @@ Tensor index_select(const Tensor& x, const Tensor& index, int64_t d) {
   return out;
 }
 
-Tensor index_add(const Tensor& src, const Tensor& index, int64_t d, int64_t size) {
-  check_index_dtype("indexAdd", "index", index);
-  check_ndim("indexAdd", "index", index, 1);
-  const int dim = check_dim("indexAdd", d, src.ndim());
-  if (src.ndim() == 0 || src.size(dim) != index.size(0)) {
-    fail("indexAdd", code::kShape, "expected as many indices as src has entries in dim ", d, ", got index ",
-         index, " and src ", src);
+Tensor index_add(const Tensor& x, const Tensor& index, const Tensor& src, int64_t d, double alpha) {
+  constexpr const char* kOp = "indexAdd";
+  check_index_dtype(kOp, "index", index);
+  check_ndim(kOp, "index", index, 1);
+  check_same_dtype(kOp, "x", x, "src", src);
+  if (x.ndim() == 0) fail(kOp, code::kShape, "expected at least one dimension, got a scalar");
+  const int dim = check_dim(kOp, d, x.ndim());
+  Shape expected = x.shape();
+  expected[dim] = index.size(0);
+  check_shape(kOp, "src", src, expected);
+  if (alpha != 1 && !is_floating(x.dtype())) {
+    fail(kOp, code::kDType, "expected a floating-point x for an alpha of ", alpha, ", got ", x.dtype());
   }
-  Shape shape = src.shape();
-  shape[dim] = size;
-  Tensor out = empty(src.device(), shape, src.dtype());
-  launch(src.device(), "indexAdd", &Kernels::fill, FillArgs{out.view(), 0});
-  launch(src.device(), "indexAdd", &Kernels::index_add,
-         IndexAddArgs{out.view(), index.view(), src.view(), dim});
+  Tensor out = clone(x);
+  launch(x.device(), kOp, &Kernels::index_add,
+         IndexAddArgs{out.view(), index.view(), src.view(), dim, alpha});
   return out;
 }
 

@@ -119,7 +119,7 @@ Tensor logsumexp(const Tensor& x, int64_t dim, bool keepdim);
 
 // ---- indexing.cc
 Tensor index_select(const Tensor& x, const Tensor& index, int64_t dim);
-Tensor index_add(const Tensor& src, const Tensor& index, int64_t dim, int64_t size);  // into zeros
+Tensor index_add(const Tensor& x, const Tensor& index, const Tensor& src, int64_t dim, double alpha);
 Tensor gather(const Tensor& x, const Tensor& index, int64_t dim);
 Tensor scatter_add(const Tensor& x, const Tensor& index, const Tensor& src, int64_t dim);
 Tensor one_hot(const Tensor& index, int64_t classes, DType dtype);
@@ -245,6 +245,8 @@ std::tuple<Tensor, Tensor> cross_entropy(const Tensor& logits, const OptionalTen
 Tensor random(Device& device, const Dims& shape, const std::string& kind, double a, double b, double c,
               double d, uint64_t seed, uint64_t offset, DType dtype);
 Tensor permutation(Device& device, int64_t n, uint64_t seed, uint64_t offset);
+// Where n draws of random's 'bernoulli' are 1, without a device: for what the host has to know.
+std::vector<int64_t> drawn_ones(int64_t n, double p, uint64_t seed, uint64_t offset);
 Tensor dropout(const Tensor& x, double p, uint64_t seed, uint64_t offset);
 
 // ---- interpolate.cc

@@ -1,3 +1,4 @@
+#include "core/random.h"
 #include "ops/ops.h"
 
 namespace tenon::ops {
@@ -45,6 +46,15 @@ Tensor permutation(Device& device, int64_t n, uint64_t seed, uint64_t offset) {
   Tensor out = empty(device, Shape{n}, DType::Int64);
   launch(device, "permutation", &Kernels::permutation, PermutationArgs{out.view(), seed, offset});
   return out;
+}
+
+std::vector<int64_t> drawn_ones(int64_t n, double p, uint64_t seed, uint64_t offset) {
+  const uint64_t threshold = Philox::threshold(p);
+  std::vector<int64_t> ones;
+  for (int64_t i = 0; i < n; ++i) {
+    if (Philox::word(seed, offset + static_cast<uint64_t>(i)) < threshold) ones.push_back(i);
+  }
+  return ones;
 }
 
 Tensor dropout(const Tensor& x, double p, uint64_t seed, uint64_t offset) {

@@ -94,6 +94,17 @@ TEST(IndexAdd, AddsInTheOrderOfTheSource) {
   }
 }
 
+TEST(IndexAdd, ScalesTheSource) {
+  for (const DType dtype : {DType::Float32, DType::BFloat16, DType::Float16, DType::Float64}) {
+    Buffer out(dtype, Shape{3, 2}), src(dtype, Shape{3, 2}), index(DType::Int64, Shape{3});
+    out.fill(1);
+    src.fill({1, 2, 3, 4, 5, 6});
+    index.fill({2, 0, 2});
+    run(&Kernels::index_add, {out.view(), index.view(), src.view(), 0, -0.5});
+    EXPECT_EQ(out.values(), (std::vector<double>{-0.5, -1, 1, 1, -2, -3})) << name_of(dtype);
+  }
+}
+
 TEST(ScatterAdd, AddsToAPlaceEach) {
   Buffer out(DType::Float32, Shape{2, 3}), index(DType::Int32, Shape{2, 4}), src(DType::Float32, Shape{2, 4});
   out.fill({10, 20, 30, 40, 50, 60});

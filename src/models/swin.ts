@@ -156,11 +156,13 @@ export class SwinBlock extends Module<[x: FloatTensor], FloatTensor> {
   readonly norm2: LayerNorm;
   readonly mlp: Mlp;
   readonly dropPath2: DropPath;
+  private readonly draws: boolean;
 
   constructor(config: SwinConfig, stage: StageOptions, index: number) {
     super();
     const { dim, map, numHeads } = stage;
     const { windowSize, normEps: eps } = config;
+    this.draws = config.attnDropRate > 0 || config.projDropRate > 0;
     const shift = (size: number): number =>
       index % 2 === 0 || size <= windowSize ? 0 : Math.floor(windowSize / 2);
     this.norm1 = new LayerNorm(dim, { eps });
@@ -179,13 +181,10 @@ export class SwinBlock extends Module<[x: FloatTensor], FloatTensor> {
   }
 
   override forward(x: FloatTensor): FloatTensor {
-    if (!this.dropPath1.active) {
-      // The sums ride in the last matrix product of each branch.
-      const y = this.attn.call(this.norm1.call(x), x);
-      return this.mlp.call(this.norm2.call(y), y);
-    }
-    const y = x.add(this.dropPath1.call(this.attn.call(this.norm1.call(x))));
-    return y.add(this.dropPath2.call(this.mlp.call(this.norm2.call(y))));
+    // The sums ride in the last matrix product of each branch.
+    const { attn, mlp, norm1, norm2, draws } = this;
+    const y = this.dropPath1.residual(x, (z, residual) => attn.call(norm1.call(z), residual), { draws });
+    return this.dropPath2.residual(y, (z, residual) => mlp.call(norm2.call(z), residual), { draws });
   }
 }
 

@@ -10,6 +10,7 @@
 import {
   Attention,
   type AnyModule,
+  type Branch,
   DropPath,
   Dropout,
   type FloatTensor,
@@ -118,11 +119,13 @@ export class Block extends Module<[x: FloatTensor, tokens?: number | undefined],
   readonly ls2: LayerScale | undefined;
   readonly dropPath2: DropPath;
   private readonly post: boolean;
+  private readonly draws: boolean;
 
   constructor(config: ViTConfig, dropPathRate: number) {
     super();
     const { embedDim, normEps: eps, initValues } = config;
     this.post = config.blockNorm === 'post';
+    this.draws = config.attnDropRate > 0 || config.projDropRate > 0;
     const scaled = initValues !== undefined && !this.post;
     this.norm1 = new LayerNorm(embedDim, { eps });
     this.attn = new Attention(embedDim, {
@@ -143,25 +146,27 @@ export class Block extends Module<[x: FloatTensor, tokens?: number | undefined],
 
   /** `[B, N, D]` -> `[B, N, D]`, or only the first `tokens` of the result, `[B, tokens, D]`. */
   override forward(x: FloatTensor, tokens?: number): FloatTensor {
+    const { attn, mlp, ls1, ls2, norm1, norm2, post, draws } = this;
     const own = tokens === undefined ? x : x.narrow(1, 0, tokens);
-    const queries = tokens;
-    if (this.post) {
-      const y = own.add(this.dropPath1.call(this.norm1.call(this.attn.call(x, { queries }))));
-      return y.add(this.dropPath2.call(this.norm2.call(this.mlp.call(y))));
-    }
-    if (this.ls1 === undefined && !this.dropPath1.active) {
-      // The sums ride in the last matrix product of each branch.
-      const y = this.attn.call(this.norm1.call(x), { queries, residual: own });
-      return this.mlp.call(this.norm2.call(y), y);
-    }
-    const y = own.add(branch(this.attn.call(this.norm1.call(x), { queries }), this.ls1, this.dropPath1));
-    return y.add(branch(this.mlp.call(this.norm2.call(y)), this.ls2, this.dropPath2));
+    // Where nothing comes after it, the last matrix product of a branch takes the residual along.
+    const attend: Branch = (z, residual) => {
+      if (post) return plus(norm1.call(attn.call(z, { queries: tokens })), residual);
+      const y = norm1.call(z);
+      if (ls1 === undefined) return attn.call(y, { queries: tokens, residual });
+      return plus(ls1.call(attn.call(y, { queries: tokens })), residual);
+    };
+    const feed: Branch = (z, residual) => {
+      if (post) return plus(norm2.call(mlp.call(z)), residual);
+      if (ls2 === undefined) return mlp.call(norm2.call(z), residual);
+      return plus(ls2.call(mlp.call(norm2.call(z))), residual);
+    };
+    const y = this.dropPath1.residual(own, attend, { from: x, draws });
+    return this.dropPath2.residual(y, feed, { draws });
   }
 }
 
-function branch(y: FloatTensor, scale: LayerScale | undefined, path: DropPath): FloatTensor {
-  return path.call(scale === undefined ? y : scale.call(y));
-}
+const plus = (y: FloatTensor, residual: FloatTensor | undefined): FloatTensor =>
+  residual === undefined ? y : residual.add(y);
 
 /**
  * A Vision Transformer.

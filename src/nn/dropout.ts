@@ -1,4 +1,6 @@
-import { dropPath, dropout } from '../ops/dropout.js';
+import { dropPath, dropout, takeKept } from '../ops/dropout.js';
+import { indexAdd, indexSelect } from '../ops/indexing.js';
+import { tensor } from '../ops/tensor.js';
 import { fail } from '../tensor/error.js';
 import type { Linear } from './linear.js';
 import { type FloatTensor, Module } from './module.js';
@@ -38,7 +40,25 @@ export function dropAndAdd(
   return residual === undefined ? y : y.add(residual);
 }
 
-/** Stochastic depth: in training, zeroes whole samples with probability p and divides the others by 1 - p. */
+/** A residual branch: what it makes of x, and plus `residual` if one is given. */
+export type Branch = (x: FloatTensor, residual?: FloatTensor) => FloatTensor;
+
+/** What `DropPath.residual` may be told of a branch. */
+export interface BranchOptions {
+  /** What the branch is computed from. Default: x. */
+  readonly from?: FloatTensor;
+  /**
+   * Whether the branch has dropout of its own: it is then computed for all samples, which so get the same random numbers
+   * on every device. Default false.
+   */
+  readonly draws?: boolean;
+}
+
+/**
+ * Stochastic depth: in training, zeroes whole samples with probability p and divides the others by 1 - p.
+ *
+ * Source: Huang et al., "Deep networks with stochastic depth", 2016.
+ */
 export class DropPath extends Module<[x: FloatTensor], FloatTensor> {
   readonly p: number;
 
@@ -49,6 +69,22 @@ export class DropPath extends Module<[x: FloatTensor], FloatTensor> {
 
   override forward(x: FloatTensor): FloatTensor {
     return this.training ? dropPath(x, this.p) : x;
+  }
+
+  /**
+   * `x + forward(branch(from))`, for a branch that computes every sample by itself. On the CPU it is computed for the
+   * samples alone that keep it; on a GPU, whose captured steps have fixed shapes, for all. Where nothing is dropped, the
+   * branch adds x itself.
+   */
+  residual(x: FloatTensor, branch: Branch, { from = x, draws = false }: BranchOptions = {}): FloatTensor {
+    if (!this.active) return branch(from, x);
+    const samples = x.shape[0];
+    if (draws || x.device !== 'cpu' || samples === 0) return x.add(this.forward(branch(from)));
+    const kept = takeKept(samples, this.p);
+    // Where all are dropped, one has the weight 0, so that the branch's parameters get gradients.
+    const index = tensor(kept.length > 0 ? kept : [0], { dtype: 'int64' });
+    const some = kept.length === samples ? from : indexSelect(from, 0, index);
+    return indexAdd(x, 0, index, branch(some), { alpha: kept.length > 0 ? 1 / (1 - this.p) : 0 });
   }
 
   /** Whether a call would change anything now. */

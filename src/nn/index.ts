@@ -9,6 +9,7 @@ export type { ConvNormOwner, ConvNormPair } from './conv-norm.js';
 export { Conv2d } from './conv2d.js';
 export type { Conv2dLayerOptions, ImageEpilogue } from './conv2d.js';
 export { DropPath, Dropout } from './dropout.js';
+export type { Branch, BranchOptions } from './dropout.js';
 export {
   initConstant,
   initLecunNormal,

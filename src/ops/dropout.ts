@@ -56,6 +56,12 @@ const dropPathOp = defineOp({
   },
 });
 
+/** @internal Which of n samples `dropPath` would keep at its next call, whose random numbers this takes. */
+export function takeKept(n: number, p: number): readonly number[] {
+  const { seed, offset } = takeRandom(n);
+  return native.drawnOnes(n, 1 - p, seed, offset);
+}
+
 /**
  * Stochastic depth: zeroes whole samples (the first dimension) with probability p and divides the others by 1 - p.
  * p = 0 gives x itself.

@@ -8,19 +8,23 @@ import { deviceIndex } from '../tensor/device.js';
 import { type DType, type IndexDType, type NumericDType, dtypeCode } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
-import type { IndexTensor } from './operand.js';
+import { type IndexTensor, times } from './operand.js';
 
 const indexSelectOp = defineOp({
   name: 'indexSelect',
   forward(ctx, x: Tensor, dim: number, index: Tensor): Tensor {
     ctx.save(index);
-    if (ctx.recording) ctx.state = { dim, size: x.shape.at(dim) };
+    if (ctx.recording) ctx.state = { dim, shape: x.shape };
     return wrap(native.indexSelect(x.id, index.id, dim));
   },
-  backward({ saved: [index], state }, dy) {
+  backward(ctx, dy) {
     if (dy === undefined) return [];
-    const { dim, size } = state as { dim: number; size: number };
-    return [wrap(native.indexAdd(dy.id, index.id, dim, size))];
+    const [index] = ctx.saved;
+    const { dim, shape } = ctx.state as { dim: number; shape: readonly number[] };
+    const sum =
+      ctx.takeGradient(0, dy.dtype) ??
+      wrap(native.full(deviceIndex(dy.device), shape, 0, dtypeCode(dy.dtype)));
+    return [wrap(native.indexAdd(sum.id, index.id, dy.id, dim, 1))];
   },
 });
 
@@ -33,6 +37,47 @@ const indexSelectOp = defineOp({
  */
 export function indexSelect<D extends DType>(x: Tensor<D>, dim: number, index: IndexTensor): Tensor<D> {
   return indexSelectOp(x, dim, index) as Tensor<D>;
+}
+
+const indexAddOp = defineOp({
+  name: 'indexAdd',
+  forward(ctx, x: Tensor, dim: number, index: Tensor, src: Tensor, alpha: number): Tensor {
+    ctx.save(index);
+    if (ctx.recording) ctx.state = { dim, alpha };
+    return wrap(native.indexAdd(x.id, index.id, src.id, dim, alpha));
+  },
+  backward({ saved: [index], needsGrad, state }, dy) {
+    if (dy === undefined) return [];
+    const { dim, alpha } = state as { dim: number; alpha: number };
+    const dx = needsGrad[0] ? dy : undefined;
+    if (!needsGrad[3]) return [dx];
+    const picked = wrap(native.indexSelect(dy.id, index.id, dim));
+    return [dx, undefined, undefined, alpha === 1 ? picked : times(picked, alpha)];
+  },
+});
+
+/** What `indexAdd` may be told. */
+export interface IndexAddOptions {
+  /** A factor of `src`, for floating-point tensors. Default 1. */
+  readonly alpha?: number;
+}
+
+/**
+ * x with slices of `src` added along a dimension where `index` `[n]` says: `y = x; y[index[i]] += alpha src[i]` for dim 0.
+ * `src` has x's shape with n in that dimension.
+ *
+ * @throws TensorError SHAPE; DTYPE, also for an alpha beside whole numbers; INDEX, when the result is read
+ * @example
+ * indexAdd(zeros([3, 2]), 0, tensor([2, 0], { dtype: 'int64' }), ones([2, 2]), { alpha: 0.5 })
+ */
+export function indexAdd<D extends NumericDType>(
+  x: Tensor<D>,
+  dim: number,
+  index: IndexTensor,
+  src: Tensor<NoInfer<D>>,
+  options: IndexAddOptions = {},
+): Tensor<D> {
+  return indexAddOp(x, dim, index, src, options.alpha ?? 1) as Tensor<D>;
 }
 
 /**

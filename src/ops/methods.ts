@@ -18,7 +18,7 @@ import {
   notEqual,
 } from './comparison.js';
 import { clone, to } from './creation.js';
-import { gather, indexSelect, scatterAdd } from './indexing.js';
+import { type IndexAddOptions, gather, indexAdd, indexSelect, scatterAdd } from './indexing.js';
 import { split, unbind } from './join.js';
 import { matmul } from './matmul.js';
 import type { IndexTensor } from './operand.js';
@@ -210,6 +210,14 @@ declare module '../tensor/tensor.js' {
     // indexing
     /** See {@link indexSelect}. */
     indexSelect(dim: number, index: IndexTensor): Tensor<D>;
+    /** See {@link indexAdd}. */
+    indexAdd<N extends NumericDType & D>(
+      this: Tensor<N>,
+      dim: number,
+      index: IndexTensor,
+      src: Tensor<NoInfer<N>>,
+      options?: IndexAddOptions,
+    ): Tensor<N>;
     /** See {@link gather}. */
     gather(dim: number, index: IndexTensor): Tensor<D>;
     /** See {@link scatterAdd}. */
@@ -267,6 +275,7 @@ const METHODS = {
   gelu,
   greater,
   greaterEqual,
+  indexAdd,
   indexSelect,
   less,
   lessEqual,

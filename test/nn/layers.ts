@@ -29,6 +29,7 @@ import {
   batchNorm,
   conv2d,
   gelu,
+  grad,
   initConstant,
   initLecunNormal,
   initNormal,
@@ -173,6 +174,67 @@ test.serial(
     }
   },
 );
+
+test.serial(
+  'DropPath.residual is x + the branch dropped, computed for the samples that keep it',
+  async (t) => {
+    const path = new DropPath(0.4);
+    const seen = new Set<number>();
+    for (let seed = 0; seed < 40; seed++) {
+      const batch = 1 + (seed % 5);
+      const leaf = (...shape: number[]): FloatTensor => normal(shape, { dtype: 'float64' }).setRequiresGrad();
+      const x = leaf(batch, 3, 4);
+      const from = seed % 2 === 0 ? x : leaf(batch, 5, 4);
+      const weight = leaf(4);
+      const inputs = from === x ? [x, weight] : [x, weight, from];
+      let samples = 0;
+      const branch = (z: FloatTensor): FloatTensor => {
+        samples = z.shape[0];
+        return z.narrow(1, 0, 3).mul(weight).tanh();
+      };
+      const dy = normal(x.shape, { dtype: 'float64' });
+      const run = async (op: () => FloatTensor): Promise<Float64Array[]> => {
+        manualSeed(seed);
+        const y = op();
+        const gradients = grad(y, inputs, { gradients: [dy] });
+        return Promise.all([y, ...gradients].map(async (tensor) => (await tensor?.data()) as Float64Array));
+      };
+
+      const actual = await run(() => path.residual(x, branch, { from }));
+      const computed = samples;
+      const expected = await run(() => x.add(path.call(branch(from))));
+      for (const [i, values] of expected.entries()) {
+        values.forEach((v, j) => t.true(Math.abs(actual[i][j] - v) <= 1e-14 * Math.max(1, Math.abs(v))));
+      }
+      const drawn = await run(() => path.residual(x, branch, { from, draws: true }));
+      t.deepEqual(drawn, expected);
+      t.is(samples, batch, 'a branch that draws is computed for all');
+      manualSeed(seed);
+      const mask = await data(path.call(ones([batch, 1])));
+      const kept = mask.reduce((n, v) => n + Number(v !== 0), 0);
+      t.is(computed, Math.max(kept, 1), 'one sample is computed where none is kept');
+      seen.add(kept === 0 ? 0 : kept === batch ? 2 : 1);
+    }
+    t.deepEqual([...seen].sort(), [0, 1, 2], 'none, some and all were kept');
+  },
+);
+
+test('DropPath.residual gives the branch its residual where nothing is dropped', (t) => {
+  const x = ones([2, 3]);
+  const sums: unknown[] = [];
+  const branch = (z: FloatTensor, sum?: FloatTensor): FloatTensor => {
+    sums.push(sum);
+    return sum === undefined ? z : z.add(sum);
+  };
+  const path = new DropPath(0.5);
+  path.eval();
+  for (const inactive of [path, new DropPath(0)]) {
+    t.deepEqual(Array.from(inactive.residual(x, branch).dataSync()), [2, 2, 2, 2, 2, 2]);
+  }
+  t.deepEqual(sums, [x, x]);
+  const none = zeros([0, 3]);
+  t.deepEqual([...new DropPath(0.5).residual(none, branch).shape], [0, 3]);
+});
 
 test('wrong shapes and settings are errors that name the layer', (t) => {
   const cases: [() => unknown, RegExp][] = [

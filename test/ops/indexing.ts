@@ -1,7 +1,9 @@
 /**
  * Reading and adding at indices.
  */
-import { tensor, zeros } from '../../src/index.js';
+import test from 'ava';
+
+import { grad, ones, tensor, zeros } from '../../src/index.js';
 import * as ops from '../../src/ops/indexing.js';
 import { type DType, type Tensor } from '../../src/tensor/index.js';
 import { ALL, NUMERIC, forbidden, opCases } from '../helpers/op-case.js';
@@ -72,6 +74,59 @@ opCases(ops, {
         'embedding: expected a weight with at least one dimension, got a scalar',
       ],
       [() => ops.embedding(ints(7), zeros([3, 2])), 'INDEX', outside('indexSelect', 7, 3)],
+    ],
+  },
+  indexAdd: {
+    reference: (x: Nd, dim: number, index: Nd, src: Nd, { alpha = 1 }: ops.IndexAddOptions = {}) => {
+      const at = place(dim, x.shape.length);
+      const out = x.map((v) => v);
+      table(src.shape, (...i) => {
+        const to = i.with(at, index.data[i[at]]).reduce((offset, k, d) => offset * x.shape[d] + k, 0);
+        return (out.data[to] += alpha * src.at(i));
+      });
+      return out;
+    },
+    samples: [
+      [random([7]), 0, indices([3], 7), random([3])],
+      [random([3, 5]), 0, values([2, 2, 0, 2], [4], 'int64'), random([4, 5])],
+      [random([3, 5]), -1, indices([9], 5, 'int32'), random([3, 9])],
+      [random([2, 3, 4]), 1, indices([2], 3), random([2, 2, 4])],
+      [random([3, 5]), 0, indices([0], 3), random([0, 5])],
+      [random([40, 65]), 0, indices([300], 40), random([300, 65])],
+    ],
+    dtypes: NUMERIC,
+    roundings: 10,
+    errors: [
+      [forbidden(ops.indexAdd, zeros([3]), 0, float, zeros([2])), 'DTYPE', wrongDType('indexAdd')],
+      [
+        () => ops.indexAdd(zeros([3]), 0, zeros([1, 1], { dtype: 'int64' }), zeros([1])),
+        'SHAPE',
+        'indexAdd: expected index with 1 dimension, got [1, 1]',
+      ],
+      [
+        () => ops.indexAdd(zeros([3, 2]), 0, ints(0, 1), zeros([3, 2])),
+        'SHAPE',
+        'indexAdd: expected src [2, 2], got [3, 2]',
+      ],
+      [
+        forbidden(ops.indexAdd, zeros([3]), 0, ints(0), zeros([1], { dtype: 'float64' })),
+        'DTYPE',
+        'indexAdd: dtypes differ: x is float32, src is float64; convert one with to()',
+      ],
+      [
+        () => {
+          const whole = zeros([3], { dtype: 'int32' });
+          return ops.indexAdd(whole, 0, ints(0), zeros([1], { dtype: 'int32' }), { alpha: 2 });
+        },
+        'DTYPE',
+        'indexAdd: expected a floating-point x for an alpha of 2, got int32',
+      ],
+      [
+        () => ops.indexAdd(zeros([]), 0, ints(0), zeros([1])),
+        'SHAPE',
+        'indexAdd: expected at least one dimension, got a scalar',
+      ],
+      [() => ops.indexAdd(zeros([3]), 0, ints(3), zeros([1])), 'INDEX', outside('indexAdd', 3, 3)],
     ],
   },
   gather: {
@@ -166,4 +221,31 @@ opCases(ops, {
       [() => ops.oneHot(ints(3), 3), 'INDEX', outside('oneHot', 3, 3)],
     ],
   },
+});
+
+test('indexAdd scales the source by alpha, and its gradient', (t) => {
+  for (const dtype of ['float32', 'float64', 'bfloat16', 'float16'] as const) {
+    const x = ones([3, 2], { dtype }).setRequiresGrad();
+    const src = tensor(
+      [
+        [1, 2],
+        [3, 4],
+        [5, 6],
+      ],
+      { dtype },
+    ).setRequiresGrad();
+    const y = ops.indexAdd(x, 0, ints(2, 0, 2), src, { alpha: -0.5 });
+    t.deepEqual(Array.from(y.to('float64').dataSync()), [-0.5, -1, 1, 1, -2, -3], dtype);
+    const dy = tensor(
+      [
+        [1, 2],
+        [3, 4],
+        [5, 6],
+      ],
+      { dtype },
+    );
+    const [dx, dsrc] = grad(y, [x, src], { gradients: [dy] });
+    t.deepEqual(Array.from(dx?.to('float64').dataSync() ?? []), [1, 2, 3, 4, 5, 6], dtype);
+    t.deepEqual(Array.from(dsrc?.to('float64').dataSync() ?? []), [-2.5, -3, -0.5, -1, -2.5, -3], dtype);
+  }
 });

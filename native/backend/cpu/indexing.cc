@@ -42,18 +42,22 @@ Shape without(const Shape& shape, int dim) {
   return rest;
 }
 
-// T and U are the same type, or T accumulates 16-bit floats.
+// What sums of a T are made in.
 template <typename T>
-T sum(T a, T b) {
+using Sum = std::conditional_t<kIsHalf<T>, float, T>;
+
+// a + factor b; the factor is for floats.
+template <typename T>
+T sum(T a, T b, Sum<T> factor = Sum<T>{1}) {
   if constexpr (kIsHalf<T>) {
-    return T(static_cast<float>(a) + static_cast<float>(b));
+    return T(static_cast<float>(a) + factor * static_cast<float>(b));
   } else if constexpr (std::is_integral_v<T>) {
     using U = std::make_unsigned_t<T>;
     return static_cast<T>(static_cast<U>(a) + static_cast<U>(b));
   } else if constexpr (std::is_same_v<T, Bool>) {
     return Bool{static_cast<uint8_t>(a.byte | b.byte)};
   } else {
-    return a + b;
+    return a + factor * b;
   }
 }
 
@@ -125,6 +129,8 @@ void index_add(const IndexAddArgs& args) {
   const int64_t grain = std::max<int64_t>(16, kElementwiseGrain / std::max<int64_t>(1, n));
   with_type(out.dtype, [&](auto zero) {
     using T = decltype(zero);
+    Sum<T> factor{1};
+    if constexpr (kIsHalf<T> || std::is_floating_point_v<T>) factor = static_cast<Sum<T>>(args.alpha);
     parallel_for(slice.count(), grain, [&](int64_t begin, int64_t end) {
       for (int64_t i = 0; i < n; ++i) {
         const T* source = src.as<const T>() + i * src.stride(args.dim);
@@ -135,9 +141,12 @@ void index_add(const IndexAddArgs& args) {
             T* t = target + at[0] + r * slice.row_stride(0);
             const T* s = source + at[1] + r * slice.row_stride(1);
             if (out_step == 1 && src_step == 1) {
-              for (int64_t c = 0; c < columns; ++c) t[c] = sum(t[c], s[c]);
+              for (int64_t c = 0; c < columns; ++c) t[c] = sum(t[c], s[c], factor);
             } else {
-              for (int64_t c = 0; c < columns; ++c) t[c * out_step] = sum(t[c * out_step], s[c * src_step]);
+              for (int64_t c = 0; c < columns; ++c) {
+                T& place = t[c * out_step];
+                place = sum(place, s[c * src_step], factor);
+              }
             }
           }
         });

@@ -76,6 +76,10 @@ void run_gather(Queue& queue, const char* op, const View& x, const View& index, 
   });
 }
 
+// What the factor of a source is: float64's own precision, else float32's.
+template <typename S>
+using Factor = std::conditional_t<std::is_same_v<S, double>, double, float>;
+
 template <typename S>
 struct Scatter {
   IndexCheck check;
@@ -86,17 +90,19 @@ struct Scatter {
   int64_t count, index_stride, src_stride;  // along the line
   int64_t size, out_stride;                 // of the output's line
   int64_t parts;                            // ranges of indices
+  Factor<S> alpha;                          // of src, for floats
 };
 
+// a + alpha b
 template <typename S>
-__device__ __forceinline__ S sum(S a, S b) {
+__device__ __forceinline__ S sum(S a, S b, Factor<S> alpha) {
   if constexpr (std::is_same_v<S, Bool>) {
     return Bool{static_cast<uint8_t>(a.byte | b.byte)};
   } else if constexpr (std::is_integral_v<S>) {
     using U = std::make_unsigned_t<S>;
     return static_cast<S>(static_cast<U>(a) + static_cast<U>(b));
   } else {
-    return convert<S>(value_of(a) + value_of(b));
+    return convert<S>(value_of(a) + alpha * value_of(b));
   }
 }
 
@@ -110,13 +116,13 @@ __global__ void __launch_bounds__(kThreads) scatter_kernel(const Scatter<S> s) {
       const int64_t i = s.index[at.at[1] + j * s.index_stride];
       if (!s.check(i) || i < first || i >= last) continue;
       S& target = s.out[at.at[0] + i * s.out_stride];
-      target = sum(target, s.src[at.at[2] + j * s.src_stride]);
+      target = sum(target, s.src[at.at[2] + j * s.src_stride], s.alpha);
     }
   }
 }
 
 void run_scatter(Queue& queue, const char* op, const View& out, const View& index, const Shape& index_strides,
-                 const View& src, int dim) {
+                 const View& src, int dim, double alpha) {
   if (src.numel() == 0) return;
   Shape shape = src.shape, out_line = out.strides, index_line = index_strides, src_line = src.strides;
   for (Shape* s : {&shape, &out_line, &index_line, &src_line}) s->erase(dim);
@@ -131,7 +137,8 @@ void run_scatter(Queue& queue, const char* op, const View& out, const View& inde
                  src.stride(dim),
                  out.size(dim),
                  out.stride(dim),
-                 1};
+                 1,
+                 static_cast<Factor<S>>(alpha)};
     // Ranges of at least 8 places, until there are 1024 threads for each multiprocessor.
     const int64_t wanted = int64_t{1024} * queue.multiprocessors() / s.lines.count;
     s.parts = std::clamp<int64_t>(std::min(wanted, s.size / 8), 1, 64);
@@ -163,11 +170,12 @@ void gather(const GatherArgs& args, void* stream) {
 
 void index_add(const IndexAddArgs& args, void* stream) {
   run_scatter(queue_of(stream), "index_add", args.out, args.index,
-              only(args.src.shape, args.dim, args.index.stride(0)), args.src, args.dim);
+              only(args.src.shape, args.dim, args.index.stride(0)), args.src, args.dim, args.alpha);
 }
 
 void scatter_add(const ScatterAddArgs& args, void* stream) {
-  run_scatter(queue_of(stream), "scatter_add", args.out, args.index, args.index.strides, args.src, args.dim);
+  run_scatter(queue_of(stream), "scatter_add", args.out, args.index, args.index.strides, args.src, args.dim,
+              1);
 }
 
 void one_hot(const OneHotArgs& args, void* stream) {
