@@ -96,6 +96,10 @@ const MODELS: readonly [name: string, task: Task][] = [
   ['ViT CIFAR, batch 128, training step', { kind: 'vit', vit: VIT_CIFAR, batch: 128, train: true }],
   ['ViT CIFAR, batch 128, inference', { kind: 'vit', vit: VIT_CIFAR, batch: 128, train: false }],
   ['Swin-T 224, batch 8, training step', { kind: 'swin', swin: SWIN_TINY, batch: 8, train: true }],
+  [
+    'Swin-T 224, batch 8, stochastic depth 0.2, training step',
+    { kind: 'swin', swin: SWIN_TINY, dropPath: 0.2, batch: 8, train: true },
+  ],
   ['Swin-T 224, batch 8, inference', { kind: 'swin', swin: SWIN_TINY, batch: 8, train: false }],
   ['ResNet-18 224, batch 8, training step', convnet('resnet18', true)],
   ['ResNet-18 224, batch 8, inference', convnet('resnet18', false)],

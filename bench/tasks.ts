@@ -59,7 +59,8 @@ export type Task =
   /** One update of all parameters of a model. */
   | { readonly kind: 'adamw'; readonly vit: VitConfig }
   | ({ readonly kind: 'vit'; readonly vit: VitConfig } & ModelRun)
-  | ({ readonly kind: 'swin'; readonly swin: SwinShape } & ModelRun)
+  /** With the stochastic depth of its last block in training (0 where left out). */
+  | ({ readonly kind: 'swin'; readonly swin: SwinShape; readonly dropPath?: number } & ModelRun)
   | ({
       readonly kind: 'convnet';
       readonly model: 'resnet18' | 'regnety_002';
@@ -130,7 +131,7 @@ export function flops(task: Task): number {
     case 'vit':
       return forwardFlops(task.vit) * task.batch * (task.train ? 3 : 1);
     case 'swin':
-      return swinFlops(task.swin) * task.batch * (task.train ? 3 : 1);
+      return swinFlops(task.swin, task.dropPath) * task.batch * (task.train ? 3 : 1);
     case 'convnet': {
       const { gflops } = describeModel(modelEntry(task.model)); // at 224 pixels; the map's area scales
       return gflops * 1e9 * (task.image / 224) ** 2 * task.batch * (task.train ? 3 : 1);

@@ -199,7 +199,7 @@ export function createVit(vit: VitConfig): VisionTransformer {
 }
 
 /** Tenon's own Swin of a benchmark's configuration. */
-export function createSwin(swin: SwinShape): SwinTransformer {
+export function createSwin(swin: SwinShape, dropPathRate = 0): SwinTransformer {
   return new SwinTransformer({
     imgSize: swin.image,
     patchSize: swin.patch,
@@ -208,6 +208,7 @@ export function createSwin(swin: SwinShape): SwinTransformer {
     numHeads: swin.heads,
     windowSize: swin.window,
     numClasses: swin.classes,
+    dropPathRate,
   });
 }
 
@@ -228,7 +229,7 @@ function model(task: TaskOf<'vit' | 'swin' | 'convnet'>, asGraph: boolean): Prep
     task.kind === 'vit'
       ? createVit(task.vit)
       : task.kind === 'swin'
-        ? createSwin(task.swin)
+        ? createSwin(task.swin, task.dropPath)
         : createModel(task.model, { imgSize: image, numClasses: classes });
   model.to(device);
   const images: FloatTensor = normal([batch, 3, image, image]);

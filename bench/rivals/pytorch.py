@@ -193,7 +193,7 @@ def vit(task):
 
 def swin(task):
     model = pytorch_timm.swin if TIMM else Swin
-    return model_task(model(**task["swin"]), task["swin"], task)
+    return model_task(model(**task["swin"], drop_path=task.get("dropPath", 0.0)), task["swin"], task)
 
 
 def convnet(task):

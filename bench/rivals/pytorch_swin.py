@@ -55,7 +55,7 @@ def window_attention(qkv, table, index, mask, window, shift):
 
 
 class Block(nn.Module):
-    def __init__(self, dim, heads, map, window, shift):
+    def __init__(self, dim, heads, map, window, shift, drop_path):
         super().__init__()
         self.window, self.shift, self.heads = window, shift, heads
         self.norm1 = nn.LayerNorm(dim)
@@ -65,6 +65,7 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.fc1, self.act, self.fc2 = nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim)
         self.register_buffer("index", relative_index(window))
+        self.drop_path = drop_path
         self.register_buffer("mask", shift_mask(map, map, window, shift) if shift > 0 else None)
 
     def attention(self, x):
@@ -77,11 +78,17 @@ class Block(nn.Module):
         x = reverse(x, self.window, H, W)
         return torch.roll(x, (self.shift, self.shift), (1, 2)) if self.shift > 0 else x
 
+    def drop(self, x):
+        if not self.training or self.drop_path == 0:
+            return x
+        keep = 1 - self.drop_path
+        return x * x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep).div_(keep)
+
     def forward(self, x):
-        x = x + self.attention(self.norm1(x))
+        x = x + self.drop(self.attention(self.norm1(x)))
         B, H, W, C = x.shape
         x = x.reshape(B, -1, C)
-        x = x + self.fc2(self.act(self.fc1(self.norm2(x))))
+        x = x + self.drop(self.fc2(self.act(self.fc1(self.norm2(x)))))
         return x.reshape(B, H, W, C)
 
 
@@ -98,7 +105,7 @@ class Merge(nn.Module):
 
 
 class Swin(nn.Module):
-    def __init__(self, image, patch, dim, depths, heads, window, classes):
+    def __init__(self, image, patch, dim, depths, heads, window, classes, drop_path=0.0):
         super().__init__()
         self.patch_embed = nn.Conv2d(3, dim, patch, stride=patch)
         self.embed_norm = nn.LayerNorm(dim)
@@ -110,7 +117,8 @@ class Swin(nn.Module):
                 dim, map = 2 * dim, map // 2
             for j in range(depth):
                 shift = window // 2 if j % 2 and map > window else 0
-                layers.append(Block(dim, heads[i], map, window, shift))
+                rate = drop_path * (sum(depths[:i]) + j) / (sum(depths) - 1)
+                layers.append(Block(dim, heads[i], map, window, shift, rate))
         self.layers = nn.Sequential(*layers)
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, classes)

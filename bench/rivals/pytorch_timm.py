@@ -15,7 +15,7 @@ def vit(image, patch, dim, depth, heads, classes):
     )
 
 
-def swin(image, patch, dim, depths, heads, window, classes):
+def swin(image, patch, dim, depths, heads, window, classes, drop_path=0.0):
     from timm.models.swin_transformer import SwinTransformer
 
     return SwinTransformer(
@@ -25,7 +25,7 @@ def swin(image, patch, dim, depths, heads, window, classes):
         depths=tuple(depths),
         num_heads=tuple(heads),
         window_size=window,
-        drop_path_rate=0.0,
+        drop_path_rate=drop_path,
         num_classes=classes,
     )
 

@@ -37,6 +37,7 @@ test('peak memory is measured for the models and for attention over 4096 tokens'
     'models/ViT CIFAR, batch 128, training step',
     'models/ViT CIFAR, batch 128, inference',
     'models/Swin-T 224, batch 8, training step',
+    'models/Swin-T 224, batch 8, stochastic depth 0.2, training step',
     'models/Swin-T 224, batch 8, inference',
     'models/ResNet-18 224, batch 8, training step',
     'models/ResNet-18 224, batch 8, inference',

@@ -25,6 +25,12 @@ test('Swin-T takes what the library counts', (t) => {
   using model = createSwin({ ...SWIN_TINY, depths: [2, 2, 2, 2] });
   const { gflops } = describeModel({ name: 'test', family: 'swin', config: { ...model.config } });
   t.is(swinFlops({ ...SWIN_TINY, depths: [2, 2, 2, 2] }), Math.round(1e9 * gflops));
+  const blocks =
+    swinFlops({ ...SWIN_TINY, depths: [2, 0, 0, 0] }) - swinFlops({ ...SWIN_TINY, depths: [0, 0, 0, 0] });
+  const saved =
+    swinFlops({ ...SWIN_TINY, depths: [2, 0, 0, 0] }) -
+    swinFlops({ ...SWIN_TINY, depths: [2, 0, 0, 0] }, 0.5);
+  t.is(saved, blocks / 4, 'of two blocks the second is computed for half of the images');
 });
 
 test('a product of n^3 multiplications has 2 n^3 operations; attention two products forward, seven with backward', (t) => {
