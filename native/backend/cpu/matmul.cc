@@ -92,28 +92,32 @@ bool is_weight_gradient(const MatmulArgs& args) {
          args.b.stride(1) == 1 && args.b.stride(0) >= args.out.size(1);
 }
 
-// Where our own GEMM reads a as it lies and is faster than oneDNN 2.6. Measured with 2 threads, GFLOP/s oneDNN -> ours.
+// Where our own GEMM reads a as it lies and is faster than oneDNN 2.6: over enough rows to share the packing of b. Measured
+// with 2 threads on Zen 4, 225 GFLOP/s possible; oneDNN -> ours. Most is gained where operands come from memory.
 //
-// On AVX2, rows of a, of which there are enough to share the packing of b. Zen 3, 199 possible:
-//   x w^T  [25088, 96] x [96, 384]: 131 -> 171,  [1576, 192] x [192, 576]: 109 -> 155,  [1568, 384] x [384, 384]: 169 -> 184
-//   dy w   [25088, 384] x [384, 96]: 108 -> 144, [1576, 576] x [576, 192]: 177 -> 191,  [1568, 1152] x [1152, 384]: the same
-//   x w^T  [64, 384] x [384, 1152]: 147 -> 138,  [8, 384] x [384, 1152]: 78 -> 56
-//   dy^T x [288, 25088] x [25088, 96]: 167 -> 132
+// AVX-512:
+//   x w^T  [25088, 96] x [96, 384]: 203 -> 221,    [25088, 384] x [384, 96]: 205 -> 215,   [1568, 384] x [384, 1536]: 214 -> 222
+//          [2048, 2048] x [2048, 2048]: 213 -> 219, [1576, 1024] x [1024, 4096]: 207 -> 218, [3152, 768] x [768, 192]: 217 -> 222
+//          [392, 768] x [768, 2304]: the same,     [392, 3072] x [3072, 768]: 215 -> 206,  [64, 768] x [768, 768]: 196 -> 184
+//   dy w   [25088, 96] x [96, 384]: 203 -> 221,    [1568, 1152] x [1152, 384]: 210 -> 222, [392, 2304] x [2304, 768]: 219 -> 206
+//   dy^T x [288, 25088] x [25088, 96]: 190 -> 205, [384, 25088] x [25088, 96]: 194 -> 208, [768, 197] x [197, 3072]: 205 -> 223
+//          [2048, 2048] x [2048, 2048]: 212 -> 223, [576, 6272] x [6272, 192]: the same,   [288, 8320] x [8320, 96]: 223 -> 217
+//          [96, 25088] x [25088, 96]: 208 -> 196,  [128, 8320] x [8320, 64]: 222 -> 186,   [768, 64] x [64, 768]: 215 -> 205
 //
-// On AVX-512, columns of a: weight gradients over many rows. Zen 4, 217 possible:
-//   dy^T x [288, 25088] x [25088, 96]: 165 -> 197, [384, 25088] x [25088, 96]: 175 -> 204, [576, 3152] x [3152, 192]: 195 -> 211
-//          [192, 6272] x [6272, 192]: 186 -> 196,  [1536, 1568] x [1568, 384]: 209 -> 219, [1024, 6272] x [6272, 256]: the same
-//          [96, 25088] x [25088, 96]: 147 -> 131,  [768, 392] x [392, 768]: 215 -> 209,   [300, 4096] x [4096, 32]: 120 -> 95
-//   x w^T  [25088, 96] x [96, 384]: 199 -> 200,    [6272, 768] x [768, 192]: 216 -> 195
+// AVX2:
+//   x w^T  [25088, 96] x [96, 384]: 204 -> 222,    [25088, 384] x [384, 96]: 144 -> 219,   [1576, 1024] x [1024, 1024]: 208 -> 219
+//          [392, 768] x [768, 768]: the same,      [64, 384] x [384, 1152]: 211 -> 198
+//   dy w   [25088, 384] x [384, 96]: 144 -> 219,   [1576, 576] x [576, 192]: the same
+//   dy^T x [288, 25088] x [25088, 96]: 215 -> 196, [576, 6272] x [6272, 192]: 215 -> 200
 bool gemm_is_faster(const MatmulArgs& args) {
   if (args.a.dtype != DType::Float32 || args.out.dtype != DType::Float32 || args.out.ndim() != 2)
     return false;
   const int64_t m = args.out.size(0), n = args.out.size(1), k = args.a.size(1);
-  constexpr int64_t kWide = 192;
-  if (HWY_DYNAMIC_DISPATCH(is_avx2)()) return m >= kWide && args.a.stride(1) == 1;
-  constexpr int64_t kNarrow = 64, kDeep = 1024;
-  return HWY_DYNAMIC_DISPATCH(is_avx512)() && is_weight_gradient(args) && std::max(m, n) >= kWide &&
-         std::min(m, n) >= kNarrow && k >= kDeep;
+  const bool has_rows = args.a.stride(1) == 1;
+  if (HWY_DYNAMIC_DISPATCH(is_avx2)()) return has_rows && m >= 192;
+  if (!HWY_DYNAMIC_DISPATCH(is_avx512)()) return false;
+  if (is_weight_gradient(args)) return std::max(m, n) >= 192 && std::min(m, n) >= 96 && k >= 192;
+  return has_rows && m >= 512;
 }
 
 // Whether to make a weight gradient dy^T x as (x^T dy)^T. Our own GEMM reads its left operand and copies the right one:
