@@ -39,6 +39,49 @@ TEST(CpuMatmul, GeluOfAFloat32ProductIsRightToTheProductsRounding) {
   EXPECT_NEAR(special[4], -5e-31, 1e-36);
 }
 
+// Rows that the tiles read where they are, and rows whole pages apart, which are packed; more columns than a block has.
+TEST(CpuGemm, ReadsRowsInPlaceOrPacked) {
+  for (const DType dtype : {DType::Float32, DType::Float64}) {
+    for (const Size& s : {Size{25, 70, 33}, Size{12, 401, 64}, Size{205, 1024, 40}, Size{14, 30, 1600}}) {
+      for (const int64_t stride : {s.k, s.k + 1, int64_t{1024}}) {
+        if (stride < s.k) continue;
+        Buffer a(dtype, {s.m, s.k}, {stride, 1}), b(dtype, {s.k, s.n}), out(dtype, {s.m, s.n});
+        a.fill_normal(1);
+        b.fill_normal(2);
+        const MatmulArgs args{a.view(), b.view(), out.view(), {}, {}};
+        const std::vector<double> expected = reference(args);
+        cpu::gemm(args);
+        expect_values(out, expected, describe(s, dtype) + " stride " + std::to_string(stride));
+      }
+    }
+  }
+}
+
+TEST(CpuGemm, FinishesEachElementOnceAndWhenItIsFinal) {
+  for (const Size& s : {Size{205, 900, 70}, Size{30, 10, 1700}, Size{1, 1, 1}, Size{5, 0, 3}}) {
+    for (const DType dtype : {DType::Float32, DType::BFloat16}) {
+      Buffer a(dtype, {s.m, s.k}), b(dtype, {s.k, s.n}), out(dtype, {s.m, s.n});
+      a.fill_normal(1);
+      b.fill_normal(2);
+      out.fill(NAN);
+      const MatmulArgs args{a.view(), b.view(), out.view(), {}, {}};
+      const std::vector<double> expected = reference(args);
+      std::vector<double> seen(expected.size());
+      std::vector<int> times(expected.size());
+      cpu::gemm(args, [&](int64_t row, int64_t column, int64_t n) {  // no two calls share elements
+        for (int64_t j = column; j < column + n; ++j) {
+          const auto at = static_cast<size_t>(row * s.n + j);
+          seen[at] = testing::load(dtype, out.view().data, static_cast<int64_t>(at));
+          ++times[at];
+        }
+      });
+      EXPECT_EQ(times, std::vector<int>(expected.size(), 1)) << describe(s, dtype);
+      EXPECT_EQ(seen, out.values()) << describe(s, dtype);
+      expect_values(out, expected, describe(s, dtype));
+    }
+  }
+}
+
 // Which side is read and which is copied, and by whose product, depends on the widths.
 TEST(CpuMatmul, WeightGradientsOverManyRowsAreRightAtAnyWidth) {
   struct Widths {
@@ -48,15 +91,20 @@ TEST(CpuMatmul, WeightGradientsOverManyRowsAreRightAtAnyWidth) {
   for (const auto [m, n] :
        {Widths{200, 100}, {100, 200}, {197, 33}, {33, 197}, {192, 192}, {48, 20}, {7, 250}}) {
     for (const bool accumulate : {false, true}) {
-      Buffer dy(DType::Float32, {rows, m}), x(DType::Float32, {rows, n}), out(DType::Float32, {m, n});
+      Buffer dy(DType::Float32, {rows, m}), x(DType::Float32, {rows, n}), out(DType::Float32, {m, n}),
+          sums(DType::Float32, {m});
       dy.fill_normal(1);
       x.fill_normal(2);
       out.fill_normal(3);
       MatmulArgs args{cpu::transposed(dy.view()), x.view(), out.view(), {}, {}};
       args.accumulate = accumulate;
-      const std::vector<double> expected = reference(args);
+      args.a_sums = sums.view();
+      const std::vector<double> expected = reference(args), terms = dy.values();
       testing::run(&Kernels::matmul, args);
       expect_values(out, expected, describe({m, rows, n}, DType::Float32));
+      std::vector<double> expected_sums(static_cast<size_t>(m));
+      for (size_t i = 0; i < terms.size(); ++i) expected_sums[i % static_cast<size_t>(m)] += terms[i];
+      EXPECT_LT(relative_error(sums.values(), expected_sums), 3e-7) << m << " x " << n;
     }
   }
 }

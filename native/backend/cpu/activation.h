@@ -36,6 +36,50 @@ HWY_INLINE Activated<V> gelu_at(D d, V x) {
   return {hn::Mul(above, phi), hn::MulAdd(hn::Min(above, hn::Set(d, T(40))), density, phi)};
 }
 
+// The same of a product, within 3e-7 in float32: as far as the product's own rounding. For t = |x|, x Phi(x) = max(x, 0) - t
+// Phi(-t), and the slope is Phi(-t) q(t) away from 0 or 1, where q(t) = t phi(t) / Phi(-t) - 1. log2 Phi(-t) is nearly a
+// parabola, and so is q: polynomials, fitted so that the errors of Phi(-t), t Phi(-t) and Phi(-t) q(t) are even, and one
+// power of 2.
+template <class D, class V>
+HWY_INLINE Activated<V> gelu_of_product_at(D d, V x) {
+  if constexpr (kIsDouble<D>) {
+    return gelu_at(d, x);
+  } else {
+    const hn::RebindToSigned<D> di;
+    const auto set = [d](float value) { return hn::Set(d, value); };
+    const V size = hn::Abs(x), limit = set(10.0f);
+    const V t = hn::IfThenElse(hn::Gt(size, limit), limit, size);  // keeps NaN
+    V p = hn::MulAdd(set(4.362554e-06f), t, set(-1.557718e-05f));
+    p = hn::MulAdd(p, t, set(-0.00055529614f));
+    p = hn::MulAdd(p, t, set(0.0076086107f));
+    p = hn::MulAdd(p, t, set(-0.052861247f));
+    p = hn::MulAdd(p, t, set(-0.4590978f));
+    p = hn::MulAdd(p, t, set(-1.1511159f));
+    p = hn::MulAdd(p, t, set(-1.0f));
+    const V magic = set(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer kept in the low bits
+    const V shifted = hn::Add(p, magic);
+    const V r = hn::Sub(p, hn::Sub(shifted, magic));
+    V power = hn::MulAdd(set(0.0013276492f), r, set(0.009675549f));
+    power = hn::MulAdd(power, r, set(0.055507135f));
+    power = hn::MulAdd(power, r, set(0.2402212f));
+    power = hn::MulAdd(power, r, set(0.69314694f));
+    power = hn::MulAdd(power, r, set(1.0f));
+    const auto exponent = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
+    const V tail = hn::BitCast(d, hn::Add(hn::BitCast(di, power), exponent));
+    V q = hn::MulAdd(set(1.12883945e-05f), t, set(-0.00014419417f));
+    q = hn::MulAdd(q, t, set(0.00058062724f));
+    q = hn::MulAdd(q, t, set(0.0008737771f));
+    q = hn::MulAdd(q, t, set(-0.02001794f));
+    q = hn::MulAdd(q, t, set(0.10940415f));
+    q = hn::MulAdd(q, t, set(0.636537f));
+    q = hn::MulAdd(q, t, set(0.79789025f));
+    q = hn::MulAdd(q, t, set(-1.0f));
+    const V away = hn::Mul(tail, q), zero = hn::Zero(d);
+    return {hn::NegMulAdd(t, tail, hn::Max(x, zero)),
+            hn::IfThenElse(hn::Lt(x, zero), hn::Neg(away), hn::Add(set(1.0f), away))};
+  }
+}
+
 // x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)), which is 0.5 x (1 + tanh(...)).
 template <class D, class V>
 HWY_INLINE Activated<V> gelu_tanh_at(D d, V x) {

@@ -42,6 +42,9 @@ struct GemmTask {
   Matrix residual;  // or absent
   Activation activation = Activation::None;
   bool accumulate = false;
+  int64_t row = 0, column = 0;  // of the rectangle
+  const FinishRow* finish = nullptr;
+  double* a_sums = nullptr;  // of a's rows, added to; or null
 };
 
 struct GemmScratch {
@@ -69,7 +72,7 @@ constexpr int64_t tile_columns() {
 // so do those that come next.
 constexpr int64_t kBlockRows = 96;
 constexpr int64_t kBlockColumns = 1536;
-constexpr int64_t kBlockDepth = 384;
+constexpr int64_t kBlockDepth = 400;
 static_assert(kBlockRows % kTileRows == 0);
 
 // Of a block of b, what the second cache has room for beside those.
@@ -145,6 +148,12 @@ HWY_INLINE void copy_run(const T* HWY_RESTRICT from, T* HWY_RESTRICT to) {
   const hn::CappedTag<T, lanes> d;
 #pragma GCC unroll 16
   for (int64_t i = 0; i < kWidth; i += lanes) hn::StoreU(hn::LoadU(d, from + i), d, to + i);
+}
+
+// The depth of K's blocks, which are even: a shallow last one would go through out for little.
+int64_t block_depth(int64_t k) {
+  const int64_t blocks = (k + kBlockDepth - 1) / kBlockDepth;
+  return blocks < 2 ? k : (k + blocks - 1) / blocks;
 }
 
 // Packs x into panels of kWidth rows: panel p holds x[p * kWidth + w, k] at [k * kWidth + w]; missing rows are zeros.
@@ -362,7 +371,7 @@ void activate(Activation activation, T* x, int64_t n) {
           x, n, [](auto d, auto v) { return relu_at(d, v).value; }, x);
     case Activation::Gelu:
       return map_vectors(
-          x, n, [](auto d, auto v) { return gelu_at(d, v).value; }, x);
+          x, n, [](auto d, auto v) { return gelu_of_product_at(d, v).value; }, x);
     case Activation::GeluTanh:
       return map_vectors(
           x, n, [](auto d, auto v) { return gelu_tanh_at(d, v).value; }, x);
@@ -448,11 +457,35 @@ void multiply_block(const A& a, const T* b, int64_t depth, const Terms<T>& terms
   }
 }
 
+// sums[i] += sum_k a[i, k] of a block whose columns are runs of T: 16 terms as T, those as float64.
+template <typename T>
+HWY_NOINLINE void add_row_sums(const Matrix& a, double* sums) {
+  const hn::ScalableTag<T> d;
+  constexpr int64_t lanes = HWY_LANES(T), kTerms = 16;
+  const T* const from = reinterpret_cast<const T*>(a.data);
+  for (int64_t first = 0; first < a.columns; first += kTerms) {
+    const int64_t end = std::min(a.columns, first + kTerms);
+    int64_t i = 0;
+    for (; i + lanes <= a.rows; i += lanes) {
+      auto sum = hn::Zero(d);
+      for (int64_t k = first; k < end; ++k) sum = hn::Add(sum, hn::LoadU(d, from + k * a.column + i));
+      HWY_ALIGN T some[lanes];
+      hn::Store(sum, d, some);
+      for (int64_t l = 0; l < lanes; ++l) sums[i + l] += static_cast<double>(some[l]);
+    }
+    for (; i < a.rows; ++i) {
+      T sum{};
+      for (int64_t k = first; k < end; ++k) sum += from[k * a.column + i];
+      sums[i] += static_cast<double>(sum);
+    }
+  }
+}
+
 template <typename T>
 void multiply(const GemmTask& task, GemmScratch& scratch) {
   constexpr int64_t tile_n = tile_columns<T>();
   const int64_t M = task.out.rows, N = task.out.columns, K = task.a.columns;
-  const int64_t widest = round_up(std::min(N, kBlockColumns), tile_n), deepest = std::min(K, kBlockDepth);
+  const int64_t widest = round_up(std::min(N, kBlockColumns), tile_n), deepest = block_depth(K);
   const bool in_place = grows_in_place<T>(task);
   const bool in_rows = reads_rows<T>(task.a), in_columns = has_column_runs<T>(task.a);
   const bool finishes = !in_place || task.activation != Activation::None;
@@ -473,7 +506,7 @@ void multiply(const GemmTask& task, GemmScratch& scratch) {
       }
       int64_t k0 = 0;
       do {  // once even when K is 0: it makes sums of nothing
-        const int64_t depth = std::min(kBlockDepth, K - k0);
+        const int64_t depth = std::min(deepest, K - k0);
         const Matrix b = task.b.block(k0, j0, depth, n);
         pack<tile_n>(Matrix{b.data, b.dtype, n, depth, b.column, b.row}, b_panels);
         for (int64_t i0 = top; i0 < bottom; i0 += kBlockRows) {
@@ -491,7 +524,7 @@ void multiply(const GemmTask& task, GemmScratch& scratch) {
           if (i0 + m < bottom) {
             ahead.add(task.a.block(i0 + m, k0, std::min(kBlockRows, bottom - i0 - m), depth));
           } else if (k0 + depth < K) {
-            const int64_t next = k0 + depth, next_depth = std::min(kBlockDepth, K - next);
+            const int64_t next = k0 + depth, next_depth = std::min(deepest, K - next);
             ahead.add(task.a.block(top, next, std::min(kBlockRows, bottom - top), next_depth));
             if (n * next_depth * static_cast<int64_t>(sizeof(T)) <= kAskedBytes)
               ahead.add(task.b.block(next, j0, next_depth, n));
@@ -502,6 +535,7 @@ void multiply(const GemmTask& task, GemmScratch& scratch) {
             const Rows<T> rows{reinterpret_cast<const T*>(a.data), a.row, m, a_panels, depth};
             multiply_block(rows, b_panels, depth, terms, sums, stride, m, n, ahead);
           } else if (in_columns) {
+            if (task.a_sums != nullptr && j0 == 0) add_row_sums<T>(a, task.a_sums + i0);
             if (whole < m) pack<kTileRows>(a.block(whole, 0, m - whole, depth), a_panels);
             const Columns<T> columns{reinterpret_cast<const T*>(a.data), a.column, m, a_panels};
             multiply_block(columns, b_panels, depth, terms, sums, stride, m, n, ahead);
@@ -509,10 +543,12 @@ void multiply(const GemmTask& task, GemmScratch& scratch) {
             pack<kTileRows>(a, a_panels);
             multiply_block(Panels<T>{a_panels, depth}, b_panels, depth, terms, sums, stride, m, n, ahead);
           }
-          if (!finishes || k0 + depth < K) continue;
-          for (int64_t i = 0; i < m; ++i) {
+          if (k0 + depth < K) continue;
+          for (int64_t i = 0; i < m && finishes; ++i) {
             finish_row(task, i0 + i, j0, n, in_place ? nullptr : bias, sums + i * stride, line);
           }
+          for (int64_t i = 0; i < m && task.finish != nullptr; ++i)
+            (*task.finish)(task.row + i0 + i, task.column + j0, n);
         }
         k0 += depth;
       } while (k0 < K);
@@ -575,7 +611,7 @@ int64_t place(int64_t n, int64_t tile, int64_t index, int64_t parts) {
 
 }  // namespace
 
-void gemm(const MatmulArgs& args) {
+void gemm(const MatmulArgs& args, const FinishRow& finish) {
   if (args.out.numel() == 0) return;
   const int64_t m = args.out.size(-2), n = args.out.size(-1), k = args.a.size(-1);
   const int64_t batch = args.out.ndim() == 3 ? args.out.size(0) : 1;
@@ -586,6 +622,9 @@ void gemm(const MatmulArgs& args) {
   const bool wide = args.a.dtype == DType::Float64;
   const int64_t tasks = batch * grid.rows * grid.columns;
   const int64_t grain = std::max<int64_t>(1, kSmall * tasks / std::max<int64_t>(1, batch * m * n * k));
+  static thread_local ScratchBuffer sums_memory;
+  double* const a_sums = args.a_sums ? sums_memory.reserve<double>(m) : nullptr;
+  if (a_sums != nullptr) std::fill_n(a_sums, m, 0.0);
   parallel_for(tasks, grain, [&](int64_t begin, int64_t end) {
     static thread_local GemmScratch scratch;
     for (int64_t t = begin; t < end; ++t) {
@@ -606,12 +645,20 @@ void gemm(const MatmulArgs& args) {
       }
       task.activation = args.activation;
       task.accumulate = args.accumulate;
+      task.row = i;
+      task.column = j;
+      if (finish) task.finish = &finish;
+      if (a_sums != nullptr && column == 0) task.a_sums = a_sums + i;
       if (wide) {
         HWY_DYNAMIC_DISPATCH(multiply_double)(task, scratch);
       } else {
         HWY_DYNAMIC_DISPATCH(multiply_float)(task, scratch);
       }
     }
+  });
+  if (a_sums == nullptr) return;
+  with_float_type(args.a_sums.dtype, [&]<typename S>(S) {
+    for (int64_t i = 0; i < m; ++i) args.a_sums.as<S>()[i * args.a_sums.stride(0)] = convert<S>(a_sums[i]);
   });
 }
 

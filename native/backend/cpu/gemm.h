@@ -3,11 +3,19 @@
 // depend on the thread count.
 #pragma once
 
+#include <functional>
+
 #include "backend/backend.h"
 
 namespace tenon::cpu {
 
-void gemm(const MatmulArgs& args);
+// Called once for each part of each row of out, elements [row, column .. column + n), when they are final and still in the
+// cache; on any thread.
+using FinishRow = std::function<void(int64_t row, int64_t column, int64_t n)>;
+
+// `finish` goes with an out of rank 2, and a_sums with an a whose columns run along memory.
+void gemm(const MatmulArgs& args, const FinishRow& finish);
+inline void gemm(const MatmulArgs& args) { gemm(args, nullptr); }
 
 inline View transposed(const View& matrix) {
   return {matrix.data, matrix.dtype, Shape{matrix.size(1), matrix.size(0)},

@@ -1,17 +1,19 @@
 // out = activation(a b + bias) + residual: oneDNN where it has an optimised kernel, our own GEMM elsewhere and where it
 // is faster.
 //
-// Exact GELU after a float32 product is a pass of our own: oneDNN's epilogue takes longer than reading and writing the
-// product again. [3152, 192] x [192, 768], 2 threads, Zen 4: 4.4 ms without GELU, 5.2 with oneDNN's, 4.85 with ours.
-// It is so where the product itself is kept for the gradient, too.
+// Exact GELU after a float32 product is ours: oneDNN's epilogue takes longer than reading and writing the product again.
+// [3152, 192] x [192, 768], 2 threads, Zen 4: 4.4 ms without GELU, 5.2 with oneDNN's, 4.85 with ours. It is so where the
+// product itself is kept for the gradient, too.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/matmul.cc"
+#include "backend/cpu/activation.h"
+//
 #include "backend/cpu/block.h"
 //
 #include <algorithm>
 
-#include "backend/cpu/gemm.h"
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/matmul.h"
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/scratch.h"
@@ -20,37 +22,9 @@ HWY_BEFORE_NAMESPACE();
 namespace tenon::cpu::HWY_NAMESPACE {
 namespace {
 
-// x Phi(x) = max(x, 0) - t Phi(-t), t = |x|, within 3e-7, as far as the product's own rounding. log2 Phi(-t) is nearly
-// a parabola: a polynomial of degree 7, fitted so that the error of t Phi(-t) is even, then 2 to that power.
-template <class D, class V>
-HWY_INLINE V gelu_epilogue(D d, V x) {
-  const hn::RebindToSigned<D> di;
-  const auto set = [d](float value) { return hn::Set(d, value); };
-  const V size = hn::Abs(x), limit = set(10.0f);
-  const V t = hn::IfThenElse(hn::Gt(size, limit), limit, size);  // keeps NaN
-  V p = hn::MulAdd(set(-1.2594318e-06f), t, set(4.9938673e-05f));
-  p = hn::MulAdd(p, t, set(-0.0008448297f));
-  p = hn::MulAdd(p, t, set(0.008225213f));
-  p = hn::MulAdd(p, t, set(-0.05352006f));
-  p = hn::MulAdd(p, t, set(-0.45877f));
-  p = hn::MulAdd(p, t, set(-1.1511732f));
-  p = hn::MulAdd(p, t, set(-1.0f));
-  const V magic = set(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer kept in the low bits
-  const V shifted = hn::Add(p, magic);
-  const V r = hn::Sub(p, hn::Sub(shifted, magic));
-  V power = hn::MulAdd(set(0.0013276492f), r, set(0.009675549f));
-  power = hn::MulAdd(power, r, set(0.055507135f));
-  power = hn::MulAdd(power, r, set(0.2402212f));
-  power = hn::MulAdd(power, r, set(0.69314694f));
-  power = hn::MulAdd(power, r, set(1.0f));
-  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
-  const V tail = hn::BitCast(d, hn::Add(hn::BitCast(di, power), exponent));
-  return hn::NegMulAdd(t, tail, hn::Max(x, hn::Zero(d)));
-}
-
 void gelu_row(const float* x, float* out, int64_t n) {
   map_vectors(
-      out, n, [](auto d, auto v) HWY_ATTR { return gelu_epilogue(d, v); }, x);
+      out, n, [](auto d, auto v) HWY_ATTR { return gelu_of_product_at(d, v).value; }, x);
 }
 
 bool is_avx2() { return HWY_TARGET == HWY_AVX2; }
@@ -69,18 +43,7 @@ HWY_EXPORT(gelu_row);
 HWY_EXPORT(is_avx2);
 HWY_EXPORT(is_avx512);
 
-// out = GELU of x, which may be out.
-void gelu_rows(const View& x, const View& out) {
-  const auto row = HWY_DYNAMIC_DISPATCH(gelu_row);
-  const int64_t columns = x.size(-1);
-  constexpr int64_t kGrain = 16384;  // elements for which a second thread pays
-  parallel_for(x.size(0), std::max<int64_t>(1, kGrain / columns), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      row(x.as<float>() + i * x.stride(0), out.as<float>() + i * out.stride(0), columns);
-  });
-}
-
-// A product whose GELU is a pass of its own.
+// A product whose GELU is ours.
 bool is_float32_gelu(const MatmulArgs& args) {
   return args.activation == Activation::Gelu && args.out.dtype == DType::Float32 && args.out.ndim() == 2 &&
          !args.residual && !args.accumulate;
@@ -121,15 +84,15 @@ bool gemm_is_faster(const MatmulArgs& args) {
 }
 
 // Whether to make a weight gradient dy^T x as (x^T dy)^T. Our own GEMM reads its left operand and copies the right one:
-// better the narrower. oneDNN copies a left operand whose columns run along memory, where both are long. Zen 4, 2 threads,
-// GFLOP/s of dy^T x -> (x^T dy)^T, float32:
-//   ours   dy [25088, 96], x [25088, 384]: 166 -> 201,  [1568, 384], [1568, 1536]: 205 -> 219
+// better the narrower, where there are rows enough to make up for turning the result. oneDNN copies a left operand whose
+// columns run along memory, where both are long. Zen 4, 2 threads, GFLOP/s of dy^T x -> (x^T dy)^T, float32:
+//   ours   dy [25088, 96], x [25088, 384]: 172 -> 205,  [1568, 384], [1568, 1536]: 218 -> 224 before the result is turned
 //   oneDNN dy [25088, 384], x [25088, 96]: 176 -> 192,  [6272, 576], [6272, 192]: 189 -> 206,  [1568, 1536], [1568, 384]: the same
 bool transposing_pays(const MatmulArgs& args) {
   if (!is_weight_gradient(args) || args.bias || args.residual || args.accumulate) return false;
   if (args.activation != Activation::None) return false;
   const int64_t m = args.out.size(0), n = args.out.size(1), k = args.a.size(1);
-  return gemm_is_faster(args) ? m < n : m > n && k >= 4 * m;
+  return gemm_is_faster(args) ? m < n && k >= 2048 : m > n && k >= 4 * m;
 }
 
 bool fast_matmul(const MatmulArgs& args) {
@@ -149,18 +112,38 @@ bool fast_matmul(const MatmulArgs& args) {
 
 }  // namespace
 
+void matmul(const MatmulArgs& args, const FinishRow& finish) {
+  const bool empty = args.out.numel() == 0 || args.a.size(-1) == 0;
+  if (empty || gemm_is_faster(args) || !onednn_matmul(args)) return gemm(args, finish);
+  const int64_t columns = args.out.size(1);
+  constexpr int64_t kGrain = 16384;  // elements for which a second thread pays
+  parallel_for(args.out.size(0), std::max<int64_t>(1, kGrain / columns), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) finish(i, 0, columns);
+  });
+}
+
 void matmul(const MatmulArgs& args) {
-  // At the speed of memory; what fits in the cache stays there for the product.
-  if (args.a_sums) reduce(row_sums(args));
   if (args.before || is_float32_gelu(args)) {
     const View& before = args.before ? args.before : args.out;
-    matmul({args.a, args.b, before, args.bias, {}});
-    if (is_float32_gelu(args)) return gelu_rows(before, args.out);
+    const MatmulArgs product{args.a, args.b, before, args.bias, {}};
+    if (is_float32_gelu(args)) {
+      const auto gelu = HWY_DYNAMIC_DISPATCH(gelu_row);
+      return matmul(product, [&](int64_t row, int64_t column, int64_t n) {
+        gelu(before.as<float>() + row * before.stride(0) + column,
+             args.out.as<float>() + row * args.out.stride(0) + column, n);
+      });
+    }
+    matmul(product);
     return unary({unary_op(args.activation), before, args.out});
   }
   const bool empty = args.out.numel() == 0 || args.a.size(-1) == 0;
-  if (!empty && fast_matmul(args)) return;
-  gemm(args);
+  if (!empty && is_weight_gradient(args) && gemm_is_faster(args) && !transposing_pays(args))
+    return gemm(args);
+  MatmulArgs product = args;
+  product.a_sums = {};
+  // At the speed of memory; what fits in the cache stays there for the product.
+  if (args.a_sums) reduce(row_sums(args));
+  if (empty || !fast_matmul(product)) gemm(product);
 }
 
 }  // namespace tenon::cpu
