@@ -181,11 +181,12 @@ constexpr int kAccumulators =
                                                                                                          : 12;
 constexpr int tile_rows(int vectors) { return std::min(12, kAccumulators / vectors); }
 
-template <Left kLeft, Sum kSum, int kRows, int kVectors, typename T>
+// D: the tag of the tile's vectors.
+template <class D, Left kLeft, Sum kSum, int kRows, int kVectors, typename T>
 HWY_INLINE void multiply_tile(const Product<T>& p, int64_t i0, int64_t j0) {
-  const hn::ScalableTag<T> d;
-  using V = hn::Vec<decltype(d)>;
-  constexpr int64_t lanes = HWY_LANES(T);
+  const D d;
+  using V = hn::Vec<D>;
+  constexpr int64_t lanes = hn::MaxLanes(D());
   const int64_t row = kLeft == Left::Plain ? p.a_stride : 1, step = kLeft == Left::Plain ? 1 : p.a_stride;
   const T* HWY_RESTRICT a = p.a + i0 * row;
   const T* HWY_RESTRICT b = p.b + j0;
@@ -217,44 +218,51 @@ HWY_INLINE void multiply_tile(const Product<T>& p, int64_t i0, int64_t j0) {
   }
 }
 
-template <Left kLeft, Sum kSum, int kRows, int kVectors, typename T>
+template <class D, Left kLeft, Sum kSum, int kRows, int kVectors, typename T>
 HWY_INLINE void multiply_rows(const Product<T>& p, int64_t rows, int64_t i0, int64_t j0) {
   if constexpr (kRows > 0) {
-    if (rows == kRows) return multiply_tile<kLeft, kSum, kRows, kVectors>(p, i0, j0);
-    multiply_rows<kLeft, kSum, kRows - 1, kVectors>(p, rows, i0, j0);
+    if (rows == kRows) return multiply_tile<D, kLeft, kSum, kRows, kVectors>(p, i0, j0);
+    multiply_rows<D, kLeft, kSum, kRows - 1, kVectors>(p, rows, i0, j0);
   }
 }
 
 // Rows in equal tiles: a tile of one or two rows would wait for its few accumulators.
-template <Left kLeft, Sum kSum, int kVectors, typename T>
+template <class D, Left kLeft, Sum kSum, int kVectors, typename T>
 HWY_NOINLINE void multiply_panel(const Product<T>& p, int64_t rows, int64_t j0) {
   constexpr int kRows = tile_rows(kVectors);
   const int64_t tiles = ceil_div(rows, kRows);
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t i = rows * t / tiles;
-    multiply_rows<kLeft, kSum, kRows, kVectors>(p, rows * (t + 1) / tiles - i, i, j0);
+    multiply_rows<D, kLeft, kSum, kRows, kVectors>(p, rows * (t + 1) / tiles - i, i, j0);
   }
 }
 
-template <Left kLeft, int kVectors, typename T>
+template <class D, Left kLeft, int kVectors, typename T>
 HWY_INLINE void multiply_panel(Sum sum, const Product<T>& p, int64_t rows, int64_t j0) {
   if (sum == Sum::Set) {
-    multiply_panel<kLeft, Sum::Set, kVectors>(p, rows, j0);
+    multiply_panel<D, kLeft, Sum::Set, kVectors>(p, rows, j0);
   } else {
-    multiply_panel<kLeft, Sum::Add, kVectors>(p, rows, j0);
+    multiply_panel<D, kLeft, Sum::Add, kVectors>(p, rows, j0);
   }
 }
 
-// `columns` is rounded up to whole vectors: b and c must be padded. Sums run over k in order, each in one lane, so
-// that an element's bits do not depend on the tile it falls into.
+// `columns` is rounded up to vectors: b and c must be padded to whole ones, and what lies beyond the columns in c means
+// nothing. Sums run over k in order, each in one lane, so that an element's bits do not depend on the tile it falls into.
+//
+// Tokens are often a multiple of 16 and one more: 49, 65, 577. The last few columns then take a vector of 128 bits.
 template <Left kLeft, typename T>
 void multiply(Sum sum, const Product<T>& p, int64_t rows, int64_t columns) {
-  constexpr int64_t lanes = HWY_LANES(T);
-  const int64_t vectors = ceil_div(columns, lanes);
+  using Full = hn::ScalableTag<T>;
+  using Narrow = hn::CappedTag<T, 16 / sizeof(T)>;
+  constexpr int64_t lanes = HWY_LANES(T), few = hn::MaxLanes(Narrow());
+  const bool narrow = few < lanes && columns % lanes > 0 && columns % lanes <= few;
+  const int64_t vectors = narrow ? columns / lanes : ceil_div(columns, lanes);
   int64_t j = 0;
-  for (; j + 4 <= vectors || j + 2 == vectors; j += 2) multiply_panel<kLeft, 2>(sum, p, rows, j * lanes);
-  if (vectors - j == 3) multiply_panel<kLeft, 3>(sum, p, rows, j * lanes);
-  if (vectors - j == 1) multiply_panel<kLeft, 1>(sum, p, rows, j * lanes);
+  for (; j + 4 <= vectors || j + 2 == vectors; j += 2)
+    multiply_panel<Full, kLeft, 2>(sum, p, rows, j * lanes);
+  if (vectors - j == 3) multiply_panel<Full, kLeft, 3>(sum, p, rows, j * lanes);
+  if (vectors - j == 1) multiply_panel<Full, kLeft, 1>(sum, p, rows, j * lanes);
+  if (narrow) multiply_panel<Narrow, kLeft, 1>(sum, p, rows, vectors * lanes);
 }
 
 }  // namespace tenon::cpu::HWY_NAMESPACE
