@@ -444,7 +444,7 @@ Terms<T> first_terms(const GemmTask& task, int64_t i, int64_t j, const T* bias) 
 
 // c[m, n] = a b + terms, tile by tile; b is packed.
 template <typename T, typename A>
-void multiply_block(const A& a, const T* b, int64_t depth, const Terms<T>& terms, T* c, int64_t stride,
+void multiply_tiles(const A& a, const T* b, int64_t depth, const Terms<T>& terms, T* c, int64_t stride,
                     int64_t m, int64_t n, Ahead& ahead) {
   constexpr int64_t tile_n = tile_columns<T>();
   for (int64_t j = 0; j < n; j += tile_n) {
@@ -454,6 +454,25 @@ void multiply_block(const A& a, const T* b, int64_t depth, const Terms<T>& terms
       multiply_edge(a.edge(i), b + j * depth, depth, terms.at(i, j), c + i * stride + j, stride,
                     std::min(kTileRows, m - i), columns);
     }
+  }
+}
+
+// The same for a block of a as it lies; `panels` is scratch for what has to be packed of it.
+template <typename T>
+void multiply_block(const Matrix& a, T* panels, const T* b, const Terms<T>& terms, T* c, int64_t stride,
+                    int64_t n, Ahead& ahead) {
+  const int64_t m = a.rows, depth = a.columns, whole = m / kTileRows * kTileRows;
+  const Matrix rest = a.block(whole, 0, m - whole, depth);
+  const T* const from = reinterpret_cast<const T*>(a.data);
+  if (reads_rows<T>(a)) {
+    if (rest.rows > 0) copy_rows(rest, panels);
+    multiply_tiles(Rows<T>{from, a.row, m, panels, depth}, b, depth, terms, c, stride, m, n, ahead);
+  } else if (has_column_runs<T>(a)) {
+    if (rest.rows > 0) pack<kTileRows>(rest, panels);
+    multiply_tiles(Columns<T>{from, a.column, m, panels}, b, depth, terms, c, stride, m, n, ahead);
+  } else {
+    pack<kTileRows>(a, panels);
+    multiply_tiles(Panels<T>{panels, depth}, b, depth, terms, c, stride, m, n, ahead);
   }
 }
 
@@ -487,7 +506,6 @@ void multiply(const GemmTask& task, GemmScratch& scratch) {
   const int64_t M = task.out.rows, N = task.out.columns, K = task.a.columns;
   const int64_t widest = round_up(std::min(N, kBlockColumns), tile_n), deepest = block_depth(K);
   const bool in_place = grows_in_place<T>(task);
-  const bool in_rows = reads_rows<T>(task.a), in_columns = has_column_runs<T>(task.a);
   const bool finishes = !in_place || task.activation != Activation::None;
   const int64_t most_rows = in_place ? M : std::min(M, kScratchRows);
   T* const a_panels = scratch.a.reserve<T>(kBlockRows * deepest);
@@ -529,20 +547,8 @@ void multiply(const GemmTask& task, GemmScratch& scratch) {
             if (n * next_depth * static_cast<int64_t>(sizeof(T)) <= kAskedBytes)
               ahead.add(task.b.block(next, j0, next_depth, n));
           }
-          const int64_t whole = m / kTileRows * kTileRows;
-          if (in_rows) {
-            if (whole < m) copy_rows(a.block(whole, 0, m - whole, depth), a_panels);
-            const Rows<T> rows{reinterpret_cast<const T*>(a.data), a.row, m, a_panels, depth};
-            multiply_block(rows, b_panels, depth, terms, sums, stride, m, n, ahead);
-          } else if (in_columns) {
-            if (task.a_sums != nullptr && j0 == 0) add_row_sums<T>(a, task.a_sums + i0);
-            if (whole < m) pack<kTileRows>(a.block(whole, 0, m - whole, depth), a_panels);
-            const Columns<T> columns{reinterpret_cast<const T*>(a.data), a.column, m, a_panels};
-            multiply_block(columns, b_panels, depth, terms, sums, stride, m, n, ahead);
-          } else {
-            pack<kTileRows>(a, a_panels);
-            multiply_block(Panels<T>{a_panels, depth}, b_panels, depth, terms, sums, stride, m, n, ahead);
-          }
+          if (task.a_sums != nullptr && j0 == 0) add_row_sums<T>(a, task.a_sums + i0);
+          multiply_block(a, a_panels, b_panels, terms, sums, stride, n, ahead);
           if (k0 + depth < K) continue;
           for (int64_t i = 0; i < m && finishes; ++i) {
             finish_row(task, i0 + i, j0, n, in_place ? nullptr : bias, sums + i * stride, line);
