@@ -78,8 +78,8 @@ export class DropPath extends Module<[x: FloatTensor], FloatTensor> {
    */
   residual(x: FloatTensor, branch: Branch, { from = x, draws = false }: BranchOptions = {}): FloatTensor {
     if (!this.active) return branch(from, x);
+    if (draws || x.device !== 'cpu' || x.ndim === 0 || x.size === 0) return x.add(this.forward(branch(from)));
     const samples = x.shape[0];
-    if (draws || x.device !== 'cpu' || samples === 0) return x.add(this.forward(branch(from)));
     const kept = takeKept(samples, this.p);
     // Where all are dropped, one has the weight 0, so that the branch's parameters get gradients.
     const index = tensor(kept.length > 0 ? kept : [0], { dtype: 'int64' });

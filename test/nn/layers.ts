@@ -232,6 +232,10 @@ test('DropPath.residual gives the branch its residual where nothing is dropped',
     t.deepEqual(Array.from(inactive.residual(x, branch).dataSync()), [2, 2, 2, 2, 2, 2]);
   }
   t.deepEqual(sums, [x, x]);
+  t.throws(() => new DropPath(0.5).residual(zeros([]), branch), {
+    message: 'dropPath: expected at least one dimension, got a scalar',
+  });
+  t.throws(() => new DropPath(0.5).residual(x, () => zeros([2, 4])), { message: /^(indexAdd|add): / });
   const none = zeros([0, 3]);
   t.deepEqual([...new DropPath(0.5).residual(none, branch).shape], [0, 3]);
 });
