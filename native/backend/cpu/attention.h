@@ -14,8 +14,6 @@
 
 namespace tenon::cpu {
 
-constexpr int64_t round_up(int64_t n, int64_t multiple) { return ceil_div(n, multiple) * multiple; }
-
 // The longest blocks: keys and values of a block stay in the L2 cache, its scores nearly in L1.
 constexpr int64_t kKeyBlock = 256;
 constexpr int64_t kQueryBlock = 64;

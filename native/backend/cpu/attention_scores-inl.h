@@ -142,7 +142,7 @@ template <typename T>
 HWY_NOINLINE void dropout_row(const ScoreTerms& terms, uint64_t index, int64_t n, T* HWY_RESTRICT keep) {
   constexpr int64_t kWords = 4 * kPhiloxBlocks;
   HWY_ALIGN uint32_t words[kWords];
-  const auto threshold = static_cast<uint32_t>(std::ldexp(terms.dropout, 32));
+  const auto threshold = static_cast<uint32_t>(Philox::threshold(terms.dropout));
   const T scale = T(1 / (1 - terms.dropout));
   auto skip = static_cast<int64_t>(index % 4);
   for (uint64_t counter = index / 4; n > 0; counter += kPhiloxBlocks) {

@@ -18,6 +18,7 @@
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/prefetch.h"
 #include "backend/cpu/scratch.h"
+#include "backend/divide.h"
 
 #ifndef TENON_GEMM_ONCE
 #define TENON_GEMM_ONCE
@@ -80,8 +81,6 @@ constexpr int64_t kAskedBytes = 160 << 10;
 
 // Rows whose sums wait in scratch where out can't hold them.
 constexpr int64_t kScratchRows = 8 * kBlockRows;
-
-constexpr int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 // to[k * width + w] = from[w * stride + k] for depth k and 4 w: 4 x 4 elements at a time.
 HWY_INLINE void transpose_4_rows(const float* HWY_RESTRICT from, int64_t stride, int64_t width, int64_t depth,
@@ -151,10 +150,7 @@ HWY_INLINE void copy_run(const T* HWY_RESTRICT from, T* HWY_RESTRICT to) {
 }
 
 // The depth of K's blocks, which are even: a shallow last one would go through out for little.
-int64_t block_depth(int64_t k) {
-  const int64_t blocks = (k + kBlockDepth - 1) / kBlockDepth;
-  return blocks < 2 ? k : (k + blocks - 1) / blocks;
-}
+int64_t block_depth(int64_t k) { return ceil_div(k, std::max<int64_t>(1, ceil_div(k, kBlockDepth))); }
 
 // Packs x into panels of kWidth rows: panel p holds x[p * kWidth + w, k] at [k * kWidth + w]; missing rows are zeros.
 // b is packed through its transpose.
@@ -253,7 +249,7 @@ class Ahead {
     const auto size = static_cast<int64_t>(size_of(block.dtype));
     const int64_t count = in_rows ? block.rows : block.columns;
     runs_[count_++] = {block.data, count, (in_rows ? block.row : block.column) * size,
-                       (in_rows ? block.columns : block.rows) * size, (count + tiles_ - 1) / tiles_};
+                       (in_rows ? block.columns : block.rows) * size, ceil_div(count, tiles_)};
   }
   HWY_INLINE void ask() {
     for (int i = 0; i < count_; ++i) {
@@ -594,12 +590,12 @@ struct Grid {
 constexpr int64_t kGridRows = 24, kGridColumns = 32;
 
 Grid split(int64_t m, int64_t n, int64_t threads) {
-  const int64_t tiles_m = (m + kGridRows - 1) / kGridRows, tiles_n = (n + kGridColumns - 1) / kGridColumns;
+  const int64_t tiles_m = ceil_div(m, kGridRows), tiles_n = ceil_div(n, kGridColumns);
   Grid best;
   double best_cost = INFINITY;
   for (int64_t rows = 1; rows <= std::min(threads, tiles_m); ++rows) {
     const int64_t columns = std::min(threads / rows, tiles_n);
-    const int64_t tall = (tiles_m + rows - 1) / rows, wide = (tiles_n + columns - 1) / columns;
+    const int64_t tall = ceil_div(tiles_m, rows), wide = ceil_div(tiles_n, columns);
     const double cost = static_cast<double>(tall * wide) + 0.1 * static_cast<double>(tall + 2 * wide);
     if (cost < best_cost) {
       best_cost = cost;
@@ -611,8 +607,7 @@ Grid split(int64_t m, int64_t n, int64_t threads) {
 
 // Where the part `index` of `parts` begins, of n rows or columns in whole tiles.
 int64_t place(int64_t n, int64_t tile, int64_t index, int64_t parts) {
-  const int64_t tiles = (n + tile - 1) / tile;
-  return std::min(n, tiles * index / parts * tile);
+  return std::min(n, ceil_div(n, tile) * index / parts * tile);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 //
 #include <algorithm>
 
+#include "backend/cpu/iterate.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/matmul.h"
 #include "backend/cpu/onednn.h"
@@ -42,6 +43,9 @@ namespace {
 HWY_EXPORT(gelu_row);
 HWY_EXPORT(is_avx2);
 HWY_EXPORT(is_avx512);
+
+// No result, or sums of nothing.
+bool is_empty(const MatmulArgs& args) { return args.out.numel() == 0 || args.a.size(-1) == 0; }
 
 // A product whose GELU is ours.
 bool is_float32_gelu(const MatmulArgs& args) {
@@ -113,13 +117,12 @@ bool fast_matmul(const MatmulArgs& args) {
 }  // namespace
 
 void matmul(const MatmulArgs& args, const FinishRow& finish) {
-  const bool empty = args.out.numel() == 0 || args.a.size(-1) == 0;
-  if (empty || gemm_is_faster(args) || !onednn_matmul(args)) return gemm(args, finish);
+  if (is_empty(args) || gemm_is_faster(args) || !onednn_matmul(args)) return gemm(args, finish);
   const int64_t columns = args.out.size(1);
-  constexpr int64_t kGrain = 16384;  // elements for which a second thread pays
-  parallel_for(args.out.size(0), std::max<int64_t>(1, kGrain / columns), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) finish(i, 0, columns);
-  });
+  parallel_for(args.out.size(0), std::max<int64_t>(1, kElementwiseGrain / columns),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t i = begin; i < end; ++i) finish(i, 0, columns);
+               });
 }
 
 void matmul(const MatmulArgs& args) {
@@ -136,14 +139,13 @@ void matmul(const MatmulArgs& args) {
     matmul(product);
     return unary({unary_op(args.activation), before, args.out});
   }
-  const bool empty = args.out.numel() == 0 || args.a.size(-1) == 0;
-  if (!empty && is_weight_gradient(args) && gemm_is_faster(args) && !transposing_pays(args))
+  if (!is_empty(args) && is_weight_gradient(args) && gemm_is_faster(args) && !transposing_pays(args))
     return gemm(args);
   MatmulArgs product = args;
   product.a_sums = {};
   // At the speed of memory; what fits in the cache stays there for the product.
   if (args.a_sums) reduce(row_sums(args));
-  if (empty || !fast_matmul(product)) gemm(product);
+  if (is_empty(args) || !fast_matmul(product)) gemm(product);
 }
 
 }  // namespace tenon::cpu

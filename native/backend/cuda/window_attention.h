@@ -109,7 +109,7 @@ struct WindowTerms {
         keys(queries),
         scale(static_cast<T>(args.scale)),
         keep_scale(static_cast<T>(1 / (1 - args.dropout))),
-        drop_below(static_cast<uint32_t>(std::ldexp(args.dropout, 32))),
+        drop_below(static_cast<uint32_t>(Philox::threshold(args.dropout))),
         place{args.seed, args.offset, queue.random()} {}
 
   __device__ __forceinline__ WindowTerms of(int b, int h) const {
