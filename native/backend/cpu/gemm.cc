@@ -79,6 +79,9 @@ static_assert(kBlockRows % kTileRows == 0);
 // Of a block of b, what the second cache has room for beside those.
 constexpr int64_t kAskedBytes = 160 << 10;
 
+// A tile asks for what comes next, and keeps the sums of its rows, in chunks of K.
+constexpr int64_t kChunk = 384 / kTileRows;
+
 // Rows whose sums wait in scratch where out can't hold them.
 constexpr int64_t kScratchRows = 8 * kBlockRows;
 
@@ -111,11 +114,11 @@ HWY_INLINE void transpose_4_rows(const float* HWY_RESTRICT from, int64_t stride,
 template <typename S, int64_t kWidth, typename T>
 void pack_transposed(const Matrix& x, T* HWY_RESTRICT to) {
   const S* const from = reinterpret_cast<const S*>(x.data);
-  constexpr int64_t kChunk = 64;
+  constexpr int64_t kRun = 64;
   for (int64_t first = 0; first < x.rows; first += kWidth, to += kWidth * x.columns) {
     const int64_t rows = std::min(kWidth, x.rows - first);
-    for (int64_t k = 0; k < x.columns; k += kChunk) {
-      const int64_t depth = std::min(kChunk, x.columns - k);
+    for (int64_t k = 0; k < x.columns; k += kRun) {
+      const int64_t depth = std::min(kRun, x.columns - k);
       int64_t w = 0;
       if constexpr (std::is_same_v<T, float>) {
         for (; w + 4 <= rows; w += 4) {
@@ -123,14 +126,14 @@ void pack_transposed(const Matrix& x, T* HWY_RESTRICT to) {
           if constexpr (std::is_same_v<S, float>) {
             transpose_4_rows(chunk, x.row, kWidth, depth, to + k * kWidth + w);
           } else {
-            float lines[4 * kChunk];
-            for (int64_t r = 0; r < 4; ++r) convert_run(chunk + r * x.row, 1, lines + r * kChunk, 1, depth);
-            transpose_4_rows(lines, kChunk, kWidth, depth, to + k * kWidth + w);
+            float lines[4 * kRun];
+            for (int64_t r = 0; r < 4; ++r) convert_run(chunk + r * x.row, 1, lines + r * kRun, 1, depth);
+            transpose_4_rows(lines, kRun, kWidth, depth, to + k * kWidth + w);
           }
         }
       }
       for (; w < rows; ++w) {
-        T line[kChunk];
+        T line[kRun];
         convert_run(from + (first + w) * x.row + k, 1, line, 1, depth);
         T* HWY_RESTRICT out = to + k * kWidth + w;
         for (int64_t i = 0; i < depth; ++i) out[i * kWidth] = line[i];
@@ -139,11 +142,17 @@ void pack_transposed(const Matrix& x, T* HWY_RESTRICT to) {
   }
 }
 
+// The widest vectors that a run of kWidth elements is whole ones of.
+template <typename T, int64_t kWidth>
+constexpr int64_t run_lanes() {
+  constexpr auto all = static_cast<int64_t>(HWY_LANES(T));
+  return kWidth % all == 0 ? all : kWidth % 4 == 0 && all >= 4 ? 4 : 2;
+}
+
 // to[i] = from[i] for i below kWidth, for which GCC would call memmove.
 template <int64_t kWidth, typename T>
 HWY_INLINE void copy_run(const T* HWY_RESTRICT from, T* HWY_RESTRICT to) {
-  constexpr auto all = static_cast<int64_t>(HWY_LANES(T));
-  constexpr int64_t lanes = kWidth % all == 0 ? all : kWidth % 4 == 0 ? 4 : 2;
+  constexpr int64_t lanes = run_lanes<T, kWidth>();
   const hn::CappedTag<T, lanes> d;
 #pragma GCC unroll 16
   for (int64_t i = 0; i < kWidth; i += lanes) hn::StoreU(hn::LoadU(d, from + i), d, to + i);
@@ -190,6 +199,7 @@ struct ColumnsTile {
   const T* a;
   int64_t step;
   HWY_INLINE T at(int64_t i, int64_t k) const { return a[k * step + i]; }
+  HWY_INLINE const T* run(int64_t k) const { return a + k * step; }
 };
 template <typename T>
 struct RowsTile {
@@ -209,9 +219,11 @@ struct RowsTile {
 static_assert(kTileRows % 3 == 0);
 
 // The rows of a block of a, as panels or as they lie in memory. edge(i) is a tile that may reach beyond the last row: `last`
-// holds the rows after the last whole tile, then.
+// holds the rows after the last whole tile, then. kHasSums: whether a tile's rows can be summed on the way, where they are
+// neighbours.
 template <typename T>
 struct Panels {
+  static constexpr bool kHasSums = true;
   const T* a;
   int64_t depth;
   HWY_INLINE ColumnsTile<T> tile(int64_t i) const { return {a + i * depth, kTileRows}; }
@@ -219,6 +231,7 @@ struct Panels {
 };
 template <typename T>
 struct Rows {
+  static constexpr bool kHasSums = false;
   const T* a;
   int64_t stride, count;
   const T* last;  // as rows of `depth`
@@ -228,6 +241,7 @@ struct Rows {
 };
 template <typename T>
 struct Columns {
+  static constexpr bool kHasSums = true;
   const T* a;
   int64_t step, count;
   const T* last;  // as a panel
@@ -283,29 +297,50 @@ struct Terms {
   }
 };
 
-// c[kTileRows, tile_columns] = the product of kTileRows rows of a and a panel of b, plus terms.
-template <typename T, typename A>
+// c[kTileRows, tile_columns] = the product of kTileRows rows of a and a panel of b, plus terms. With kSums, sums[i] += the sum
+// of row i of a: a chunk of terms as T, those as float64.
+template <bool kSums, typename T, typename A>
 HWY_INLINE void multiply_tile(const A a, const T* HWY_RESTRICT b, int64_t depth, const Terms<T>& terms, T* c,
-                              int64_t stride) {
+                              int64_t stride, [[maybe_unused]] double* sums, Ahead& ahead) {
   const hn::ScalableTag<T> d;
   using V = hn::Vec<decltype(d)>;
-  constexpr int64_t lanes = HWY_LANES(T);
+  constexpr int64_t lanes = HWY_LANES(T), run = run_lanes<T, kTileRows>();
+  const hn::CappedTag<T, run> part;
   V low[kTileRows], high[kTileRows];
 #pragma GCC unroll 16
-  for (int64_t i = 0; i < kTileRows; ++i) {
-    const int64_t next = i + kTileRows;  // a row of the next tile
-    prefetch(c + next * stride, 2 * lanes * sizeof(T));
-    if (terms.tile != nullptr) prefetch(terms.tile + next * terms.stride, 2 * lanes * sizeof(T));
-    low[i] = high[i] = hn::Zero(d);
-  }
+  for (int64_t i = 0; i < kTileRows; ++i) low[i] = high[i] = hn::Zero(d);
+  const int64_t share = 1 + (kTileRows - 1) * kChunk / (depth + 1);
+  int64_t next = kTileRows;  // a row of the next tile
+  for (int64_t k = 0; k < depth;) {
+    ahead.ask();
+    for (const int64_t stop = std::min(2 * kTileRows, next + share); next < stop; ++next) {
+      prefetch(c + next * stride, 2 * lanes * sizeof(T));
+      if (terms.tile != nullptr) prefetch(terms.tile + next * terms.stride, 2 * lanes * sizeof(T));
+    }
+    [[maybe_unused]] hn::Vec<decltype(part)> chunk[kTileRows / run];
+    if constexpr (kSums) {
+      for (auto& sum : chunk) sum = hn::Zero(part);
+    }
+    const int64_t end = std::min(depth, k + kChunk);
 #pragma GCC unroll 2
-  for (int64_t k = 0; k < depth; ++k, b += 2 * lanes) {
-    const V b0 = hn::Load(d, b), b1 = hn::Load(d, b + lanes);
+    for (; k < end; ++k, b += 2 * lanes) {
+      const V b0 = hn::Load(d, b), b1 = hn::Load(d, b + lanes);
 #pragma GCC unroll 16
-    for (int64_t i = 0; i < kTileRows; ++i) {
-      const V x = hn::Set(d, a.at(i, k));
-      low[i] = hn::MulAdd(x, b0, low[i]);
-      high[i] = hn::MulAdd(x, b1, high[i]);
+      for (int64_t i = 0; i < kTileRows; ++i) {
+        const V x = hn::Set(d, a.at(i, k));
+        low[i] = hn::MulAdd(x, b0, low[i]);
+        high[i] = hn::MulAdd(x, b1, high[i]);
+      }
+      if constexpr (kSums) {
+#pragma GCC unroll 16
+        for (int64_t i = 0; i < kTileRows; i += run)
+          chunk[i / run] = hn::Add(chunk[i / run], hn::LoadU(part, a.run(k) + i));
+      }
+    }
+    if constexpr (kSums) {
+      HWY_ALIGN T some[kTileRows];
+      for (int64_t i = 0; i < kTileRows; i += run) hn::StoreU(chunk[i / run], part, some + i);
+      for (int64_t i = 0; i < kTileRows; ++i) sums[i] += static_cast<double>(some[i]);
     }
   }
   if (terms.bias != nullptr) {
@@ -331,23 +366,24 @@ HWY_INLINE void multiply_tile(const A a, const T* HWY_RESTRICT b, int64_t depth,
 }
 
 // The tiles of `rows` rows of a, a multiple of kTileRows, with one panel of b, which stays in the first cache.
-template <typename T, typename A>
+template <bool kSums, typename T, typename A>
 HWY_NOINLINE void multiply_panel(const A& a, int64_t rows, const T* HWY_RESTRICT b, int64_t depth,
-                                 const Terms<T>& terms, T* c, int64_t stride, Ahead& ahead) {
-  for (int64_t i = 0; i < rows; i += kTileRows, c += kTileRows * stride) {
-    ahead.ask();
-    multiply_tile(a.tile(i), b, depth, terms.at(i, 0), c, stride);
-  }
+                                 const Terms<T>& terms, T* c, int64_t stride, double* sums, Ahead& ahead) {
+  for (int64_t i = 0; i < rows; i += kTileRows, c += kTileRows * stride)
+    multiply_tile<kSums>(a.tile(i), b, depth, terms.at(i, 0), c, stride, sums + i, ahead);
 }
 
 // The same for a tile at the edge, of which only `rows` x `columns` elements are there.
-template <typename T, typename A>
+template <bool kSums, typename T, typename A>
 HWY_NOINLINE void multiply_edge(const A a, const T* HWY_RESTRICT b, int64_t depth, const Terms<T>& terms,
-                                T* c, int64_t stride, int64_t rows, int64_t columns) {
+                                T* c, int64_t stride, int64_t rows, int64_t columns, double* sums) {
   constexpr int64_t tile_n = tile_columns<T>();
   HWY_ALIGN T tile[kTileRows * tile_n];
-  multiply_tile(a, b, depth, Terms<T>{}, tile, tile_n);
+  double all_sums[kTileRows] = {};
+  Ahead none(0);
+  multiply_tile<kSums>(a, b, depth, Terms<T>{}, tile, tile_n, all_sums, none);
   for (int64_t i = 0; i < rows; ++i) {
+    if (kSums) sums[i] += all_sums[i];
     for (int64_t j = 0; j < columns; ++j) {
       T sum = tile[i * tile_n + j];
       if (terms.bias != nullptr) sum += terms.bias[j];
@@ -438,17 +474,24 @@ Terms<T> first_terms(const GemmTask& task, int64_t i, int64_t j, const T* bias) 
   return {bias, nullptr, 0};
 }
 
-// c[m, n] = a b + terms, tile by tile; b is packed.
+// c[m, n] = a b + terms, tile by tile; b is packed. a_sums, unless null, gets what the rows of a sum to.
 template <typename T, typename A>
 void multiply_tiles(const A& a, const T* b, int64_t depth, const Terms<T>& terms, T* c, int64_t stride,
-                    int64_t m, int64_t n, Ahead& ahead) {
+                    int64_t m, int64_t n, double* a_sums, Ahead& ahead) {
   constexpr int64_t tile_n = tile_columns<T>();
   for (int64_t j = 0; j < n; j += tile_n) {
     const int64_t columns = std::min(tile_n, n - j), whole = columns < tile_n ? 0 : m / kTileRows * kTileRows;
-    multiply_panel(a, whole, b + j * depth, depth, terms.at(0, j), c + j, stride, ahead);
-    for (int64_t i = whole; i < m; i += kTileRows) {
-      multiply_edge(a.edge(i), b + j * depth, depth, terms.at(i, j), c + i * stride + j, stride,
-                    std::min(kTileRows, m - i), columns);
+    const auto multiply = [&]<bool kSums>(std::bool_constant<kSums>) {
+      multiply_panel<kSums>(a, whole, b + j * depth, depth, terms.at(0, j), c + j, stride, a_sums, ahead);
+      for (int64_t i = whole; i < m; i += kTileRows) {
+        multiply_edge<kSums>(a.edge(i), b + j * depth, depth, terms.at(i, j), c + i * stride + j, stride,
+                             std::min(kTileRows, m - i), columns, a_sums + i);
+      }
+    };
+    if (A::kHasSums && a_sums != nullptr && j == 0) {
+      multiply(std::bool_constant<A::kHasSums>());
+    } else {
+      multiply(std::false_type());
     }
   }
 }
@@ -456,43 +499,19 @@ void multiply_tiles(const A& a, const T* b, int64_t depth, const Terms<T>& terms
 // The same for a block of a as it lies; `panels` is scratch for what has to be packed of it.
 template <typename T>
 void multiply_block(const Matrix& a, T* panels, const T* b, const Terms<T>& terms, T* c, int64_t stride,
-                    int64_t n, Ahead& ahead) {
+                    int64_t n, double* a_sums, Ahead& ahead) {
   const int64_t m = a.rows, depth = a.columns, whole = m / kTileRows * kTileRows;
   const Matrix rest = a.block(whole, 0, m - whole, depth);
   const T* const from = reinterpret_cast<const T*>(a.data);
   if (reads_rows<T>(a)) {
     if (rest.rows > 0) copy_rows(rest, panels);
-    multiply_tiles(Rows<T>{from, a.row, m, panels, depth}, b, depth, terms, c, stride, m, n, ahead);
+    multiply_tiles(Rows<T>{from, a.row, m, panels, depth}, b, depth, terms, c, stride, m, n, a_sums, ahead);
   } else if (has_column_runs<T>(a)) {
     if (rest.rows > 0) pack<kTileRows>(rest, panels);
-    multiply_tiles(Columns<T>{from, a.column, m, panels}, b, depth, terms, c, stride, m, n, ahead);
+    multiply_tiles(Columns<T>{from, a.column, m, panels}, b, depth, terms, c, stride, m, n, a_sums, ahead);
   } else {
     pack<kTileRows>(a, panels);
-    multiply_tiles(Panels<T>{panels, depth}, b, depth, terms, c, stride, m, n, ahead);
-  }
-}
-
-// sums[i] += sum_k a[i, k] of a block whose columns are runs of T: 16 terms as T, those as float64.
-template <typename T>
-HWY_NOINLINE void add_row_sums(const Matrix& a, double* sums) {
-  const hn::ScalableTag<T> d;
-  constexpr int64_t lanes = HWY_LANES(T), kTerms = 16;
-  const T* const from = reinterpret_cast<const T*>(a.data);
-  for (int64_t first = 0; first < a.columns; first += kTerms) {
-    const int64_t end = std::min(a.columns, first + kTerms);
-    int64_t i = 0;
-    for (; i + lanes <= a.rows; i += lanes) {
-      auto sum = hn::Zero(d);
-      for (int64_t k = first; k < end; ++k) sum = hn::Add(sum, hn::LoadU(d, from + k * a.column + i));
-      HWY_ALIGN T some[lanes];
-      hn::Store(sum, d, some);
-      for (int64_t l = 0; l < lanes; ++l) sums[i + l] += static_cast<double>(some[l]);
-    }
-    for (; i < a.rows; ++i) {
-      T sum{};
-      for (int64_t k = first; k < end; ++k) sum += from[k * a.column + i];
-      sums[i] += static_cast<double>(sum);
-    }
+    multiply_tiles(Panels<T>{panels, depth}, b, depth, terms, c, stride, m, n, a_sums, ahead);
   }
 }
 
@@ -534,7 +553,7 @@ void multiply(const GemmTask& task, GemmScratch& scratch) {
           } else if (in_place) {
             terms = first_terms(task, i0, j0, bias);
           }
-          Ahead ahead(m / kTileRows * (n / tile_n));
+          Ahead ahead(m / kTileRows * (n / tile_n) * ceil_div(depth, kChunk));
           if (i0 + m < bottom) {
             ahead.add(task.a.block(i0 + m, k0, std::min(kBlockRows, bottom - i0 - m), depth));
           } else if (k0 + depth < K) {
@@ -543,8 +562,8 @@ void multiply(const GemmTask& task, GemmScratch& scratch) {
             if (n * next_depth * static_cast<int64_t>(sizeof(T)) <= kAskedBytes)
               ahead.add(task.b.block(next, j0, next_depth, n));
           }
-          if (task.a_sums != nullptr && j0 == 0) add_row_sums<T>(a, task.a_sums + i0);
-          multiply_block(a, a_panels, b_panels, terms, sums, stride, n, ahead);
+          double* const a_sums = task.a_sums == nullptr || j0 > 0 ? nullptr : task.a_sums + i0;
+          multiply_block(a, a_panels, b_panels, terms, sums, stride, n, a_sums, ahead);
           if (k0 + depth < K) continue;
           for (int64_t i = 0; i < m && finishes; ++i) {
             finish_row(task, i0 + i, j0, n, in_place ? nullptr : bias, sums + i * stride, line);
