@@ -84,12 +84,20 @@ TEST(CpuGemm, FinishesEachElementOnceAndWhenItIsFinal) {
 
 // Which side is read and which is copied, and by whose product, depends on the widths.
 TEST(CpuMatmul, WeightGradientsOverManyRowsAreRightAtAnyWidth) {
-  struct Widths {
-    int64_t dy, x;
+  struct Layer {
+    int64_t rows, dy, x;
   };
-  constexpr int64_t rows = 1030;
-  for (const auto [m, n] :
-       {Widths{200, 100}, {100, 200}, {197, 33}, {33, 197}, {192, 192}, {48, 20}, {7, 250}}) {
+  for (const auto [rows, m, n] : {Layer{1030, 200, 100},
+                                  {1030, 100, 200},
+                                  {1030, 197, 33},
+                                  {1030, 33, 197},
+                                  {1030, 192, 192},
+                                  {1030, 48, 20},
+                                  {1030, 7, 250},
+                                  {2050, 100, 200},
+                                  {2050, 192, 100},
+                                  {15001, 96, 48},
+                                  {15001, 50, 97}}) {
     for (const bool accumulate : {false, true}) {
       Buffer dy(DType::Float32, {rows, m}), x(DType::Float32, {rows, n}), out(DType::Float32, {m, n}),
           sums(DType::Float32, {m});

@@ -18,6 +18,7 @@
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/scratch.h"
+#include "backend/divide.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tenon::cpu::HWY_NAMESPACE {
@@ -63,13 +64,13 @@ bool is_weight_gradient(const MatmulArgs& args) {
 // with 2 threads on Zen 4, 225 GFLOP/s possible; oneDNN -> ours. Most is gained where operands come from memory.
 //
 // AVX-512:
-//   x w^T  [25088, 96] x [96, 384]: 203 -> 221,    [25088, 384] x [384, 96]: 205 -> 215,   [1568, 384] x [384, 1536]: 214 -> 222
-//          [2048, 2048] x [2048, 2048]: 213 -> 219, [1576, 1024] x [1024, 4096]: 207 -> 218, [3152, 768] x [768, 192]: 217 -> 222
-//          [392, 768] x [768, 2304]: the same,     [392, 3072] x [3072, 768]: 215 -> 206,  [64, 768] x [768, 768]: 196 -> 184
-//   dy w   [25088, 96] x [96, 384]: 203 -> 221,    [1568, 1152] x [1152, 384]: 210 -> 222, [392, 2304] x [2304, 768]: 219 -> 206
-//   dy^T x [288, 25088] x [25088, 96]: 190 -> 205, [384, 25088] x [25088, 96]: 194 -> 208, [768, 197] x [197, 3072]: 205 -> 223
-//          [2048, 2048] x [2048, 2048]: 212 -> 223, [576, 6272] x [6272, 192]: the same,   [288, 8320] x [8320, 96]: 223 -> 217
-//          [96, 25088] x [25088, 96]: 208 -> 196,  [128, 8320] x [8320, 64]: 222 -> 186,   [768, 64] x [64, 768]: 215 -> 205
+//   x w^T  [25088, 96] x [96, 384]: 200 -> 223,    [25088, 384] x [384, 96]: 200 -> 228,   [1568, 384] x [384, 1536]: 211 -> 220
+//          [2048, 2048] x [2048, 2048]: 214 -> 220, [1576, 1024] x [1024, 4096]: 207 -> 217, [3152, 768] x [768, 192]: 221 -> 224
+//          [392, 768] x [768, 2304]: the same,     [392, 3072] x [3072, 768]: 216 -> 203,  [64, 768] x [768, 768]: 193 -> 183
+//   dy w   [25088, 96] x [96, 384]: 198 -> 222,    [1568, 1152] x [1152, 384]: 210 -> 221, [392, 2304] x [2304, 768]: 221 -> 211
+//   dy^T x [288, 25088] x [25088, 96]: 138 -> 206, [384, 25088] x [25088, 96]: 157 -> 208, [768, 197] x [197, 3072]: 188 -> 219
+//          [2048, 2048] x [2048, 2048]: 204 -> 223, [576, 6272] x [6272, 192]: 184 -> 210, [288, 8320] x [8320, 96]: 153 -> 211
+//          [96, 25088] x [25088, 96]: 142 -> 177,  [128, 8320] x [8320, 64]: 221 -> 192,   [768, 64] x [64, 768]: 225 -> 218
 //
 // AVX2:
 //   x w^T  [25088, 96] x [96, 384]: 204 -> 222,    [25088, 384] x [384, 96]: 144 -> 219,   [1576, 1024] x [1024, 1024]: 208 -> 219
@@ -83,20 +84,29 @@ bool gemm_is_faster(const MatmulArgs& args) {
   const bool has_rows = args.a.stride(1) == 1;
   if (HWY_DYNAMIC_DISPATCH(is_avx2)()) return has_rows && m >= 192;
   if (!HWY_DYNAMIC_DISPATCH(is_avx512)()) return false;
-  if (is_weight_gradient(args)) return std::max(m, n) >= 192 && std::min(m, n) >= 96 && k >= 192;
+  if (is_weight_gradient(args)) {
+    const int64_t wide = std::max(m, n), narrow = std::min(m, n);
+    constexpr int64_t kCached = 1 << 21;  // elements
+    if (wide < 192) return wide >= 96 && narrow >= 48 && (m + n) * k > kCached;
+    return narrow >= 96 && k >= 192;
+  }
   return has_rows && m >= 512;
 }
 
 // Whether to make a weight gradient dy^T x as (x^T dy)^T. Our own GEMM reads its left operand and copies the right one:
 // better the narrower, where there are rows enough to make up for turning the result. oneDNN copies a left operand whose
 // columns run along memory, where both are long. Zen 4, 2 threads, GFLOP/s of dy^T x -> (x^T dy)^T, float32:
-//   ours   dy [25088, 96], x [25088, 384]: 172 -> 205,  [1568, 384], [1568, 1536]: 218 -> 224 before the result is turned
+//   ours   dy [25088, 96], x [25088, 384]: 163 -> 208,  [768, 197], [197, 3072]: 219 -> 224 before the result is turned
+//          dy [25088, 96], x [25088, 48]: 143 -> 180, as its panels of b are 32 columns wide
 //   oneDNN dy [25088, 384], x [25088, 96]: 176 -> 192,  [6272, 576], [6272, 192]: 189 -> 206,  [1568, 1536], [1568, 384]: the same
 bool transposing_pays(const MatmulArgs& args) {
   if (!is_weight_gradient(args) || args.bias || args.residual || args.accumulate) return false;
   if (args.activation != Activation::None) return false;
   const int64_t m = args.out.size(0), n = args.out.size(1), k = args.a.size(1);
-  return gemm_is_faster(args) ? m < n && k >= 2048 : m > n && k >= 4 * m;
+  if (!gemm_is_faster(args)) return m > n && k >= 4 * m;
+  // Every panel of b is as wide as a tile.
+  const int64_t now = m * round_up(n, 32), turned = n * round_up(m, 32);
+  return (turned < now || (turned == now && m < n)) && k >= 2048;
 }
 
 bool fast_matmul(const MatmulArgs& args) {
