@@ -226,23 +226,29 @@ HWY_INLINE void multiply_rows(const Product<T>& p, int64_t rows, int64_t i0, int
   }
 }
 
+// What a product asks memory for with each of its larger tiles: nothing.
+struct AskNothing {
+  HWY_INLINE void operator()() {}
+};
+
 // Rows in equal tiles: a tile of one or two rows would wait for its few accumulators.
-template <class D, Left kLeft, Sum kSum, int kVectors, typename T>
-HWY_NOINLINE void multiply_panel(const Product<T>& p, int64_t rows, int64_t j0) {
+template <class D, Left kLeft, Sum kSum, int kVectors, typename T, typename Ask>
+HWY_NOINLINE void multiply_panel(const Product<T>& p, int64_t rows, int64_t j0, Ask& ask) {
   constexpr int kRows = tile_rows(kVectors);
   const int64_t tiles = ceil_div(rows, kRows);
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t i = rows * t / tiles;
+    if (kVectors > 1) ask();
     multiply_rows<D, kLeft, kSum, kRows, kVectors>(p, rows * (t + 1) / tiles - i, i, j0);
   }
 }
 
-template <class D, Left kLeft, int kVectors, typename T>
-HWY_INLINE void multiply_panel(Sum sum, const Product<T>& p, int64_t rows, int64_t j0) {
+template <class D, Left kLeft, int kVectors, typename T, typename Ask>
+HWY_INLINE void multiply_panel(Sum sum, const Product<T>& p, int64_t rows, int64_t j0, Ask& ask) {
   if (sum == Sum::Set) {
-    multiply_panel<D, kLeft, Sum::Set, kVectors>(p, rows, j0);
+    multiply_panel<D, kLeft, Sum::Set, kVectors>(p, rows, j0, ask);
   } else {
-    multiply_panel<D, kLeft, Sum::Add, kVectors>(p, rows, j0);
+    multiply_panel<D, kLeft, Sum::Add, kVectors>(p, rows, j0, ask);
   }
 }
 
@@ -250,8 +256,8 @@ HWY_INLINE void multiply_panel(Sum sum, const Product<T>& p, int64_t rows, int64
 // nothing. Sums run over k in order, each in one lane, so that an element's bits do not depend on the tile it falls into.
 //
 // Tokens are often a multiple of 16 and one more: 49, 65, 577. The last few columns then take a vector of 128 bits.
-template <Left kLeft, typename T>
-void multiply(Sum sum, const Product<T>& p, int64_t rows, int64_t columns) {
+template <Left kLeft, typename T, typename Ask = AskNothing>
+void multiply(Sum sum, const Product<T>& p, int64_t rows, int64_t columns, Ask&& ask = {}) {
   using Full = hn::ScalableTag<T>;
   using Narrow = hn::CappedTag<T, 16 / sizeof(T)>;
   constexpr int64_t lanes = HWY_LANES(T), few = hn::MaxLanes(Narrow());
@@ -259,10 +265,10 @@ void multiply(Sum sum, const Product<T>& p, int64_t rows, int64_t columns) {
   const int64_t vectors = narrow ? columns / lanes : ceil_div(columns, lanes);
   int64_t j = 0;
   for (; j + 4 <= vectors || j + 2 == vectors; j += 2)
-    multiply_panel<Full, kLeft, 2>(sum, p, rows, j * lanes);
-  if (vectors - j == 3) multiply_panel<Full, kLeft, 3>(sum, p, rows, j * lanes);
-  if (vectors - j == 1) multiply_panel<Full, kLeft, 1>(sum, p, rows, j * lanes);
-  if (narrow) multiply_panel<Narrow, kLeft, 1>(sum, p, rows, vectors * lanes);
+    multiply_panel<Full, kLeft, 2>(sum, p, rows, j * lanes, ask);
+  if (vectors - j == 3) multiply_panel<Full, kLeft, 3>(sum, p, rows, j * lanes, ask);
+  if (vectors - j == 1) multiply_panel<Full, kLeft, 1>(sum, p, rows, j * lanes, ask);
+  if (narrow) multiply_panel<Narrow, kLeft, 1>(sum, p, rows, vectors * lanes, ask);
 }
 
 }  // namespace tenon::cpu::HWY_NAMESPACE

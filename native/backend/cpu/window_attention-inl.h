@@ -5,7 +5,7 @@
 // seams. A thread takes up to kHeads items of the same windows together, window by window: the heads of a token lie
 // side by side in memory. A window's scores and operands stay in the cache (7 x 7 positions of 32 features: 6 KiB for
 // each of q, k and v), but a head's rows are too far apart for the processor to see them coming: while one window is
-// computed, the rows of the next are prefetched, which is worth a third of the time.
+// computed, the rows of the next are asked for, which is worth a third of the time.
 #if defined(TENON_WINDOW_ATTENTION_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef TENON_WINDOW_ATTENTION_H
 #undef TENON_WINDOW_ATTENTION_H
@@ -66,13 +66,40 @@ struct WindowRows {
   }
 };
 
-// Asks for the first `columns` elements of the n rows.
-HWY_INLINE void prefetch_rows(const WindowRows& x, int64_t n, int64_t columns) {
-  const auto size = static_cast<int64_t>(size_of(x.dtype));
-  for (int64_t i = 0; i < n; ++i) {
-    if (x.tokens[i] >= 0) prefetch(x.data + x.tokens[i] * x.stride * size, columns * size);
+// The rows of the window that comes next, asked for a few at a time: with each tile of this one's products.
+class RowsAhead {
+ public:
+  RowsAhead(const int64_t* tokens, int64_t n) : tokens_(tokens), n_(n) {}
+  // The first `columns` elements of each row.
+  void add(const WindowRows& rows, int64_t columns) {
+    const auto size = static_cast<int64_t>(size_of(rows.dtype));
+    tensors_[static_cast<size_t>(count_++)] = {rows.data, rows.stride * size, columns * size};
   }
-}
+  void operator()() { ask(kShare); }
+  // All that are left.
+  void finish() { ask(n_ * kMost); }
+
+ private:
+  static constexpr int64_t kShare = 16, kMost = 8;  // rows with each tile; tensors
+  struct Tensor {
+    const char* data;
+    int64_t stride, bytes;
+  };
+
+  void ask(int64_t rows) {
+    for (; rows > 0 && at_ < count_; --rows) {
+      const Tensor& x = tensors_[static_cast<size_t>(at_)];
+      if (tokens_[row_] >= 0) prefetch(x.data + tokens_[row_] * x.stride, x.bytes);
+      if (++row_ < n_) continue;
+      row_ = 0;
+      ++at_;
+    }
+  }
+
+  const int64_t* tokens_;
+  int64_t n_, row_ = 0, at_ = 0, count_ = 0;
+  std::array<Tensor, kMost> tensors_;
+};
 
 // `column` of every token of image b, in a tensor [B, H, W, columns].
 inline WindowRows window_rows(const View& x, int64_t b, int64_t column, const int64_t* tokens,

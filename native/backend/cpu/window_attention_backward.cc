@@ -101,8 +101,9 @@ void run_group(const WindowAttentionBackwardArgs& args, const WindowPartials& pa
       T* dterms = all_dterms == nullptr ? nullptr : all_dterms + h * n * score_row;
       T* dpadding = all_dpadding == nullptr ? nullptr : all_dpadding + h * 3 * d;
       const auto column = [&](int64_t which) { return (which * items.heads + head) * d; };
+      RowsAhead ahead(tokens.next, n);
       const auto rows_of = [&](const View& x, int64_t first, void* padding) {
-        if (more) prefetch_rows(window_rows(x, next / windows.count(), first, tokens.next, padding), n, d);
+        if (more) ahead.add(window_rows(x, next / windows.count(), first, tokens.next, padding), d);
         return window_rows(x, b, first, tokens.list, padding);
       };
       const auto operand = [&](int64_t which) {
@@ -125,6 +126,9 @@ void run_group(const WindowAttentionBackwardArgs& args, const WindowPartials& pa
         pack_rows(some_values, j, std::min(lanes, n - j), lanes, d, T{1}, values, row);
         transpose(values, row, lanes, d, values_transposed + j, score_row);
       }
+      const std::array<WindowRows, 3> dqkv{rows_of(args.dqkv, column(0), tokens.discarded),
+                                           rows_of(args.dqkv, column(1), tokens.discarded),
+                                           rows_of(args.dqkv, column(2), tokens.discarded)};
       const T* bias = terms.matrix(h, windows.seams(window % windows.count()));
 
       for (int64_t block = 0; block < query_blocks.count; ++block) {
@@ -134,9 +138,9 @@ void run_group(const WindowAttentionBackwardArgs& args, const WindowPartials& pa
         multiply<Left::Plain, T>(
             Sum::Add,
             {block_queries, row, keys_transposed, score_row, scores, score_row, d, bias + i0 * score_row},
-            rows, n);
+            rows, n, ahead);
         multiply<Left::Plain, T>(
-            Sum::Set, {block_dout, row, values_transposed, score_row, dscores, score_row, d}, rows, n);
+            Sum::Set, {block_dout, row, values_transposed, score_row, dscores, score_row, d}, rows, n, ahead);
         for (int64_t i = 0; i < rows && keep != nullptr; ++i) {
           dropout_row(dropout, dropout.offset + window_score(window, items.heads, head, n, i0 + i), n,
                       keep + i * score_row);
@@ -144,21 +148,22 @@ void run_group(const WindowAttentionBackwardArgs& args, const WindowPartials& pa
         score_gradients(lse + i0, delta + i0, keep, score_row, rows, n, scores, dscores);
         if (dterms != nullptr) add_scores(dscores, score_row, rows, n, dterms + i0 * score_row);
         const Sum over_queries = block == 0 ? Sum::Set : Sum::Add;
-        multiply<Left::Transposed, T>(over_queries, {scores, score_row, block_dout, row, dv, row, rows}, n,
-                                      d);
+        multiply<Left::Transposed, T>(over_queries, {scores, score_row, block_dout, row, dv, row, rows}, n, d,
+                                      ahead);
         multiply<Left::Transposed, T>(over_queries, {dscores, score_row, block_queries, row, dk, row, rows},
-                                      n, d);
-        multiply<Left::Plain, T>(Sum::Set, {dscores, score_row, keys, row, dq + i0 * row, row, n}, rows, d);
+                                      n, d, ahead);
+        multiply<Left::Plain, T>(Sum::Set, {dscores, score_row, keys, row, dq + i0 * row, row, n}, rows, d,
+                                 ahead);
       }
 
-      const auto unpack = [&](int64_t which, const T* gradient, T factor) {
-        const WindowRows to = rows_of(args.dqkv, column(which), tokens.discarded);
+      ahead.finish();
+      const auto unpack = [&](const WindowRows& to, const T* gradient, T factor) {
         unpack_rows(
             to, 0, n, d, [&](int64_t) { return factor; }, gradient, row);
       };
-      unpack(0, dq, scale);
-      unpack(1, dk, T{1});
-      unpack(2, dv, T{1});
+      unpack(dqkv[0], dq, scale);
+      unpack(dqkv[1], dk, T{1});
+      unpack(dqkv[2], dv, T{1});
       for (int64_t i = 0; i < n && dpadding != nullptr; ++i) {
         if (tokens.list[i] >= 0) continue;
         for (int64_t c = 0; c < d; ++c) {

@@ -51,12 +51,13 @@ void run_group(const WindowAttentionArgs& args, const WindowGroup& group) {
     if (more) tokens.find_next(windows, next % windows.count());
     for (int64_t h = 0; h < group.heads; ++h) {
       const int64_t head = group.head + h;
+      RowsAhead ahead(tokens.next, n);
       const auto rows_of = [&](int64_t which) {
         const int64_t column = (which * items.heads + head) * d;
         const auto rows = [&](int64_t image, const int64_t* list) {
           return window_rows(args.qkv, image, column, list, tokens.padding_row(args.padding, column));
         };
-        if (more) prefetch_rows(rows(next / windows.count(), tokens.next), n, d);
+        if (more) ahead.add(rows(next / windows.count(), tokens.next), d);
         return rows(b, tokens.list);
       };
       pack_rows(rows_of(0), 0, n, n, d, scale, queries, row);
@@ -66,6 +67,10 @@ void run_group(const WindowAttentionArgs& args, const WindowGroup& group) {
         transpose(some_keys, row, lanes, d, keys_transposed + j, score_row);
       }
       pack_rows(rows_of(2), 0, n, n, d, T{1}, values, row);
+      const auto out_rows = [&](int64_t image, const int64_t* list) {
+        return window_rows(args.out, image, head * d, list, tokens.discarded);
+      };
+      if (more) ahead.add(out_rows(next / windows.count(), tokens.next), d);
       const T* bias = terms.matrix(h, windows.seams(window % windows.count()));
 
       for (int64_t block = 0; block < query_blocks.count; ++block) {
@@ -73,15 +78,15 @@ void run_group(const WindowAttentionArgs& args, const WindowGroup& group) {
         multiply<Left::Plain, T>(Sum::Add,
                                  {queries + i0 * row, row, keys_transposed, score_row, scores, score_row, d,
                                   bias + i0 * score_row},
-                                 rows, n);
+                                 rows, n, ahead);
         row_maxima(scores, score_row, rows, n, most + i0);
         exp_rows(scores, score_row, rows, n, most + i0, total + i0);
         for (int64_t i = 0; i < rows && args.dropout > 0; ++i) {
           dropout_row(dropout, dropout.offset + window_score(window, items.heads, head, n, i0 + i), n, keep);
           for (int64_t j = 0; j < n; ++j) scores[i * score_row + j] *= keep[j];
         }
-        multiply<Left::Plain, T>(Sum::Set, {scores, score_row, values, row, sums + i0 * row, row, n}, rows,
-                                 d);
+        multiply<Left::Plain, T>(Sum::Set, {scores, score_row, values, row, sums + i0 * row, row, n}, rows, d,
+                                 ahead);
       }
 
       for (int64_t i = 0; i < n; i += lanes) {
@@ -89,13 +94,9 @@ void run_group(const WindowAttentionArgs& args, const WindowGroup& group) {
         hn::Store(hn::Add(hn::Load(vector, most + i), log(vector, sum)), vector, most + i);
         hn::Store(hn::Div(hn::Set(vector, T{1}), sum), vector, total + i);
       }
-      const WindowRows out = window_rows(args.out, b, head * d, tokens.list, tokens.discarded);
+      ahead.finish();
       unpack_rows(
-          out, 0, n, d, [&](int64_t i) { return total[i]; }, sums, row);
-      if (more) {
-        prefetch_rows(window_rows(args.out, next / windows.count(), head * d, tokens.next, tokens.discarded),
-                      n, d);
-      }
+          out_rows(b, tokens.list), 0, n, d, [&](int64_t i) { return total[i]; }, sums, row);
       T* lse = args.lse.as<T>() + (b * items.heads + head) * windows.tokens();
       for (int64_t i = 0; i < n; ++i) {
         if (tokens.list[i] >= 0) lse[tokens.list[i]] = most[i];
