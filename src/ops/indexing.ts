@@ -10,6 +10,12 @@ import { fail } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 import { type IndexTensor, times } from './operand.js';
 
+/** Zeros to add gradients of dy's dtype to: one element seen everywhere, which adding copies. */
+const zeros = (dy: Tensor, shape: readonly number[]): Tensor => {
+  const zero = wrap(native.full(deviceIndex(dy.device), [], 0, dtypeCode(dy.dtype)));
+  return wrap(native.expand(zero.id, shape));
+};
+
 const indexSelectOp = defineOp({
   name: 'indexSelect',
   forward(ctx, x: Tensor, dim: number, index: Tensor): Tensor {
@@ -21,9 +27,7 @@ const indexSelectOp = defineOp({
     if (dy === undefined) return [];
     const [index] = ctx.saved;
     const { dim, shape } = ctx.state as { dim: number; shape: readonly number[] };
-    const sum =
-      ctx.takeGradient(0, dy.dtype) ??
-      wrap(native.full(deviceIndex(dy.device), shape, 0, dtypeCode(dy.dtype)));
+    const sum = ctx.takeGradient(0, dy.dtype) ?? zeros(dy, shape);
     return [wrap(native.indexAdd(sum.id, index.id, dy.id, dim, 1))];
   },
 });
@@ -125,8 +129,7 @@ const gatherOp = defineOp({
   backward({ saved: [index], state }, dy) {
     if (dy === undefined) return [];
     const { dim, shape } = state as { dim: number; shape: readonly number[] };
-    const zeros = wrap(native.full(deviceIndex(dy.device), shape, 0, dtypeCode(dy.dtype)));
-    return [wrap(native.scatterAdd(zeros.id, index.id, dy.id, dim))];
+    return [wrap(native.scatterAdd(zeros(dy, shape).id, index.id, dy.id, dim))];
   },
 });
 
