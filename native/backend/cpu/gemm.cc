@@ -370,7 +370,7 @@ template <bool kSums, typename T, typename A>
 HWY_NOINLINE void multiply_panel(const A& a, int64_t rows, const T* HWY_RESTRICT b, int64_t depth,
                                  const Terms<T>& terms, T* c, int64_t stride, double* sums, Ahead& ahead) {
   for (int64_t i = 0; i < rows; i += kTileRows, c += kTileRows * stride)
-    multiply_tile<kSums>(a.tile(i), b, depth, terms.at(i, 0), c, stride, sums + i, ahead);
+    multiply_tile<kSums>(a.tile(i), b, depth, terms.at(i, 0), c, stride, kSums ? sums + i : nullptr, ahead);
 }
 
 // The same for a tile at the edge, of which only `rows` x `columns` elements are there.
@@ -485,7 +485,7 @@ void multiply_tiles(const A& a, const T* b, int64_t depth, const Terms<T>& terms
       multiply_panel<kSums>(a, whole, b + j * depth, depth, terms.at(0, j), c + j, stride, a_sums, ahead);
       for (int64_t i = whole; i < m; i += kTileRows) {
         multiply_edge<kSums>(a.edge(i), b + j * depth, depth, terms.at(i, j), c + i * stride + j, stride,
-                             std::min(kTileRows, m - i), columns, a_sums + i);
+                             std::min(kTileRows, m - i), columns, kSums ? a_sums + i : nullptr);
       }
     };
     if (A::kHasSums && a_sums != nullptr && j == 0) {

@@ -86,7 +86,7 @@ bool gemm_is_faster(const MatmulArgs& args) {
   if (!HWY_DYNAMIC_DISPATCH(is_avx512)()) return false;
   if (is_weight_gradient(args)) {
     const int64_t wide = std::max(m, n), narrow = std::min(m, n);
-    constexpr int64_t kCached = 1 << 21;  // elements
+    constexpr int64_t kCached = 1 << 21;  // elements of operands; those of more come from memory
     if (wide < 192) return wide >= 96 && narrow >= 48 && (m + n) * k > kCached;
     return narrow >= 96 && k >= 192;
   }
