@@ -19,13 +19,15 @@ const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js');
 
 const addonOptions = { CMAKE_LIBRARY_OUTPUT_DIRECTORY: join(root, 'build', 'Release') };
 
-function runInRoot(command, args, env = {}) {
-  const { status, error } = spawnSync(command, args, {
+/** Runs a command and returns its exit status; a quiet one's standard output is shown only where it fails. */
+function runInRoot(command, args, { env = {}, quiet = false } = {}) {
+  const { status, error, stdout } = spawnSync(command, args, {
     cwd: root,
-    stdio: 'inherit',
+    stdio: ['inherit', quiet ? 'pipe' : 'inherit', 'inherit'],
     env: { ...process.env, ...env },
   });
   if (error) throw error;
+  if (quiet && status !== 0) process.stderr.write(stdout);
   return status ?? 1; // null: ended by a signal
 }
 
@@ -45,7 +47,8 @@ function cmake(command, folder, ...args) {
     CMAKE_BUILD_PARALLEL_LEVEL: process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? `${availableParallelism()}`,
   };
   const flags = ['--directory', 'native', '--out', folder, '--log-level', 'warn'];
-  const status = runInRoot(process.execPath, [cmakeJs, command, ...flags, ...args], env);
+  const quiet = command === 'configure'; // ten lines on compilers that were found
+  const status = runInRoot(process.execPath, [cmakeJs, command, ...flags, ...args], { env, quiet });
   if (status !== 0) throw new Error(`native: cmake could not ${command} ${folder}, see above`);
 }
 
