@@ -367,8 +367,9 @@ napi_value launched_kernels(const Napi::CallbackInfo& info, Instance&) {
 }
 
 napi_value cpu_info(const Napi::CallbackInfo& info, Instance&) {
-  const cpu::CpuInfo cpu = cpu::info(0);
+  const cpu::CpuInfo cpu = cpu::info();
   Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("cores", cpu.cores);
   out.Set("threads", cpu.threads);
   out.Set("instructionSet", cpu.instruction_set);
   out.Set("oneDNN", cpu.onednn);

@@ -30,6 +30,7 @@ export function infoCommand(): Command {
         system: `${platform()} ${release()} ${arch()}`,
         cpu: {
           model: cpus()[0]?.model ?? 'unknown',
+          cores: cpu.cores,
           threads: cpu.threads,
           instructionSet: cpu.instructionSet,
         },

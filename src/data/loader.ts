@@ -5,9 +5,9 @@
  * epoch and every random choice follow from (seed, epoch, sample), never from the workers: any number of them gives the
  * same batches, and an epoch can be resumed at any batch.
  */
-import { availableParallelism } from 'node:os';
 
 import { TensorError, fail } from '../tensor/error.js';
+import { cpuInfo } from '../tensor/versions.js';
 import { type Failure, type ImageCache, type Part, assemble } from './assemble.js';
 import {
   type Mix,
@@ -32,7 +32,7 @@ export interface LoaderOptions {
   readonly shuffle?: boolean;
   /** Of the order and the augmentation. Default 0. */
   readonly seed?: number;
-  /** Threads that decode; 0 decodes on the calling thread. Default: one less than the processor's, from 1 to 8. */
+  /** Threads that decode; 0 decodes on the calling thread. Default: one less than `cpuInfo().cores`, from 1 to 8. */
   readonly workers?: number;
   /** Batches to make ahead. Default 3. */
   readonly prefetch?: number;
@@ -128,7 +128,7 @@ export class DataLoader implements BatchSource {
       onCorrupt: 'skip',
       ...options,
     };
-    this.workers = options.workers ?? Math.max(1, Math.min(8, availableParallelism() - 1));
+    this.workers = options.workers ?? Math.max(1, Math.min(8, cpuInfo().cores - 1));
     this.useCache = options.cache ?? true;
     this.mix = options.mix;
     const { batchSize, dropLast, shard, repeats, prefetch } = this.options;

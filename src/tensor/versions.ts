@@ -7,7 +7,7 @@ import { type CpuInfo, native } from '../native.js';
 
 export type { CpuInfo } from '../native.js';
 
-/** Threads, instruction set and library of the CPU backend. */
+/** Cores, threads, instruction set and library of the CPU backend. */
 export function cpuInfo(): CpuInfo {
   return native.cpuInfo();
 }

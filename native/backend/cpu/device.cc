@@ -98,10 +98,10 @@ std::unique_ptr<Device> make_device(int threads) {
   return std::make_unique<CpuDevice>(threads > 0 ? threads : default_threads());
 }
 
-CpuInfo info(int threads) {
+CpuInfo info() {
   const int64_t targets = hwy::SupportedTargets();
   const int64_t best = targets & -targets;  // Highway numbers better targets lower
-  return {threads > 0 ? threads : default_threads(), hwy::TargetName(best), onednn_version()};
+  return {available_cores(), default_threads(), hwy::TargetName(best), onednn_version()};
 }
 
 }  // namespace tenon::cpu

@@ -12,11 +12,12 @@ std::unique_ptr<Device> make_device(int threads);
 
 // What `tenon info` reports.
 struct CpuInfo {
-  int threads;
+  int cores;                    // that this process may use, see cores.h
+  int threads;                  // that make_device(0) takes
   std::string instruction_set;  // the best Highway target of this machine, e.g. "AVX3_ZEN4"
   std::string onednn;           // version
 };
-CpuInfo info(int threads);
+CpuInfo info();
 
 // The thread count that make_device(0) would use. Throws TensorError VALUE for a malformed TENON_NUM_THREADS.
 int default_threads();
