@@ -60,7 +60,10 @@ export interface CudaDetails {
 
 /** What the CPU backend runs with. */
 export interface CpuInfo {
-  /** Cores that this process may use: those of its affinity, or fewer where a container limits its CPU time. */
+  /**
+   * Cores that this process may use: those of its affinity, hyperthreads counted once, or fewer where a container limits
+   * its CPU time.
+   */
   readonly cores: number;
   /** Threads that kernels run on: one for each core, or TENON_NUM_THREADS. */
   readonly threads: number;

@@ -1,6 +1,9 @@
 #include "backend/cpu/cores.h"
 
 #include <omp.h>
+#ifdef __linux__
+#include <sched.h>
+#endif
 
 #include <algorithm>
 #include <cmath>
@@ -8,6 +11,7 @@
 #include <iterator>
 #include <limits>
 #include <string>
+#include <vector>
 
 namespace tenon::cpu {
 
@@ -55,6 +59,26 @@ bool has_cpu(std::string_view controllers) {
   return false;
 }
 
+// The processors that this process may run on; none where the system does not say. Where OMP_PROC_BIND has bound this thread
+// to one of them, OpenMP's places hold them all.
+std::set<int> affinity() {
+  std::set<int> processors;
+  for (int place = 0; place < omp_get_num_places(); ++place) {
+    std::vector<int> some(static_cast<size_t>(omp_get_place_num_procs(place)));
+    omp_get_place_proc_ids(place, some.data());
+    processors.insert(some.begin(), some.end());
+  }
+#ifdef __linux__
+  cpu_set_t set;
+  if (processors.empty() && sched_getaffinity(0, sizeof(set), &set) == 0) {
+    for (int processor = 0; processor < CPU_SETSIZE; ++processor) {
+      if (CPU_ISSET(processor, &set)) processors.insert(processor);
+    }
+  }
+#endif
+  return processors;
+}
+
 }  // namespace
 
 double cgroup_cores(const std::filesystem::path& root, std::string_view memberships) {
@@ -72,9 +96,21 @@ double cgroup_cores(const std::filesystem::path& root, std::string_view membersh
   return least;
 }
 
+int cores_of(const std::filesystem::path& root, const std::set<int>& processors) {
+  std::set<std::string> cores;
+  for (const int processor : processors) {
+    const std::string name = "cpu" + std::to_string(processor);
+    std::ifstream file(root / name / "topology" / "thread_siblings_list");
+    std::string siblings;
+    cores.insert(std::getline(file, siblings) ? siblings : name);
+  }
+  return static_cast<int>(cores.size());
+}
+
 int available_cores() {
-  // Of the process, where sched_getaffinity would tell of this thread, which OMP_PROC_BIND binds to one.
-  const int cores = std::max(1, omp_get_num_procs());
+  const std::set<int> processors = affinity();
+  const int cores =
+      processors.empty() ? std::max(1, omp_get_num_procs()) : cores_of("/sys/devices/system/cpu", processors);
   std::ifstream file("/proc/self/cgroup");
   const std::string memberships((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   const double granted = std::ceil(cgroup_cores("/sys/fs/cgroup", memberships));
