@@ -4,6 +4,8 @@
 #define HWY_TARGET_INCLUDE "backend/cpu/copy.cc"
 #include "backend/cpu/block.h"
 //
+#include <type_traits>
+
 #include "backend/cpu/iterate.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
@@ -44,6 +46,27 @@ void convert_dispatch(const CopyArgs& args) {
   });
 }
 
+// Rows of a few bytes, as patches have, take moves of their size, where a call for each row would take longer than the row.
+template <typename T>
+HWY_INLINE void copy_rows(const T* from, int64_t from_row, T* to, int64_t to_row, int64_t rows,
+                          size_t bytes) {
+  const auto copy = [&](auto size) {
+    for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * to_row, from + r * from_row, size);
+  };
+  switch (bytes) {
+    case 8:
+      return copy(std::integral_constant<size_t, 8>());
+    case 16:
+      return copy(std::integral_constant<size_t, 16>());
+    case 32:
+      return copy(std::integral_constant<size_t, 32>());
+    case 64:
+      return copy(std::integral_constant<size_t, 64>());
+    default:
+      return copy(bytes);
+  }
+}
+
 // T stands for any dtype of its size.
 template <typename T>
 void copy_bits(const CopyArgs& args) {
@@ -57,10 +80,7 @@ void copy_bits(const CopyArgs& args) {
       const int64_t to_row = nest.row_stride(0), from_row = nest.row_stride(1);
       const int64_t to_column = nest.column_stride(0), from_column = nest.column_stride(1);
       if (to_column == 1 && from_column == 1) {
-        for (int64_t r = 0; r < rows; ++r) {
-          std::memcpy(to + r * to_row, from + r * from_row, static_cast<size_t>(columns) * sizeof(T));
-        }
-        return;
+        return copy_rows(from, from_row, to, to_row, rows, static_cast<size_t>(columns) * sizeof(T));
       }
       if (rows == 1 || std::abs(from_row) >= std::abs(from_column)) {
         for (int64_t r = 0; r < rows; ++r) {

@@ -98,7 +98,7 @@ class RowsAhead {
 
   const int64_t* tokens_;
   int64_t n_, row_ = 0, at_ = 0, count_ = 0;
-  std::array<Tensor, kMost> tensors_;
+  std::array<Tensor, kMost> tensors_{};
 };
 
 // `column` of every token of image b, in a tensor [B, H, W, columns].
