@@ -4,17 +4,10 @@
  */
 import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
-import { deviceIndex } from '../tensor/device.js';
 import { type DType, type IndexDType, type NumericDType, dtypeCode } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
-import { type IndexTensor, times } from './operand.js';
-
-/** Zeros to add gradients of dy's dtype to: one element seen everywhere, which adding copies. */
-const zeros = (dy: Tensor, shape: readonly number[]): Tensor => {
-  const zero = wrap(native.full(deviceIndex(dy.device), [], 0, dtypeCode(dy.dtype)));
-  return wrap(native.expand(zero.id, shape));
-};
+import { type IndexTensor, times, zeroView } from './operand.js';
 
 const indexSelectOp = defineOp({
   name: 'indexSelect',
@@ -27,7 +20,7 @@ const indexSelectOp = defineOp({
     if (dy === undefined) return [];
     const [index] = ctx.saved;
     const { dim, shape } = ctx.state as { dim: number; shape: readonly number[] };
-    const sum = ctx.takeGradient(0, dy.dtype) ?? zeros(dy, shape);
+    const sum = ctx.takeGradient(0, dy.dtype) ?? zeroView(dy, shape);
     return [wrap(native.indexAdd(sum.id, index.id, dy.id, dim, 1))];
   },
 });
@@ -129,7 +122,7 @@ const gatherOp = defineOp({
   backward({ saved: [index], state }, dy) {
     if (dy === undefined) return [];
     const { dim, shape } = state as { dim: number; shape: readonly number[] };
-    return [wrap(native.scatterAdd(zeros(dy, shape).id, index.id, dy.id, dim))];
+    return [wrap(native.scatterAdd(zeroView(dy, shape).id, index.id, dy.id, dim))];
   },
 });
 

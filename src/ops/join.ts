@@ -3,11 +3,12 @@
  */
 import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
-import { type Device, deviceIndex } from '../tensor/device.js';
-import { type DType, dtypeCode } from '../tensor/dtype.js';
+import type { Device } from '../tensor/device.js';
+import type { DType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 import { place } from './dim.js';
+import { zeroView } from './operand.js';
 import { squeeze, unsqueeze } from './shape.js';
 
 /** A stretch of a dimension as a view. */
@@ -100,8 +101,10 @@ const splitOp = defineOp({
     const parts = sizes.map((size, i) => {
       const gradient = gradients[i];
       if (gradient !== undefined) return gradient;
-      const zeroShape = shape.map((n, at) => (at === dim ? size : n));
-      return wrap(native.full(deviceIndex(device), zeroShape, 0, dtypeCode(dtype)));
+      return zeroView(
+        { dtype, device },
+        shape.map((n, at) => (at === dim ? size : n)),
+      );
     });
     return [
       wrap(

@@ -3,7 +3,8 @@
  * for forward and backward functions.
  */
 import { native, type TensorId } from '../native.js';
-import type { DType, IndexDType } from '../tensor/dtype.js';
+import { type Device, deviceIndex } from '../tensor/device.js';
+import { type DType, type IndexDType, dtypeCode } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
@@ -26,6 +27,12 @@ export function isRelu(op: string, activation: string): boolean {
     fail(op, 'VALUE', `expected an activation of none or relu, got '${activation}'`);
   }
   return activation === 'relu';
+}
+
+/** Zeros to be read, of the dtype and on the device of `like`: one element seen everywhere. */
+export function zeroView(like: { dtype: DType; device: Device }, shape: readonly number[]): Tensor {
+  const zero = wrap(native.full(deviceIndex(like.device), [], 0, dtypeCode(like.dtype)));
+  return wrap(native.expand(zero.id, shape));
 }
 
 type BinaryKernel = (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;

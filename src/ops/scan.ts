@@ -3,9 +3,9 @@
  */
 import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
-import { deviceIndex } from '../tensor/device.js';
-import { type FloatDType, type NumericDType, dtypeCode } from '../tensor/dtype.js';
+import type { FloatDType, NumericDType } from '../tensor/dtype.js';
 import { type Tensor, setEdge, wrap } from '../tensor/tensor.js';
+import { zeroView } from './operand.js';
 
 const cumsumOp = defineOp({
   name: 'cumsum',
@@ -47,8 +47,7 @@ const topkOp = defineOp({
   backward({ saved: [indices], state }, dy) {
     if (dy === undefined) return [];
     const { dim, shape } = state as { dim: number; shape: readonly number[] };
-    const zeros = wrap(native.full(deviceIndex(dy.device), shape, 0, dtypeCode(dy.dtype)));
-    return [wrap(native.scatterAdd(zeros.id, indices.id, dy.id, dim))];
+    return [wrap(native.scatterAdd(zeroView(dy, shape).id, indices.id, dy.id, dim))];
   },
 });
 
