@@ -107,7 +107,9 @@ int cores_of(const std::filesystem::path& root, const std::set<int>& processors)
   return static_cast<int>(cores.size());
 }
 
-int available_cores() {
+namespace {
+
+int count_available_cores() {
   const std::set<int> processors = affinity();
   const int cores =
       processors.empty() ? std::max(1, omp_get_num_procs()) : cores_of("/sys/devices/system/cpu", processors);
@@ -115,6 +117,13 @@ int available_cores() {
   const std::string memberships((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   const double granted = std::ceil(cgroup_cores("/sys/fs/cgroup", memberships));
   return granted < cores ? std::max(1, static_cast<int>(granted)) : cores;
+}
+
+}  // namespace
+
+int available_cores() {
+  static const int cores = count_available_cores();
+  return cores;
 }
 
 }  // namespace tenon::cpu

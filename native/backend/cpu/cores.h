@@ -9,7 +9,7 @@ namespace tenon::cpu {
 
 // At least 1: the cores of this process's affinity, or fewer where a control group (a container's --cpus, a pod's limit) grants
 // less time. Processors that are hyperthreads of one core count once: they share what multiplies, and the first and second
-// caches, so that a second one takes from the first as much as it adds.
+// caches, so that a second one takes from the first as much as it adds. Counted once, as a thread count is for a device's life.
 int available_cores();
 
 // How many cores these processors belong to. `root` is sysfs's folder of processors; one that it does not describe is a core.
