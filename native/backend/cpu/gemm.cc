@@ -606,7 +606,7 @@ struct Grid {
 };
 
 // Rectangles are whole register tiles, or two: multiples of every target's.
-constexpr int64_t kGridRows = 24, kGridColumns = 32;
+constexpr int64_t kGridRows = 24, kGridColumns = kWidestPanel;
 
 Grid split(int64_t m, int64_t n, int64_t threads) {
   const int64_t tiles_m = ceil_div(m, kGridRows), tiles_n = ceil_div(n, kGridColumns);

@@ -13,6 +13,9 @@ namespace tenon::cpu {
 // cache; on any thread.
 using FinishRow = std::function<void(int64_t row, int64_t column, int64_t n)>;
 
+// Columns of b's panels where vectors are widest; elsewhere a whole number of panels are as wide.
+constexpr int64_t kWidestPanel = 32;
+
 // `finish` goes with an out of rank 2, and a_sums with an a whose columns run along memory.
 void gemm(const MatmulArgs& args, const FinishRow& finish);
 inline void gemm(const MatmulArgs& args) { gemm(args, nullptr); }

@@ -79,7 +79,7 @@ void forward(const LayerNormArgs& args) {
 // With n = (s - mean) rstd and g = dy gamma:  dx = rstd (g - mean(g) - n mean(g n)) + dsum,
 // and, summed over rows, dgamma += dy n and dbeta += dy. Takes kRows rows at once: dgamma and dbeta are loaded and
 // stored once for all of them, and no row waits for the sums of another. Rows further down are asked for meanwhile, those
-// of dx too, which is worth a third of the time for [6272, 192].
+// of dx too, which is worth a quarter of the time for [6272, 192].
 template <int kRows, typename S>
 HWY_INLINE void backward_rows(const LayerNormBackwardArgs& args, const Compute<S>* HWY_RESTRICT gamma,
                               Compute<S>* HWY_RESTRICT dgamma, Compute<S>* HWY_RESTRICT dbeta, int64_t row) {

@@ -104,8 +104,8 @@ bool transposing_pays(const MatmulArgs& args) {
   if (args.activation != Activation::None) return false;
   const int64_t m = args.out.size(0), n = args.out.size(1), k = args.a.size(1);
   if (!gemm_is_faster(args)) return m > n && k >= 4 * m;
-  // Every panel of b is as wide as a tile.
-  const int64_t now = m * round_up(n, 32), turned = n * round_up(m, 32);
+  // Panels of b are whole ones: columns that are not there cost as much as those that are.
+  const int64_t now = m * round_up(n, kWidestPanel), turned = n * round_up(m, kWidestPanel);
   return (turned < now || (turned == now && m < n)) && k >= 2048;
 }
 

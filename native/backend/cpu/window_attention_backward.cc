@@ -92,7 +92,7 @@ void run_group(const WindowAttentionBackwardArgs& args, const WindowPartials& pa
 
   tokens.find_next(windows, group.first % windows.count());
   for (int64_t window = group.first; window < group.last; ++window) {
-    const int64_t b = window / windows.count(), next = window + 1;
+    const int64_t b = window / windows.count(), next = window + 1, next_b = next / windows.count();
     const bool more = next < group.last;
     tokens.advance();
     if (more) tokens.find_next(windows, next % windows.count());
@@ -103,7 +103,7 @@ void run_group(const WindowAttentionBackwardArgs& args, const WindowPartials& pa
       const auto column = [&](int64_t which) { return (which * items.heads + head) * d; };
       RowsAhead ahead(tokens.next, n);
       const auto rows_of = [&](const View& x, int64_t first, void* padding) {
-        if (more) ahead.add(window_rows(x, next / windows.count(), first, tokens.next, padding), d);
+        if (more) ahead.add(window_rows(x, next_b, first, tokens.next, padding), d);
         return window_rows(x, b, first, tokens.list, padding);
       };
       const auto operand = [&](int64_t which) {

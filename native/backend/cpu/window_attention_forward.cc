@@ -45,7 +45,7 @@ void run_group(const WindowAttentionArgs& args, const WindowGroup& group) {
 
   tokens.find_next(windows, group.first % windows.count());
   for (int64_t window = group.first; window < group.last; ++window) {
-    const int64_t b = window / windows.count(), next = window + 1;
+    const int64_t b = window / windows.count(), next = window + 1, next_b = next / windows.count();
     const bool more = next < group.last;
     tokens.advance();
     if (more) tokens.find_next(windows, next % windows.count());
@@ -57,7 +57,7 @@ void run_group(const WindowAttentionArgs& args, const WindowGroup& group) {
         const auto rows = [&](int64_t image, const int64_t* list) {
           return window_rows(args.qkv, image, column, list, tokens.padding_row(args.padding, column));
         };
-        if (more) ahead.add(rows(next / windows.count(), tokens.next), d);
+        if (more) ahead.add(rows(next_b, tokens.next), d);
         return rows(b, tokens.list);
       };
       pack_rows(rows_of(0), 0, n, n, d, scale, queries, row);
@@ -70,7 +70,7 @@ void run_group(const WindowAttentionArgs& args, const WindowGroup& group) {
       const auto out_rows = [&](int64_t image, const int64_t* list) {
         return window_rows(args.out, image, head * d, list, tokens.discarded);
       };
-      if (more) ahead.add(out_rows(next / windows.count(), tokens.next), d);
+      if (more) ahead.add(out_rows(next_b, tokens.next), d);
       const T* bias = terms.matrix(h, windows.seams(window % windows.count()));
 
       for (int64_t block = 0; block < query_blocks.count; ++block) {
