@@ -117,20 +117,28 @@ TEST(CpuMatmul, WeightGradientsOverManyRowsAreRightAtAnyWidth) {
   }
 }
 
+// Where K is one share, several, or cut into parts; of any dtype of out.
 TEST(CpuGemm, DoesNotDependOnTheThreadCount) {
   const int threads = omp_get_max_threads();
-  Buffer a(DType::Float32, {150, 900}), b(DType::Float32, {900, 130}), out(DType::Float32, {150, 130});
-  a.fill_normal(1);
-  b.fill_normal(2);
-  std::vector<double> first;
-  for (const int n : {1, 2, 3, 7}) {
-    omp_set_num_threads(n);
-    out.fill(NAN);
-    cpu::gemm({a.view(), b.view(), out.view(), {}, {}});
-    if (first.empty()) first = out.values();
-    EXPECT_EQ(out.values(), first) << n << " threads";
+  for (const Size& s : {Size{150, 900, 130}, Size{60, 420, 1600}, Size{61, 7000, 70}, Size{3, 30000, 2}}) {
+    for (const DType dtype : {DType::Float32, DType::BFloat16}) {
+      Buffer a(dtype, {s.k, s.m}), b(dtype, {s.k, s.n}), out(dtype, {s.m, s.n});
+      a.fill_normal(1);
+      b.fill_normal(2);
+      const MatmulArgs args{cpu::transposed(a.view()), b.view(), out.view(), {}, {}};
+      const std::vector<double> expected = reference(args);
+      std::vector<double> first;
+      for (const int n : {1, 2, 3, 7}) {
+        omp_set_num_threads(n);
+        out.fill(NAN);
+        cpu::gemm(args);
+        if (first.empty()) first = out.values();
+        EXPECT_EQ(out.values(), first) << describe(s, dtype) << ", " << n << " threads";
+      }
+      omp_set_num_threads(threads);
+      expect_values(out, expected, describe(s, dtype));
+    }
   }
-  omp_set_num_threads(threads);
 }
 
 // Sums over several blocks of K grow in out, or in scratch where out still holds a term or is not their type.

@@ -5,8 +5,6 @@
 #define HWY_TARGET_INCLUDE "backend/cpu/batch_norm.cc"
 #include "backend/cpu/rows.h"
 //
-#include <omp.h>
-
 #include <algorithm>
 #include <vector>
 
@@ -29,15 +27,14 @@ template <typename T, typename Add>
 const double* column_sums(int64_t rows, int64_t C, Add&& add) {
   const hn::ScalableTag<T> d;
   static thread_local std::vector<double> totals;
-  static thread_local std::vector<T> blocks;
-  const int64_t threads = omp_get_max_threads();
-  totals.assign(static_cast<size_t>(threads * 2 * C), 0.0);
-  blocks.assign(static_cast<size_t>(threads * 2 * C), T{0});
+  const Parts parts(rows, grain(C));
+  totals.assign(static_cast<size_t>(parts.count * 2 * C), 0.0);
   double* const all = totals.data();
-  T* const all_blocks = blocks.data();
-  parallel_for(rows, grain(C), [&](int64_t begin, int64_t end) {
-    double* const total = all + omp_get_thread_num() * 2 * C;
-    T* const block = all_blocks + omp_get_thread_num() * 2 * C;
+  parallel_for(parts, [&](int64_t begin, int64_t end, int64_t index) {
+    static thread_local std::vector<T> few;
+    few.assign(static_cast<size_t>(2 * C), T{0});
+    double* const total = all + index * 2 * C;
+    T* const block = few.data();
     const auto sweep = [&](auto count, int64_t row) {
       for_vectors(d, C, [&](auto part, int64_t i) {
         auto first = part.get(d, block + i), second = part.get(d, block + C + i);
@@ -55,8 +52,8 @@ const double* column_sums(int64_t rows, int64_t C, Add&& add) {
       std::fill(block, block + 2 * C, T{0});
     }
   });
-  for (int64_t t = 1; t < threads; ++t) {
-    for (int64_t i = 0; i < 2 * C; ++i) all[i] += all[t * 2 * C + i];
+  for (int64_t part = 1; part < parts.count; ++part) {
+    for (int64_t i = 0; i < 2 * C; ++i) all[i] += all[part * 2 * C + i];
   }
   return all;
 }

@@ -5,8 +5,6 @@
 #define HWY_TARGET_INCLUDE "backend/cpu/layer_norm.cc"
 #include "backend/cpu/rows.h"
 //
-#include <omp.h>
-
 #include <algorithm>
 #include <vector>
 
@@ -144,23 +142,24 @@ void backward(const LayerNormBackwardArgs& args) {
   const int64_t rows = args.mean.numel(), C = args.s.size(-1);
   static thread_local std::vector<T> gammas, sums;
   const T* gamma = vector_or(args.gamma, T{1}, C, gammas);
-  const int64_t threads = omp_get_max_threads();
-  sums.assign(static_cast<size_t>(threads * 4 * C), T{0});  // per thread [total, part][dgamma, dbeta][C]
+  const Parts parts(rows, grain(C));
+  sums.assign(static_cast<size_t>(parts.count * 2 * C), T{0});  // per part [dgamma, dbeta][C]
   T* const all = sums.data();
-  parallel_for(rows, grain(C), [&](int64_t begin, int64_t end) {
-    T* const total = all + omp_get_thread_num() * 4 * C;
-    T* const part = total + 2 * C;
+  parallel_for(parts, [&](int64_t begin, int64_t end, int64_t index) {
+    static thread_local std::vector<T> few;
+    few.assign(static_cast<size_t>(2 * C), T{0});
+    T *const total = all + index * 2 * C, *const some = few.data();
     for (int64_t row = begin; row < end; row += kRowsPerSum) {
       const int64_t stop = std::min(end, row + kRowsPerSum);
       int64_t r = row;
-      for (; r + 4 <= stop; r += 4) backward_rows<4, S>(args, gamma, part, part + C, r);
-      for (; r < stop; ++r) backward_rows<1, S>(args, gamma, part, part + C, r);
-      for (int64_t i = 0; i < 2 * C; ++i) total[i] += part[i];
-      std::fill(part, part + 2 * C, T{0});
+      for (; r + 4 <= stop; r += 4) backward_rows<4, S>(args, gamma, some, some + C, r);
+      for (; r < stop; ++r) backward_rows<1, S>(args, gamma, some, some + C, r);
+      for (int64_t i = 0; i < 2 * C; ++i) total[i] += some[i];
+      std::fill(some, some + 2 * C, T{0});
     }
   });
-  for (int64_t t = 1; t < threads; ++t) {
-    for (int64_t i = 0; i < 2 * C; ++i) all[i] += all[t * 4 * C + i];
+  for (int64_t part = 1; part < parts.count; ++part) {
+    for (int64_t i = 0; i < 2 * C; ++i) all[i] += all[part * 2 * C + i];
   }
   if (args.dgamma) write_line(args.dgamma.dtype, all, C, args.dgamma.data, args.dgamma.stride(0));
   if (args.dbeta) write_line(args.dbeta.dtype, all + C, C, args.dbeta.data, args.dbeta.stride(0));

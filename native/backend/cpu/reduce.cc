@@ -186,9 +186,10 @@ struct Split {
   int64_t units, parts;
 
   Split(int64_t units_, int64_t reduced, int64_t width) : units(units_), parts(1) {
+    constexpr int64_t kEach = 4;  // of a thread
     const int64_t threads = omp_get_max_threads();
     const int64_t worth = units * reduced * width / kElementwiseGrain;
-    if (units < threads && worth > 1) parts = std::min({threads, worth, reduced});
+    if (units < threads && worth > 1) parts = std::min({kEach * threads, worth, reduced});
   }
 };
 

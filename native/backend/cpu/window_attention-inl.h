@@ -13,8 +13,11 @@
 #define TENON_WINDOW_ATTENTION_H
 #endif
 
+#include <omp.h>
+
 #include <array>
 
+#include "backend/cpu/parallel.h"
 #include "backend/cpu/prefetch.h"
 
 #ifndef TENON_WINDOW_ATTENTION_ONCE
@@ -41,14 +44,20 @@ struct WindowItems {
         head_dim(args.qkv.size(3) / (3 * heads)) {}
   int64_t chunks() const { return ceil_div(windows, kWindows); }
   int64_t count() const { return chunks() * heads; }
-  // Calls run(group) for items [begin, end).
+  // Calls run(group) for all items, on all threads. `positions` are a window's; an item takes `products` products.
   template <typename Run>
-  void for_each_group(int64_t begin, int64_t end, Run&& run) const {
-    for (int64_t item = begin, count; item < end; item += count) {
-      const int64_t head = item % heads, first = item / heads * kWindows;
-      count = std::min({kHeads, heads - head, end - item});
-      run(WindowGroup{item, head, count, first, std::min(windows, first + kWindows)});
-    }
+  void for_each_group(int64_t positions, int64_t products, Run&& run) const {
+    const int64_t together = std::clamp<int64_t>(count() / (2 * omp_get_max_threads()), 1, kHeads);
+    const int64_t groups = ceil_div(heads, together);  // of a chunk, as even as can be
+    const int64_t grain = attention_grain(positions, positions * kWindows * together, products * head_dim);
+    parallel_for(chunks() * groups, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t chunk = i / groups, head = heads * (i % groups) / groups;
+        const int64_t first = chunk * kWindows;
+        run(WindowGroup{chunk * heads + head, head, heads * (i % groups + 1) / groups - head, first,
+                        std::min(windows, first + kWindows)});
+      }
+    });
   }
 };
 

@@ -253,10 +253,7 @@ void window_attention_backward(const WindowAttentionBackwardArgs& args) {
       for (int64_t i = begin; i < end; ++i) step(args, partials, i);
     });
   };
-  parallel_for(items.count(), attention_grain(n, n * kWindows, 3 * d), [&](int64_t begin, int64_t end) {
-    items.for_each_group(begin, end,
-                         [&](const WindowGroup& group) { steps.run_group(args, partials, group); });
-  });
+  items.for_each_group(n, 3, [&](const WindowGroup& group) { steps.run_group(args, partials, group); });
   const int64_t grain = (int64_t{1} << 16) / std::max<int64_t>(1, items.count()) + 1;
   if (args.dtable) run(offsets, grain, steps.sum_dtable);
   if (args.dpadding) run(items.heads, grain, steps.sum_dpadding);

@@ -125,11 +125,7 @@ void window_attention(const WindowAttentionArgs& args) {
   const WindowItems items(args);
   const auto run =
       args.qkv.dtype == DType::Float64 ? HWY_DYNAMIC_DISPATCH(run_double) : HWY_DYNAMIC_DISPATCH(run_float);
-  const int64_t n = args.windows.positions();
-  parallel_for(items.count(), attention_grain(n, n * kWindows, items.head_dim),
-               [&](int64_t begin, int64_t end) {
-                 items.for_each_group(begin, end, [&](const WindowGroup& group) { run(args, group); });
-               });
+  items.for_each_group(args.windows.positions(), 1, [&](const WindowGroup& group) { run(args, group); });
 }
 
 }  // namespace tenon::cpu
