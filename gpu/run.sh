@@ -2,15 +2,16 @@
 # Proves Tenon's CUDA backend on a machine with an NVIDIA GPU: its driver and CUDA's libraries are all that it needs. Part of
 # the bundle that `npm run gpu:bundle` makes.
 #
-#   ./run.sh [--out DIR] [--data SHARDS] [--golden DIR] [--python PYTHON] [--sanitizer PATH]
+#   ./run.sh [--part tests|speed] [--out DIR] [--data SHARDS] [--golden DIR] [--python PYTHON] [--sanitizer PATH]
 #
-# --data: tar shards or a folder of images to train on, else the built-in shapes. --golden: the reference numbers of models,
-# shared/golden; without them that step is left out. --python: a Python with torch, for the
-# benchmarks; default python3. --sanitizer: compute-sanitizer, if it is not on the PATH. Every step's output is in DIR (default
-# results/), and in gpu-ops.json what each op showed, to be kept as bench/results/gpu-ops-DATE.json. The last line is
-# "N passed, N failed". At most 9 minutes: a step that outlasts its share counts as failed.
+# --part: the proofs (up to 5 minutes) or the measurements (up to 5 minutes) alone; else both. --data: tar shards or a folder of
+# images to train on, else the built-in shapes. --golden: the reference numbers of models, shared/golden; without them that
+# step is left out. --python: a Python with torch, for the benchmarks; default python3. --sanitizer: compute-sanitizer, if it
+# is not on the PATH. Every step's output is in DIR (default results/), and in gpu-ops.json what each op showed, to be kept as
+# bench/results/gpu-ops-DATE.json. The last line is "N passed, N failed". A step that outlasts its share counts as failed.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+part=all
 out=$here/results
 data=shapes
 golden=
@@ -18,18 +19,24 @@ python=python3
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null || true)
 while [ $# -gt 0 ]; do
   case $1 in
+    --part) part=$2 ;;
     --out) out=$2 ;;
     --data) data=$2 ;;
     --golden) golden=$2 ;;
     --python) python=$2 ;;
     --sanitizer) sanitizer=$2 ;;
     *)
-      echo "run.sh: expected --out, --data, --golden, --python or --sanitizer, got '$1'" >&2
+      echo "run.sh: expected --part, --out, --data, --golden, --python or --sanitizer, got '$1'" >&2
       exit 2
       ;;
   esac
   shift 2
 done
+case $part in all | tests | speed) ;; *)
+  echo "run.sh: expected tests or speed after --part, got '$part'" >&2
+  exit 2
+  ;;
+esac
 mkdir -p "$out" && out=$(cd "$out" && pwd)
 case $data in shapes | /*) ;; *) data=$PWD/$data ;; esac
 if [ -n "$golden" ]; then # where the tests look
@@ -43,14 +50,19 @@ export TENON_COMMIT TENON_TEST_GPU=1 TENON_CACHE=$out # with the choices of algo
 
 passed=0
 failed=0
-# Runs a step for at most so many seconds, and counts it, or the tests that AVA counts in it.
-step() {
-  local name=$1 seconds=$2 log status p f
+# Runs a step for at most so many seconds, its output in $out/NAME.log.
+run() {
+  local name=$1 seconds=$2
   shift 2
-  log=$out/$name.log
-  printf '\n### %s (after %d s)\n' "$name" "$SECONDS"
-  timeout "$seconds" "$@" 2>&1 | tee "$log" | grep -vE '^ +✔' | tail -n 60
-  status=${PIPESTATUS[0]}
+  timeout "$seconds" "$@" >"$out/$name.log" 2>&1
+  echo "exit status $? after $SECONDS s" >>"$out/$name.log"
+}
+# Shows what a step ended with, and counts it, or the tests that AVA counts in it.
+count() {
+  local name=$1 log=$out/$1.log status p f
+  printf '\n### %s\n' "$name"
+  grep -vE '^ +✔' "$log" | tail -n 60
+  status=$(sed -nE 's/^exit status ([0-9]+) after .*/\1/p' "$log" | tail -n 1)
   p=$(sed -nE 's/^ +([0-9]+) tests? passed$/\1/p' "$log" | tail -n 1)
   f=$(sed -nE 's/^ +([0-9]+) tests? failed$/\1/p' "$log" | tail -n 1)
   if [ -z "$p$f" ]; then
@@ -61,7 +73,15 @@ step() {
   fi
   passed=$((passed + ${p:-0}))
   failed=$((failed + ${f:-0}))
-  echo "$name: exit status $status"
+}
+step() {
+  run "$@"
+  count "$1"
+}
+finish() {
+  printf '\n%d passed, %d failed\n' "$passed" "$failed"
+  [ "$failed" -eq 0 ]
+  exit
 }
 
 tenon=(node "$here/dist/src/cli/main.js")
@@ -70,33 +90,58 @@ ava=(node node_modules/ava/entrypoints/cli.mjs)
 step info 30 "${tenon[@]}" info
 "${tenon[@]}" info --json >"$out/info.json"
 if ! node dist/gpu/small-step.js --check; then
-  printf '\n%d passed, %d failed\n' "$passed" "$((failed + 1))"
-  exit 1
+  failed=$((failed + 1))
+  finish
 fi
-rm -f "$out/ops.jsonl"
-step ops 150 env TENON_TEST_REPORT="$out/ops.jsonl" "${ava[@]}" --match '*on cuda:0*' 'test/ops/*.ts'
-node dist/gpu/ops-report.js "$out/ops.jsonl" >"$out/gpu-ops.json"
-# Where Hopper's own instructions are the choice, the kernels of other GPUs too.
-step mma 40 env TENON_CUDA_HOPPER=0 "${ava[@]}" --match '*on cuda:0*' test/ops/attention.ts
-step models 90 "${ava[@]}" test/cuda/models.ts test/cuda/cli.ts test/cuda/capture.ts
-if [ -n "$golden" ]; then
-  step golden 60 "${ava[@]}" --match '*on cuda:0*' 'test/models/*.ts'
-else
-  echo "no --golden: the models' reference numbers are left out"
-fi
-step graph 30 node dist/gpu/small-step.js --graph
-if [ -n "$sanitizer" ]; then
-  for tool in memcheck racecheck; do
-    # What is timed under a tool must not be kept.
-    step "$tool" 60 env TENON_CUDA_TUNE=0 "$sanitizer" --tool "$tool" --error-exitcode 1 node dist/gpu/small-step.js
-  done
-else
-  echo "compute-sanitizer is not here: memcheck and racecheck are left out"
-fi
-step train 90 env -C "$out" "${tenon[@]}" train "$data" --device cuda --precision bf16 --epochs 2 --name gpu
-step bench 180 node dist/bench/main.js --device cuda --python "$python" --json "$out/bench.json"
-step bench-mma 40 env TENON_CUDA_HOPPER=0 \
-  node dist/bench/main.js kernels/attention --device cuda --systems tenon --json "$out/bench-mma.json"
 
-printf '\n%d passed, %d failed\n' "$passed" "$failed"
-[ "$failed" -eq 0 ]
+# Side by side: most of their time is JavaScript's, on the CPU.
+tests() {
+  local names=(ops mma models)
+  rm -f "$out/ops.jsonl"
+  run ops 200 env TENON_TEST_REPORT="$out/ops.jsonl" "${ava[@]}" --match '*on cuda:0*' 'test/ops/*.ts' &
+  # Where Hopper's own instructions are the choice, the kernels of other GPUs too.
+  run mma 100 env TENON_CUDA_HOPPER=0 "${ava[@]}" --match '*on cuda:0*' test/ops/attention.ts &
+  run models 200 "${ava[@]}" test/cuda/models.ts test/cuda/cli.ts test/cuda/capture.ts &
+  if [ -n "$golden" ]; then
+    names+=(golden)
+    run golden 200 "${ava[@]}" --match '*on cuda:0*' 'test/models/*.ts' &
+  else
+    echo "no --golden: the models' reference numbers are left out"
+  fi
+  if [ -n "$sanitizer" ]; then
+    for tool in memcheck racecheck; do
+      names+=("$tool")
+      # What is timed under a tool must not be kept.
+      run "$tool" 200 env TENON_CUDA_TUNE=0 "$sanitizer" --tool "$tool" --error-exitcode 1 node dist/gpu/small-step.js &
+    done
+  else
+    echo "compute-sanitizer is not here: memcheck and racecheck are left out"
+  fi
+  wait
+  for name in "${names[@]}"; do count "$name"; done
+  node dist/gpu/ops-report.js "$out/ops.jsonl" >"$out/gpu-ops.json"
+  step graph 30 node dist/gpu/small-step.js --graph
+  step train 90 env -C "$out" "${tenon[@]}" train "$data" --device cuda --precision bf16 --epochs 2 --name gpu
+}
+
+# One after the other, with choices of algorithms that were timed on a GPU with nothing else to do.
+speed() {
+  export TENON_CACHE=$out/speed
+  mkdir -p "$TENON_CACHE"
+  step bench 200 node dist/bench/main.js --device cuda --python "$python" --json "$out/bench.json"
+  step bench-mma 40 env TENON_CUDA_HOPPER=0 \
+    node dist/bench/main.js kernels/attention --device cuda --systems tenon --json "$out/bench-mma.json"
+  ncu=$(command -v ncu || ls /opt/nvidia/nsight-compute/*/ncu 2>/dev/null | tail -n 1)
+  if [ -n "$ncu" ]; then
+    # Clocks stay as they are: the machine may be shared.
+    step ncu 60 "$ncu" --clock-control none --cache-control none --print-kernel-base demangled --csv \
+      --metrics gpu__time_duration.sum,dram__bytes.sum,launch__registers_per_thread --log-file "$out/ncu.csv" \
+      node dist/gpu/kernels.js
+  else
+    echo "ncu is not here: the kernels' own times are left out"
+  fi
+}
+
+[ "$part" = speed ] || tests
+[ "$part" = tests ] || speed
+finish

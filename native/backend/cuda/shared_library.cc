@@ -3,8 +3,10 @@
 #include <dlfcn.h>
 #include <glob.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <sstream>
 
 #include "core/error.h"
 
@@ -27,12 +29,24 @@ std::vector<std::string> files(const std::string& pattern) {
   return found;
 }
 
+// The folder above the bin/ of the first python3 on the PATH, or nothing.
+std::string python_prefix() {
+  std::istringstream path(variable("PATH"));
+  for (std::string folder; std::getline(path, folder, ':');) {
+    std::error_code ignored;
+    const std::filesystem::path bin(folder);
+    if (!folder.empty() && std::filesystem::exists(bin / "python3", ignored)) return bin.parent_path();
+  }
+  return "";
+}
+
 std::vector<std::string> folders() {
   const std::filesystem::path plugin = file_of(reinterpret_cast<const void*>(&candidates));
   std::vector<std::string> found = {plugin.has_parent_path() ? plugin.parent_path().string() : "."};
-  for (const char* prefix : {"VIRTUAL_ENV", "CONDA_PREFIX"}) {
-    const std::string root = variable(prefix);
-    if (!root.empty()) found.push_back(root + "/lib/python3*/site-packages/nvidia/*/lib");
+  for (const std::string& prefix : {variable("VIRTUAL_ENV"), variable("CONDA_PREFIX"), python_prefix()}) {
+    const std::string folder = prefix + "/lib/python3*/site-packages/nvidia/*/lib";
+    if (!prefix.empty() && std::find(found.begin(), found.end(), folder) == found.end())
+      found.push_back(folder);
   }
   found.push_back(variable("HOME") + "/.local/lib/python3*/site-packages/nvidia/*/lib");
   found.emplace_back("/usr/local/lib/python3*/*-packages/nvidia/*/lib");

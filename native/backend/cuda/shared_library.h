@@ -18,7 +18,7 @@ struct LibraryName {
 };
 
 // Where it may be, best first: the environment variable; beside the plugin; the `nvidia` packages of pip, in the virtual
-// environment, conda's, the user's and the system's; CUDA's folder; where the system looks.
+// environment, conda's, that of the python3 on the PATH, the user's and the system's; CUDA's folder; where the system looks.
 std::vector<std::string> candidates(const LibraryName& name);
 
 // Opens the first that is there, for good.

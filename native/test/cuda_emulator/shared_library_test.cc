@@ -24,7 +24,8 @@ class SharedLibrary : public testing::Test {
   void SetUp() override {
     folder_ = std::filesystem::path(testing::TempDir()) / ("tenon_shared_library" + std::to_string(getpid()));
     std::filesystem::remove_all(folder_);
-    for (const char* variable : {"VIRTUAL_ENV", "CONDA_PREFIX", "HOME"}) set(variable, folder_ / variable);
+    for (const char* variable : {"VIRTUAL_ENV", "CONDA_PREFIX", "HOME", "PATH"})
+      set(variable, folder_ / variable);
     unsetenv(kName.variable);
   }
   void TearDown() override {
@@ -57,6 +58,20 @@ TEST_F(SharedLibrary, IsLookedForInThePackagesOfPipAndThenBySystemNewestFirst) {
   const std::string old = make("VIRTUAL_ENV" + packages + "thing/lib/libthing.so.2");
   EXPECT_EQ(candidates(kName),
             (std::vector<std::string>{own, conda, user, "libthing.so.3", old, "libthing.so.2"}));
+}
+
+TEST_F(SharedLibrary, IsLookedForBesideThePythonOnThePathOnce) {
+  const std::string packages = "/lib/python3.12/site-packages/nvidia/cu13/lib/libthing.so.3";
+  const std::string conda = make("CONDA_PREFIX" + packages), python = make("python" + packages);
+  make("other" + packages);
+  for (const char* prefix : {"python", "other"}) make(std::string(prefix) + "/bin/python3");
+  const auto path = [&](const std::string& first) {
+    return (folder_ / "none/bin").string() + ":" + first + "/bin:" + (folder_ / "other/bin").string();
+  };
+  set("PATH", path(folder_ / "python"));
+  EXPECT_EQ(candidates(kName), (std::vector<std::string>{conda, python, "libthing.so.3", "libthing.so.2"}));
+  set("VIRTUAL_ENV", folder_ / "python");  // activated, as it is on the PATH too
+  EXPECT_EQ(candidates(kName), (std::vector<std::string>{python, conda, "libthing.so.3", "libthing.so.2"}));
 }
 
 TEST_F(SharedLibrary, IsTheOneThatTheVariableNamesAndNoOther) {
