@@ -83,7 +83,8 @@ constexpr int64_t kBlockColumns = 1536;
 constexpr int64_t kBlockDepth = 400;
 static_assert(kBlockRows % kTileRows == 0);
 
-// Of b, what is packed at a time, for all threads: it should stay in the last cache. A thread that is alone packs a block of K.
+// Of b, what is packed at a time, for all threads: it should stay in a cache that they share. A thread that is alone packs a
+// block of K.
 constexpr int64_t kPacked = 768 * kBlockDepth;
 
 // Of a block of b, what the second cache has room for beside those of a.
@@ -526,7 +527,7 @@ void multiply_block(const Matrix& a, T* panels, const T* b, const Terms<T>& term
 }
 
 // Into how many rows and columns of pieces a product's tiles are cut. A piece has at most kBlockRows rows, and where there are
-// rows enough at least half of that; each of so many threads has the same number.
+// rows enough at least half of that. Where rows alone are cut, each of so many threads has the same number.
 struct Pieces {
   int64_t rows = 1, columns = 1;
 
