@@ -61,8 +61,8 @@ bool is_weight_gradient(const MatmulArgs& args) {
 }
 
 // Where our own GEMM reads a as it lies and is faster than oneDNN 2.6: over enough rows to share the packing of b. Measured
-// with 2 threads on Zen 4, 225 GFLOP/s possible; oneDNN -> ours. Most is gained where operands come from memory. On an
-// Emerald Rapids Xeon whose cores had other work the same rows give 1.0 to 1.2 of oneDNN's speed with 25088 rows, 0.85 to 1.05 with 788 to 3152.
+// with 2 threads on Zen 4, 225 GFLOP/s possible; oneDNN -> ours. Most is gained where operands come from memory. On Emerald
+// Rapids, beside other work, ours has 1.0 to 1.2 of oneDNN's speed over 25088 rows, 0.85 to 1.05 over 788 to 3152.
 //
 // AVX-512:
 //   x w^T  [25088, 96] x [96, 384]: 200 -> 223,    [25088, 384] x [384, 96]: 200 -> 228,   [1568, 384] x [384, 1536]: 211 -> 220
