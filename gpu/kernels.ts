@@ -7,9 +7,9 @@
 import {
   AdamW,
   type FloatTensor,
-  VisionTransformer,
   attentionPacked,
   autocast,
+  createModel,
   crossEntropy,
   grad,
   manualSeed,
@@ -23,14 +23,7 @@ const BATCH = 128;
 const RUNS = 2; // the second has all its memory
 
 manualSeed(1);
-const model = new VisionTransformer({
-  imgSize: 224,
-  patchSize: 16,
-  embedDim: 768,
-  depth: 2,
-  numHeads: 12,
-  numClasses: 1000,
-}).to('cuda');
+const model = createModel('vit_base_patch16_224', { depth: 2 }).to('cuda');
 const optimizer = new AdamW(model.parameters(), { lr: 1e-3 });
 const images = normal([BATCH, 3, 224, 224], { device: 'cuda' });
 const labels = tensor(

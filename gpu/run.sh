@@ -4,7 +4,7 @@
 #
 #   ./run.sh [--part tests|speed] [--out DIR] [--data SHARDS] [--golden DIR] [--python PYTHON] [--sanitizer PATH]
 #
-# --part: the proofs (up to 5 minutes) or the measurements (up to 5 minutes) alone; else both. --data: tar shards or a folder of
+# --part: the proofs or the measurements alone, either at most six minutes; else both. --data: tar shards or a folder of
 # images to train on, else the built-in shapes. --golden: the reference numbers of models, shared/golden; without them that
 # step is left out. --python: a Python with torch, for the benchmarks; default python3. --sanitizer: compute-sanitizer, if it
 # is not on the PATH. Every step's output is in DIR (default results/), and in gpu-ops.json what each op showed, to be kept as
@@ -131,6 +131,7 @@ speed() {
   step bench 200 node dist/bench/main.js --device cuda --python "$python" --json "$out/bench.json"
   step bench-mma 40 env TENON_CUDA_HOPPER=0 \
     node dist/bench/main.js kernels/attention --device cuda --systems tenon --json "$out/bench-mma.json"
+  local ncu
   ncu=$(command -v ncu || ls /opt/nvidia/nsight-compute/*/ncu 2>/dev/null | tail -n 1)
   if [ -n "$ncu" ]; then
     # Clocks stay as they are: the machine may be shared.

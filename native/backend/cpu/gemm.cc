@@ -242,20 +242,17 @@ void multiply_pieces(const Share<T>& share, const Pieces& pieces, int64_t begin,
     }
     multiply_piece(share, i, m, j, n, k, ahead);
   };
-  const int64_t last_k = share.depth <= share.block ? 0 : (share.depth - 1) / share.block * share.block;
-  if (share.in_place || share.sums != nullptr) {
-    for (int64_t k = 0; k <= last_k; k += share.block) {  // once even when K is 0: it makes sums of nothing
-      for (int64_t piece = begin; piece < end; ++piece) {
-        const bool last = piece + 1 == end && k < last_k;
-        run(piece, k, last ? begin : piece + 1, last ? k + share.block : piece + 1 == end ? 0 : k);
-      }
-    }
-  } else {
-    for (int64_t piece = begin; piece < end; ++piece) {
-      for (int64_t k = 0; k <= last_k; k += share.block)
-        run(piece, k, k < last_k ? piece : piece + 1, k < last_k ? k + share.block : 0);
-    }
+  const int64_t count = end - begin;
+  const int64_t blocks =
+      std::max<int64_t>(1, ceil_div(share.depth, share.block));  // one of K = 0: sums of nothing
+  const bool by_blocks = share.in_place || share.sums != nullptr;
+  const auto piece_of = [&](int64_t step) { return begin + (by_blocks ? step % count : step / blocks); };
+  const auto k_of = [&](int64_t step) { return (by_blocks ? step / count : step % blocks) * share.block; };
+  const int64_t steps = count * blocks;
+  for (int64_t step = 0; step + 1 < steps; ++step) {
+    run(piece_of(step), k_of(step), piece_of(step + 1), k_of(step + 1));
   }
+  run(piece_of(steps - 1), k_of(steps - 1), end, 0);
 }
 
 // The product, share by share: b is packed, into one of two buffers, while others may still be at the share before.
