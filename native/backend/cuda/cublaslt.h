@@ -13,7 +13,7 @@
 
 namespace tenon::cuda::lt {
 
-enum Status : int { kSuccess = 0, kNotSupported = 15 };
+enum Status : int { kSuccess = 0, kInvalidValue = 7, kNotSupported = 15 };
 enum DataType : int { kFloat32 = 0, kFloat64 = 1, kFloat16 = 2, kBFloat16 = 14 };
 enum ComputeType : int { kCompute32 = 68, kCompute64 = 70, kComputeTF32 = 77 };
 enum Operation : int32_t { kPlain = 0, kTransposed = 1 };
@@ -41,11 +41,16 @@ enum DescAttribute : int {
 enum LayoutAttribute : int { kBatchCount = 5, kBatchStride = 6 };
 enum PreferenceAttribute : int {
   kMaxWorkspace = 1,
+  kReductions = 3,
   kAlignmentA = 5,
   kAlignmentB = 6,
   kAlignmentC = 7,
   kAlignmentD = 8,
 };
+
+// How parts of a sum that blocks share may come together: none do, or in the type that is computed in; others would round to
+// D's type in between.
+enum Reductions : uint32_t { kNoReduction = 0, kInComputeType = 2 };
 
 using Handle = struct HandleOpaque*;
 using Desc = struct DescOpaque*;

@@ -16,35 +16,15 @@ namespace tenon::cuda {
 
 namespace {
 
-// Forgets the error of the last call, and returns one that stays: a kernel has broken the device.
-cudaError_t lasting_error() {
-  static_cast<void>(cudaGetLastError());
-  return cudaGetLastError();
-}
-
-// Lets a captured step take memory: the graph has nothing to do with that call.
-class OutsideCapture {
- public:
-  OutsideCapture() { swap(); }
-  ~OutsideCapture() { swap(); }
-  OutsideCapture(const OutsideCapture&) = delete;
-  OutsideCapture& operator=(const OutsideCapture&) = delete;
-
- private:
-  void swap() { static_cast<void>(cudaThreadExchangeStreamCaptureMode(&mode_)); }
-  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
-};
-
 class CudaMemory : public MemorySource {
  public:
   explicit CudaMemory(int device) : device_(device) {}
   void* acquire(size_t bytes) override {
-    const OutsideCapture outside;
     void* data = nullptr;
     check(cudaSetDevice(device_), "allocate");
     const cudaError_t status = cudaMalloc(&data, bytes);
     if (status == cudaErrorMemoryAllocation) {
-      lasting_error();  // the next launch must not take it for its own
+      static_cast<void>(cudaGetLastError());  // the next launch must not take it for its own
       return nullptr;
     }
     check(status, "allocate");
@@ -100,10 +80,7 @@ class CudaDevice : public Device, private Queue {
     } catch (...) {
       free_scratch();
       if (capturing() && !refused_) refused_ = std::current_exception();
-      // An error that stays is not of this launch, but of a kernel before it.
-      if (const cudaError_t status = lasting_error(); status != cudaSuccess) {
-        std::rethrow_exception(waiter_.fault(status, ops_));
-      }
+      throw_lasting_error();
       throw;
     }
     free_scratch();
@@ -118,7 +95,12 @@ class CudaDevice : public Device, private Queue {
     }
     turn_to();
     note("upload");
-    uploads_.copy(stream_.get(), target, source, bytes);
+    try {
+      uploads_.copy(stream_.get(), target, source, bytes);
+    } catch (...) {
+      throw_lasting_error();
+      throw;
+    }
   }
 
   void download(void* target, const void* source, size_t bytes,
@@ -168,7 +150,8 @@ class CudaDevice : public Device, private Queue {
   void begin_capture(const double* random) override {
     turn_to();
     allocator_.release_cached();  // what the step took before, it takes again from its pool
-    check_capture(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal));
+    // Relaxed: taking memory, and what a library or a module does at its first use, have nothing to do with the graph.
+    check_capture(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeRelaxed));
     pool_ = allocator_.begin_pool();
     random_ = random;
   }
@@ -211,12 +194,24 @@ class CudaDevice : public Device, private Queue {
     GraphExecHandle exec_;  // where it still runs, CUDA frees it afterwards
   };
 
-  // The next launch must not take an error for its own; one that stays is of a kernel before.
+  // Forgets the error of the last call, and returns one that stays: a kernel has broken the device. The stream is asked, as a
+  // library that met it first has a runtime of its own; while it captures, it must not be.
+  cudaError_t lasting_error() const {
+    const cudaError_t status = capturing() ? cudaSuccess : cudaStreamQuery(stream_.get());
+    static_cast<void>(cudaGetLastError());
+    return status == cudaSuccess || status == cudaErrorNotReady ? cudaGetLastError() : status;
+  }
+
+  // An error that stays is not of the last call, but of a kernel before it.
+  void throw_lasting_error() {
+    if (const cudaError_t status = lasting_error(); status != cudaSuccess)
+      std::rethrow_exception(waiter_.fault(status, ops_));
+  }
+
+  // The next launch must not take an error for its own.
   void check_capture(cudaError_t status) {
     if (status == cudaSuccess) return;
-    if (const cudaError_t lasting = lasting_error(); lasting != cudaSuccess) {
-      std::rethrow_exception(waiter_.fault(lasting, ops_));
-    }
+    throw_lasting_error();
     check(status, "capture");
   }
 
@@ -236,7 +231,7 @@ class CudaDevice : public Device, private Queue {
     if (possible == 0) return;
     const cudaError_t status = cudaDeviceEnablePeerAccess(other, 0);
     if (status == cudaErrorPeerAccessAlreadyEnabled) {
-      lasting_error();  // by another thread of the process
+      static_cast<void>(cudaGetLastError());  // by another thread of the process
     } else {
       check(status, kCopy);
     }
@@ -282,8 +277,8 @@ class CudaDevice : public Device, private Queue {
   EventHandle reached_ = make_event();  // for other devices to wait for
   std::set<int> ways_;                  // to other GPUs, asked for
   DeviceMemory data_error_ = make_device_memory(sizeof(DataError));
-  Uploads uploads_;
   Allocator allocator_;
+  Uploads uploads_{[this] { allocator_.release_cached(); }};
   std::vector<Allocator::Block*> scratch_;
   Allocator::Pool* pool_ = nullptr;  // of the graph that is being captured
   const double* random_ = nullptr;

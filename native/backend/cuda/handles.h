@@ -43,15 +43,26 @@ inline EventHandle make_timer() {
   return EventHandle(event);
 }
 
+// Memory that CUDA has not got is an error of this call alone: the next launch must not take it for its own.
+inline void check_memory(cudaError_t status, size_t bytes, const char* of) {
+  if (status == cudaErrorMemoryAllocation) {
+    static_cast<void>(cudaGetLastError());
+    throw TensorError(
+        "allocate", code::kMemory,
+        "CUDA: out of memory of the " + std::string(of) + ": " + std::to_string(bytes) + " bytes asked for");
+  }
+  check(status, "allocate");
+}
+
 inline DeviceMemory make_device_memory(size_t bytes) {
   void* data = nullptr;
-  check(cudaMalloc(&data, bytes), "allocate");
+  check_memory(cudaMalloc(&data, bytes), bytes, "device");
   return DeviceMemory(data);
 }
 
 inline PinnedMemory make_pinned_memory(size_t bytes) {
   void* data = nullptr;
-  check(cudaHostAlloc(&data, bytes, cudaHostAllocDefault), "allocate");
+  check_memory(cudaHostAlloc(&data, bytes, cudaHostAllocDefault), bytes, "host, pinned");
   return PinnedMemory(data);
 }
 

@@ -105,6 +105,7 @@ std::vector<MatmulPlan::Proposal> MatmulPlans::propose(const Product& p, const M
     expect_success(library_.MatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)));
   };
   prefer(lt::kMaxWorkspace, most_workspace_);
+  prefer(lt::kReductions, lt::kInComputeType);  // 16-bit types are summed in float32
   const std::pair<lt::PreferenceAttribute, const void*> operands[] = {{lt::kAlignmentA, p.b.data},
                                                                       {lt::kAlignmentB, p.a.data},
                                                                       {lt::kAlignmentC, p.c.data},
@@ -114,7 +115,10 @@ std::vector<MatmulPlan::Proposal> MatmulPlans::propose(const Product& p, const M
   int found = 0;
   const lt::Status status = library_.MatmulAlgoGetHeuristic(handle_, plan.desc, plan.b, plan.a, plan.c,
                                                             plan.d, preference, most, results.data(), &found);
-  if (status == lt::kNotSupported) return {};
+  // A library may call one row or column with an epilogue invalid, where it has no kernel for that.
+  const bool has_none =
+      status == lt::kNotSupported || (status == lt::kInvalidValue && p.epilogue != lt::kNoEpilogue);
+  if (has_none) return {};
   expect_success(status);
   std::vector<MatmulPlan::Proposal> proposals;
   for (const lt::HeuristicResult& result : std::span(results).first(static_cast<size_t>(found))) {

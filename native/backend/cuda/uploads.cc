@@ -7,7 +7,7 @@
 namespace tenon::cuda {
 
 Uploads::Slot& Uploads::next_slot(size_t bytes) {
-  Slot& slot = slots_[next_++ % kSlots];
+  Slot& slot = slots_[next_ % kSlots];
   check(cudaEventSynchronize(slot.free.get()), "upload");
   if (slot.capacity < bytes) {
     slot.capacity = 0;
@@ -15,10 +15,21 @@ Uploads::Slot& Uploads::next_slot(size_t bytes) {
     slot.device.reset();
     const size_t capacity = std::bit_ceil(std::max(bytes, size_t{1} << 16));
     slot.host = make_pinned_memory(capacity);
-    slot.device = make_device_memory(capacity);
+    slot.device = make_buffer(capacity);
     slot.capacity = capacity;
   }
+  ++next_;
   return slot;
+}
+
+DeviceMemory Uploads::make_buffer(size_t bytes) {
+  try {
+    return make_device_memory(bytes);
+  } catch (const TensorError& error) {
+    if (error.code() != code::kMemory) throw;
+  }
+  make_room_();
+  return make_device_memory(bytes);
 }
 
 void Uploads::copy(cudaStream_t compute, void* target, const void* source, size_t bytes) {

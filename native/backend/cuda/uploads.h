@@ -6,6 +6,8 @@
 #pragma once
 
 #include <array>
+#include <functional>
+#include <utility>
 
 #include "backend/cuda/handles.h"
 
@@ -13,6 +15,9 @@ namespace tenon::cuda {
 
 class Uploads {
  public:
+  // `make_room` gives back what nobody uses of the device's memory: called where there is none for a buffer.
+  explicit Uploads(std::function<void()> make_room) : make_room_(std::move(make_room)) {}
+
   // In the order of `compute`. Returns when `source` has been read; waits only where all slots are on their way.
   void copy(cudaStream_t compute, void* target, const void* source, size_t bytes);
 
@@ -28,7 +33,9 @@ class Uploads {
   static constexpr size_t kMost = size_t{64} << 20;  // bytes in a slot
 
   Slot& next_slot(size_t bytes);
+  DeviceMemory make_buffer(size_t bytes);
 
+  std::function<void()> make_room_;
   StreamHandle stream_ = make_stream();
   std::array<Slot, kSlots> slots_;
   size_t next_ = 0;

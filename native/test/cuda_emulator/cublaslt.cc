@@ -1,7 +1,7 @@
 // cuBLASLt on the emulator: the functions that Tenon uses, with plain sums. It is strict where the library's documentation
 // is: leading dimensions (an epilogue's second matrix wants one that 8 divides), promised alignments, an algorithm for
 // another problem, a workspace too small. Like the library, it has no epilogue in float64; for the other restrictions, which hang on type and alignment, it has none for 16-bit
-// results with odd columns either. It proposes three algorithms, which differ in the time that they take.
+// results with odd columns either, and calls a bias beside one row or column invalid. It wants sums in the computing type. It proposes three algorithms, which differ in the time that they take.
 #include "backend/cuda/cublaslt.h"
 
 #include <algorithm>
@@ -15,7 +15,9 @@
 
 namespace tenon::cuda::lt {
 
-struct HandleOpaque {};
+struct HandleOpaque {
+  void* memory = nullptr;  // of the device, as the library's own
+};
 struct DescOpaque {
   ComputeType compute;
   DataType scale;
@@ -35,12 +37,13 @@ struct LayoutOpaque {
 };
 struct PreferenceOpaque {
   uint64_t workspace = 0;
+  uint32_t reductions = 7;  // all there are
   uint32_t alignments[4] = {256, 256, 256, 256};
 };
 
 namespace {
 
-constexpr Status kInvalidValue = static_cast<Status>(7);
+constexpr Status kNotInitialized = static_cast<Status>(1), kExecutionFailed = static_cast<Status>(13);
 constexpr uint64_t kWorkspace = 1000;
 constexpr int kAlgorithms = 3;
 // Of the algorithm, among its words.
@@ -102,6 +105,7 @@ Status set_layout(Layout layout, LayoutAttribute attribute, const void* value, s
 
 Status set_preference(Preference preference, PreferenceAttribute attribute, const void* value, size_t bytes) {
   if (attribute == kMaxWorkspace) return take(preference->workspace, value, bytes);
+  if (attribute == kReductions) return take(preference->reductions, value, bytes);
   return take(preference->alignments[attribute - kAlignmentA], value, bytes);
 }
 
@@ -145,6 +149,8 @@ Status heuristic(Handle, Desc desc, Layout a, Layout b, Layout c, Layout d, Pref
                  HeuristicResult* results, int* found) {
   *found = 0;
   if (asked < 1 || !valid(desc, a, b, c, d)) return kInvalidValue;
+  if (preference->reductions != kInComputeType) return kInvalidValue;
+  if ((desc->epilogue & kBias) != 0 && (d->rows == 1 || d->columns == 1)) return kInvalidValue;
   const bool odd = size_of(dtype_of(d->type)) == 2 && d->ld % 2 == 1;
   if (desc->epilogue != kNoEpilogue && (d->type == kFloat64 || odd)) return kNotSupported;
   if (desc->epilogue == kSumsOfB && (d->batch != 1 || b->type != d->type)) return kNotSupported;
@@ -255,6 +261,7 @@ Status multiply(Handle, Desc desc, const void* alpha, const void* a, Layout a_la
                           reinterpret_cast<uintptr_t>(desc->aux) % algorithm->data[kAuxAlignment] != 0)) {
     return kInvalidValue;
   }
+  if (emulator::is_lost(stream)) return kExecutionFailed;  // this runtime is not told
   const DType scale = dtype_of(desc->scale);
   emulator::launch(stream, "cublasLtMatmul", 1, 1, 0,
                    Call{algorithm->data[kNumber], *desc, *a_layout, *b_layout, *c_layout, *d_layout, a, b, c,
@@ -267,8 +274,15 @@ Status multiply(Handle, Desc desc, const void* alpha, const void* a, Layout a_la
 const Library& library() {
   static const Library instance = [] {
     Library l;
-    l.Create = [](Handle* handle) { return create(handle, HandleOpaque{}); };
-    l.Destroy = &destroy<HandleOpaque>;
+    l.Create = [](Handle* handle) {
+      void* memory = nullptr;
+      if (cudaMalloc(&memory, 1) != cudaSuccess) return kNotInitialized;
+      return create(handle, HandleOpaque{memory});
+    };
+    l.Destroy = [](Handle handle) {
+      static_cast<void>(cudaFree(handle->memory));
+      return destroy(handle);
+    };
     l.MatmulDescCreate = [](Desc* desc, ComputeType compute, DataType scale) {
       return create(desc, DescOpaque{compute, scale});
     };

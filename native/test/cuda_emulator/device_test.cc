@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "backend/cuda/handles.h"
 #include "backend/cuda/launch.h"
 #include "core/tensor.h"
 
@@ -122,6 +123,19 @@ TEST_F(CudaDevice, AFaultNamesTheOpsSinceTheLastWaitAndTheDeviceStaysLost) {
   EXPECT_EQ(error_of([&] { device->synchronize(); }), expected);
 }
 
+// cuBLASLt has a runtime of its own, and its status says nothing of a fault.
+TEST_F(CudaDevice, AFaultThatALibraryMeetsIsNotTheProducts) {
+  const Tensor x = upload({1});
+  fault("layer_norm");
+  const auto square = [&] {
+    const View one{x.data(), DType::Float32, Shape{1, 1}, Shape{1, 1}};
+    launch(*device, "matmul", &Kernels::matmul, MatmulArgs{one, one, one, {}, {}});
+  };
+  const std::string fault = error_of([&] { device->synchronize(); });
+  EXPECT_NE(fault.find("unspecified launch failure on cuda:0"), std::string::npos);
+  EXPECT_EQ(error_of(square), fault);
+}
+
 TEST_F(CudaDevice, AFaultAmongSeveralOpsNamesThemAndHowToFindTheOne) {
   const Tensor x = upload({1});
   fault("softmax");
@@ -158,6 +172,30 @@ TEST_F(CudaDevice, OutOfMemoryTellsWhatIsAskedHeldAndFree) {
   EXPECT_EQ(values(upload({7})), std::vector<float>{7});
 }
 
+TEST_F(CudaDevice, AnUploadTakesCachedMemoryAndItsFailureIsItsOwn) {
+  const auto fill = [] {  // all that is left
+    size_t left = 0, total = 0;
+    void* data = nullptr;
+    EXPECT_EQ(cudaMemGetInfo(&left, &total), cudaSuccess);
+    EXPECT_EQ(cudaMalloc(&data, left), cudaSuccess);
+    return cuda::DeviceMemory(data);
+  };
+  const Tensor x = empty(Shape{1});
+  const float one = 1;
+  empty(Shape{8 << 20});  // goes to the allocator's cache
+  {
+    const cuda::DeviceMemory others = fill();
+    device->upload(x.data(), &one, sizeof one);
+    const cuda::DeviceMemory rest = fill();
+    EXPECT_EQ(error_of([&] { device->upload(x.data(), &one, sizeof one); }),
+              "MEMORY allocate: CUDA: out of memory of the device: 65536 bytes asked for");
+    add(x, 1);
+  }
+  EXPECT_EQ(values(x), std::vector<float>{2});
+  device->upload(x.data(), &one, sizeof one);
+  EXPECT_EQ(values(x), std::vector<float>{1});
+}
+
 TEST_F(CudaDevice, BlocksAndScratchBeginAtMultiplesOf256Bytes) {
   device->enqueue("test", [this](void* stream) {
     void* const scratch = cuda::queue_of(stream).scratch(1000);
@@ -183,6 +221,17 @@ TEST_F(CudaDevice, AGraphRunsWhatWasCapturedAgainAndAgain) {
     graph->launch();
     EXPECT_EQ(values(y), (std::vector<float>{11 + n, 12 + n}));
   }
+}
+
+TEST_F(CudaDevice, AStepMayBeTheFirstToUseALibrary) {
+  const Tensor x = upload({3});
+  const View one{x.data(), DType::Float32, Shape{1, 1}, Shape{1, 1}};
+  const Tensor y = empty(Shape{1});
+  const View square{y.data(), DType::Float32, Shape{1, 1}, Shape{1, 1}};
+  device->begin_capture(nullptr);
+  launch(*device, "matmul", &Kernels::matmul, MatmulArgs{one, one, square, {}, {}});
+  device->end_capture()->launch();
+  EXPECT_EQ(values(y), std::vector<float>{9});
 }
 
 TEST_F(CudaDevice, AGraphsMemoryIsItsOwnUntilItGoes) {

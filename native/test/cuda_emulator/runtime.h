@@ -25,6 +25,7 @@ enum cudaError_t {
   cudaErrorMemoryAllocation = 2,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
+  cudaErrorNotReady = 600,
   cudaErrorPeerAccessAlreadyEnabled = 704,
   cudaErrorLaunchFailure = 719,
   cudaErrorStreamCaptureUnsupported = 900,
@@ -105,6 +106,7 @@ cudaError_t cudaMemsetAsync(void* target, int value, size_t bytes, cudaStream_t 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamQuery(cudaStream_t stream);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
@@ -129,6 +131,9 @@ void launch(cudaStream_t stream, const char* name, Dim3 grid, Dim3 block, size_t
 
 // Moves the clock that events read: the emulator's own, which takes a microsecond for each kernel. A kernel calls it.
 void spend(double milliseconds);
+
+// Whether a kernel has broken the stream's device; the null stream has none.
+bool is_lost(cudaStream_t stream);
 
 // Heals a device after a fault.
 void forgive(int device);
