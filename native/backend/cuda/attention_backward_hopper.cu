@@ -349,6 +349,10 @@ __device__ __forceinline__ void differentiate(const Backward<S>& a, const Memory
     wait_for_products<0>();
     pin(dx1.at);
     if constexpr (kOfKeys) pin(dx2.at);
+    if constexpr (kOfKeys) {  // ordinary loads have read lse and delta, which the next copy overwrites
+      fence_async_proxy();
+      __syncwarp();
+    }
     if (threadIdx.x % kWarpSize == 0) memory.empty(before).arrive();
     if constexpr (kOfKeys) pack_left<S>(p_left, p);
     pack_left<S>(ds_left, ds);

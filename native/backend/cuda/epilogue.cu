@@ -22,9 +22,10 @@ struct Rows {
     batch = x.ndim() == 3 ? x.stride(0) : 0;
     row = x.stride(-2);
   }
+  template <int kWidth>
   bool takes_packs() const {
-    constexpr int64_t kWidth = kFullWidth<std::remove_const_t<S>>;
-    return reinterpret_cast<uintptr_t>(data) % 16 == 0 && batch % kWidth == 0 && row % kWidth == 0;
+    using P = Pack<std::remove_const_t<S>, kWidth>;
+    return reinterpret_cast<uintptr_t>(data) % alignof(P) == 0 && batch % kWidth == 0 && row % kWidth == 0;
   }
 };
 
@@ -97,8 +98,9 @@ void finish_as(Queue& queue, const char* op, const Epilogue& e) {
                  e.out.size(-2),
                  e.out.size(-1),
                  e.out.numel()};
-  if (f.columns % kWidth == 0 && f.product.takes_packs() && f.residual.takes_packs() && f.out.takes_packs() &&
-      f.before.takes_packs() && f.residual_column == 1) {
+  if (f.columns % kWidth == 0 && f.product.template takes_packs<kWidth>() &&
+      f.residual.template takes_packs<kWidth>() && f.out.template takes_packs<kWidth>() &&
+      f.before.template takes_packs<kWidth>() && f.residual_column == 1) {
     f.count /= kWidth;
     launch_over(queue, op, &finish_kernel<kWidth, S, P>, f.count, f);
   } else {

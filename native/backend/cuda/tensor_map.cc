@@ -2,6 +2,8 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
+
 namespace tenon::cuda {
 
 namespace {
@@ -40,10 +42,14 @@ bool takes_map(const View& x) {
 TensorMap make_map(const char* op, const View& x, int rows) {
   static const auto encode = find_encoder(op);
   const auto size = [&](int d) { return static_cast<cuuint64_t>(x.size(d)); };
-  // Nobody goes along a dimension of one, whose stride may be anything.
-  const auto stride = [&](int d) { return static_cast<cuuint64_t>(x.size(d) > 1 ? x.stride(d) * 2 : 16); };
+  // Nobody goes along a dimension of one, whose stride may be anything: it gets that of dimensions one behind the other.
+  cuuint64_t strides[3], behind = (size(3) * 2 + 15) / 16 * 16;
+  for (int d = 2; d >= 0; --d) {
+    const cuuint64_t stride = x.size(d) > 1 ? static_cast<cuuint64_t>(x.stride(d)) * 2 : behind;
+    strides[2 - d] = stride;
+    behind = std::max(behind, stride * size(d));
+  }
   const cuuint64_t sizes[] = {size(3), size(2), size(1), size(0)};
-  const cuuint64_t strides[] = {stride(2), stride(1), stride(0)};
   const cuuint32_t box[] = {kBoxColumns, static_cast<cuuint32_t>(rows), 1, 1}, steps[] = {1, 1, 1, 1};
   TensorMap map;
   const CUresult status = encode(
