@@ -90,7 +90,8 @@ function main() {
   if (!values['no-build']) build();
   const stage = join(root, 'build', 'tenon-gpu');
   rmSync(stage, { recursive: true, force: true });
-  for (const folder of ['bin', 'lib', 'build/Release']) mkdirSync(join(stage, folder), { recursive: true });
+  for (const folder of ['bin', 'lib/cxx', 'build/Release'])
+    mkdirSync(join(stage, folder), { recursive: true });
 
   cpSync(process.execPath, join(stage, 'bin/node'));
   strip(join(stage, 'bin/node'));
@@ -99,8 +100,10 @@ function main() {
     strip(join(stage, 'build/Release', file));
   }
   for (const path of libraries(join(root, 'build/Release/tenon.node'))) {
-    cpSync(realpathSync(path), join(stage, 'lib', basename(path)));
-    strip(join(stage, 'lib', basename(path)));
+    // The compiler's libraries need a C library as new as this machine's: for machines whose own are too old (run.sh).
+    const folder = /^lib(stdc\+\+|gcc_s)\.so/.test(basename(path)) ? 'lib/cxx' : 'lib';
+    cpSync(realpathSync(path), join(stage, folder, basename(path)));
+    strip(join(stage, folder, basename(path)));
   }
   const { dependencies } = read(join(root, 'package.json'));
   const wanted = Object.keys(dependencies).filter((name) => !BUILD_ONLY.has(name));
