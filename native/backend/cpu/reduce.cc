@@ -86,6 +86,9 @@ struct Reducer {
   const double* means = nullptr;  // one per result, for SquaredDeviations
 };
 
+constexpr int64_t kStrip = 512;    // results side by side
+constexpr int64_t kStripRows = 8;  // of x, so that totals are loaded and stored once for as many
+
 // totals[i] takes x[r * stride + i] for kRows rows, while the rows after the next kRows come nearer: a sum of the columns
 // of [6272, 192] reads 34 instead of 18 GB/s (Zen 4, 2 threads).
 template <typename Op, int kRows, typename T>
@@ -132,9 +135,8 @@ Reducer<T> make_reducer(const double* means = nullptr) {
   };
   reducer.strip = [](Total<T>* totals, const T* x, int64_t rows, int64_t stride, int64_t n,
                      const double* mean) {
-    constexpr int kRows = 8;  // so that totals are loaded and stored once for as many
-    for (; rows >= kRows; rows -= kRows, x += kRows * stride)
-      take_rows<Op, kRows>(totals, x, stride, n, mean);
+    for (; rows >= kStripRows; rows -= kStripRows, x += kStripRows * stride)
+      take_rows<Op, kStripRows>(totals, x, stride, n, mean);
     for (; rows > 0; --rows, x += stride) take_rows<Op, 1>(totals, x, stride, n, mean);
   };
   reducer.merge = [](Total<T>& total, Total<T> part) { Merge::take(total, part, 0); };
@@ -193,8 +195,6 @@ struct Split {
   }
 };
 
-constexpr int64_t kStrip = 512;  // results side by side
-
 // Results in the order of the kept dimensions' nest; finish(offset in out, number of the result, total).
 template <typename T>
 void reduce_columns(const ReduceArgs& args, const Plan& plan, const Reducer<T>& op, const Finish<T>& finish) {
@@ -209,7 +209,7 @@ void reduce_columns(const ReduceArgs& args, const Plan& plan, const Reducer<T>& 
   const int64_t grain = std::max<int64_t>(
       1, kElementwiseGrain * split.parts / std::max<int64_t>(1, reduced.count() * std::min(width, kStrip)));
   parallel_for(split.units * split.parts, grain, [&](int64_t begin, int64_t end) {
-    HWY_ALIGN T scratch[kStrip];
+    HWY_ALIGN T scratch[kStrip * kStripRows];
     for (int64_t task = begin; task < end; ++task) {
       const int64_t part = task / split.units, unit = task % split.units;
       const int64_t first = unit / strips * width + unit % strips * kStrip;
@@ -226,11 +226,11 @@ void reduce_columns(const ReduceArgs& args, const Plan& plan, const Reducer<T>& 
               op.strip(strip, args.x.as<const T>() + row, columns, reduced.column_stride(0), count, means);
               continue;
             }
-            for (int64_t c = 0; c < columns; ++c) {
-              const int64_t offset = row + c * reduced.column_stride(0);
-              const T* x =
-                  read(Tile{args.x.data, args.x.dtype, offset, 1, count, 0, kept.column_stride(0)}, scratch);
-              op.strip(strip, x, 1, 0, count, means);
+            for (int64_t c = 0; c < columns; c += kStripRows) {
+              const int64_t some = std::min(kStripRows, columns - c), step = reduced.column_stride(0);
+              const Tile tile{args.x.data, args.x.dtype, row + c * step,       some,
+                              count,       step,         kept.column_stride(0)};
+              op.strip(strip, read(tile, scratch), some, count, count, means);
             }
           }
         });
