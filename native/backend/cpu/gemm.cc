@@ -80,7 +80,7 @@ void activate(Activation activation, T* x, int64_t n) {
           x, n, [](auto d, auto v) { return relu_at(d, v).value; }, x);
     case Activation::Gelu:
       return map_vectors(
-          x, n, [](auto d, auto v) { return gelu_of_product_at(d, v).value; }, x);
+          x, n, [](auto d, auto v) { return gelu_at(d, v).value; }, x);
     case Activation::GeluTanh:
       return map_vectors(
           x, n, [](auto d, auto v) { return gelu_tanh_at(d, v).value; }, x);

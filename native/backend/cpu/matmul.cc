@@ -26,7 +26,7 @@ namespace {
 
 void gelu_row(const float* x, float* out, int64_t n) {
   map_vectors(
-      out, n, [](auto d, auto v) HWY_ATTR { return gelu_of_product_at(d, v).value; }, x);
+      out, n, [](auto d, auto v) HWY_ATTR { return gelu_at(d, v).value; }, x);
 }
 
 bool is_avx2() { return HWY_TARGET == HWY_AVX2; }

@@ -36,7 +36,7 @@ void run(const MatmulActivationBackwardArgs& args, int64_t begin, int64_t end) {
         return run_range<S>(args, begin, end, [](auto d, auto x) HWY_ATTR { return relu_at(d, x); });
       case Activation::Gelu:
         return run_range<S>(args, begin, end,
-                            [](auto d, auto x) HWY_ATTR { return gelu_of_product_at(d, x); });
+                            [](auto d, auto x) HWY_ATTR { return gelu_at(d, x); });
       case Activation::GeluTanh:
         return run_range<S>(args, begin, end, [](auto d, auto x) HWY_ATTR { return gelu_tanh_at(d, x); });
       case Activation::Silu:

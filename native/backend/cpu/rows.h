@@ -48,8 +48,17 @@ struct Whole {
 struct Part {
   int64_t n;
 
+  // Whether the processor reads and writes some lanes of a vector without touching the memory of the others.
+  template <class D, typename S>
+  static constexpr bool kMasked = !HWY_MEM_OPS_MIGHT_FAULT && std::is_same_v<hn::TFromD<D>, S>;
+
   template <class D, typename S>
   HWY_INLINE hn::Vec<D> get(D d, const S* p, double fill = 0) const {
+    if constexpr (kMasked<D, S>) {
+      const auto inside = hn::FirstN(d, static_cast<size_t>(n));
+      const auto rest = hn::Set(d, static_cast<S>(fill));
+      return hn::IfThenElse(inside, hn::MaskedLoad(inside, d, p), rest);
+    }
     S elements[hn::MaxLanes(D())];
     for (S& element : elements) element = convert<S>(fill);
     std::memcpy(static_cast<void*>(elements), p, static_cast<size_t>(n) * sizeof(S));
@@ -57,6 +66,7 @@ struct Part {
   }
   template <class D, class V, typename S>
   HWY_INLINE void put(D d, V v, S* p) const {
+    if constexpr (kMasked<D, S>) return hn::BlendedStore(v, hn::FirstN(d, static_cast<size_t>(n)), d, p);
     S elements[hn::MaxLanes(D())];
     Whole().put(d, v, elements);
     std::memcpy(static_cast<void*>(p), elements, static_cast<size_t>(n) * sizeof(S));
@@ -112,17 +122,6 @@ HWY_INLINE Compute<S> max_of_row(const S* HWY_RESTRICT x, int64_t n) {
       d, n, hn::Set(d, lowest), [](V a, V b) { return hn::Max(a, b); },
       [&](auto part, int64_t i) { return part.get(d, x + i, lowest); });
   return hn::GetLane(hn::MaxOfLanes(d, largest));
-}
-
-// exp(x) for x that is not above 0: 0 below -87 for float32, NaN stays NaN. Leaner than simd.h's exp.
-template <class D, class V>
-HWY_INLINE V exp_negative(D d, V x) {
-  if constexpr (kIsDouble<D>) {
-    return exp(d, x);
-  } else {
-    const V y = hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.0f)), exp_clamped(d, x));
-    return keep_nan(d, x, y);
-  }
 }
 
 template <class D, class V>

@@ -119,15 +119,9 @@ HWY_INLINE V keep_nan(D, V x, V y) {
   return hn::IfThenElse(hn::IsNaN(x), x, y);
 }
 
-// exp(x) for float32 with x brought into [-87, 88] first: the result is never 0, infinite or subnormal, and NaN is
-// lost. For use inside other functions. Cephes' polynomial; 2^n is added to the exponent's bits.
+// exp(x - n ln 2) for float32, n being x / ln 2 rounded: Cephes' polynomial.
 template <class D, class V>
-HWY_INLINE V exp_clamped(D d, V x) {
-  const hn::RebindToSigned<D> di;
-  const V magic = hn::Set(d, 12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer kept in the low bits
-  x = hn::Min(hn::Max(x, hn::Set(d, -87.0f)), hn::Set(d, 88.0f));
-  const V shifted = hn::MulAdd(x, hn::Set(d, 1.44269504088896341f), magic);
-  const V n = hn::Sub(shifted, magic);
+HWY_INLINE V exp_fraction(D d, V x, V n) {
   V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
   r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
   V p = hn::MulAdd(hn::Set(d, 1.9875691500e-4f), r, hn::Set(d, 1.3981999507e-3f));
@@ -135,7 +129,37 @@ HWY_INLINE V exp_clamped(D d, V x) {
   p = hn::MulAdd(p, r, hn::Set(d, 4.1665795894e-2f));
   p = hn::MulAdd(p, r, hn::Set(d, 1.6666665459e-1f));
   p = hn::MulAdd(p, r, hn::Set(d, 5.0000001201e-1f));
-  p = hn::MulAdd(hn::Mul(r, r), p, hn::Add(r, hn::Set(d, 1.0f)));
+  return hn::MulAdd(hn::Mul(r, r), p, hn::Add(r, hn::Set(d, 1.0f)));
+}
+
+// exp(x) for x that is not above 0 but for rounding, as less a maximum: within 2 ulp, exactly 0 below -87 for float32 (and
+// at minus infinity), NaN stays NaN. The leanest of the three, as softmax and attention spend much of their time here.
+template <class D, class V>
+HWY_INLINE V exp_negative(D d, V x) {
+  if constexpr (kIsDouble<D>) {
+    return per_lane(d, x, [](double v) { return std::exp(v); });
+  } else {
+    const hn::RebindToSigned<D> di;
+    const V magic =
+        hn::Set(d, 12583039.0f);  // 1.5 * 2^23 + 127: rounds, and leaves 2^n's exponent in the low bits
+    const V shifted = hn::MulAdd(x, hn::Set(d, 1.44269504088896341f), magic);
+    const V n = hn::Sub(shifted, magic);
+    const V p = exp_fraction(d, x, n);
+    const V power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(di, shifted)));
+    return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.0f)), hn::Mul(p, power));
+  }
+}
+
+// exp(x) for float32 with x brought into [-87, 88] first: the result is never 0, infinite or subnormal, and NaN is
+// lost. For use inside other functions. 2^n is added to the exponent's bits.
+template <class D, class V>
+HWY_INLINE V exp_clamped(D d, V x) {
+  const hn::RebindToSigned<D> di;
+  const V magic = hn::Set(d, 12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer kept in the low bits
+  x = hn::Min(hn::Max(x, hn::Set(d, -87.0f)), hn::Set(d, 88.0f));
+  const V shifted = hn::MulAdd(x, hn::Set(d, 1.44269504088896341f), magic);
+  const V n = hn::Sub(shifted, magic);
+  const V p = exp_fraction(d, x, n);
   return hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
 }
 
@@ -184,40 +208,27 @@ HWY_INLINE V tanh(D d, V x) {
   }
 }
 
-// Phi(x), the distribution function of the standard normal, and its density at x.
-//
-// For float32 the lower tail is density * Mills ratio, with the ratio as a polynomial in 1 / (1 + 0.35 |x|), fitted
-// to 1e-7 relative over [0, 14]: no cancellation, so GELU is right for negative x too.
+// Phi(-x) of the standard normal for x >= 0, in float32: density * Mills ratio, with the ratio as a polynomial in
+// 1 / (1 + 0.35 x), fitted to 1e-7 relative over [0, 14].
 template <class D, class V>
-HWY_INLINE V normal_cdf(D d, V x, V& density) {
-  using T = hn::TFromD<D>;
-  const V half = hn::Set(d, T(0.5));
-  const V one = hn::Set(d, T(1));
-  const V scale = hn::Set(d, T(0.39894228040143267794));
-  if constexpr (kIsDouble<D>) {
-    density = hn::Mul(scale, exp(d, hn::Mul(hn::Mul(x, x), hn::Neg(half))));
-    return per_lane(d, x, [](double v) { return 0.5 * std::erfc(v * -0.70710678118654752440); });
-  } else {
-    // exp(-x^2 / 2), with the rounding error of x^2 put back: it would cost 1e-6 at x = 6.
-    const V size = hn::Abs(x);
-    const V bounded = hn::Min(size, hn::Set(d, 14.0f));
-    const V square = hn::Mul(bounded, bounded);
-    const V rest = hn::MulSub(bounded, bounded, square);
-    V e = exp_clamped(d, hn::Mul(square, hn::Neg(half)));
-    e = hn::NegMulAdd(hn::Mul(rest, half), e, e);
-    density = hn::Mul(e, scale);
-    const V u = hn::Div(one, hn::MulAdd(size, hn::Set(d, 0.35f), one));
-    V p = hn::MulAdd(hn::Set(d, -0.029146341606974602f), u, hn::Set(d, 0.1439736783504486f));
-    p = hn::MulAdd(p, u, hn::Set(d, -0.25571826100349426f));
-    p = hn::MulAdd(p, u, hn::Set(d, 0.15917865931987762f));
-    p = hn::MulAdd(p, u, hn::Set(d, -0.023112865164875984f));
-    p = hn::MulAdd(p, u, hn::Set(d, 0.10550925135612488f));
-    p = hn::MulAdd(p, u, hn::Set(d, 0.11983256042003632f));
-    p = hn::MulAdd(p, u, hn::Set(d, 0.13986191153526306f));
-    p = hn::MulAdd(p, u, hn::Set(d, 0.13962140679359436f));
-    const V tail = hn::Mul(e, hn::Mul(p, u));
-    return hn::IfThenElse(hn::Lt(x, hn::Zero(d)), tail, hn::Sub(one, tail));
-  }
+HWY_INLINE V normal_tail(D d, V x) {
+  const V half = hn::Set(d, 0.5f), one = hn::Set(d, 1.0f);
+  // exp(-x^2 / 2), with the rounding error of x^2 put back: it would cost 1e-6 at x = 6.
+  const V bounded = hn::Min(x, hn::Set(d, 14.0f));
+  const V square = hn::Mul(bounded, bounded);
+  const V rest = hn::MulSub(bounded, bounded, square);
+  V e = exp_clamped(d, hn::Mul(square, hn::Neg(half)));
+  e = hn::NegMulAdd(hn::Mul(rest, half), e, e);
+  const V u = hn::Div(one, hn::MulAdd(x, hn::Set(d, 0.35f), one));
+  V p = hn::MulAdd(hn::Set(d, -0.029146341606974602f), u, hn::Set(d, 0.1439736783504486f));
+  p = hn::MulAdd(p, u, hn::Set(d, -0.25571826100349426f));
+  p = hn::MulAdd(p, u, hn::Set(d, 0.15917865931987762f));
+  p = hn::MulAdd(p, u, hn::Set(d, -0.023112865164875984f));
+  p = hn::MulAdd(p, u, hn::Set(d, 0.10550925135612488f));
+  p = hn::MulAdd(p, u, hn::Set(d, 0.11983256042003632f));
+  p = hn::MulAdd(p, u, hn::Set(d, 0.13986191153526306f));
+  p = hn::MulAdd(p, u, hn::Set(d, 0.13962140679359436f));
+  return hn::Mul(e, hn::Mul(p, u));
 }
 
 template <class D, class V>
@@ -233,8 +244,7 @@ HWY_INLINE V erf(D d, V x) {
     p = hn::MulAdd(p, z, hn::Set(d, 0.1128358542919159f));
     p = hn::MulAdd(p, z, hn::Set(d, -0.3761262595653534f));
     p = hn::MulAdd(p, z, hn::Set(d, 1.1283791065216064f));
-    V density;
-    const V tail = normal_cdf(d, hn::Mul(size, hn::Set(d, -1.41421356237309505f)), density);
+    const V tail = normal_tail(d, hn::Mul(size, hn::Set(d, 1.41421356237309505f)));
     const V far = hn::CopySign(hn::NegMulAdd(tail, hn::Set(d, 2.0f), hn::Set(d, 1.0f)), x);
     return hn::IfThenElse(hn::Lt(size, hn::Set(d, 1.0f)), hn::Mul(x, p), far);
   }
