@@ -73,6 +73,7 @@ struct ScoreTerms {
 struct AttentionScratch {
   ScratchBuffer q, k, k_transposed, v, v_transposed, dout;  // packed operands
   ScratchBuffer scores, dscores, keep, delta, state;        // one block of scores; per-row values
+  ScratchBuffer pairs, q_pairs, k_pairs, dout_pairs;        // scores and rows once more, as pairs of bfloat16
   ScratchBuffer out, dq, dk, dv;                            // accumulators
 };
 

@@ -12,6 +12,7 @@
 //
 #include "backend/cpu/attention_tiles-inl.h"
 //
+#include "backend/cpu/attention_operands-inl.h"
 #include "backend/cpu/attention_scores-inl.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
@@ -71,27 +72,29 @@ namespace tenon::cpu::HWY_NAMESPACE {
 namespace {
 
 // Split `split` of head (b, h): dk and dv of its keys, and their contribution to dq and dbias. `dbias` points at the
-// head's [Nq, Nk] or is null; it is written by the first head of a chunk and added to by the others.
-template <typename T>
+// head's [Nq, Nk] or is null; it is written by the first head of a chunk and added to by the others. Form: of the products'
+// operands.
+template <typename T, class Form>
 void attend_backward(const AttentionBackwardArgs& args, int64_t b, int64_t h, int64_t split, int64_t splits,
                      T* partial_dq, T* dbias, bool add_dbias) {
   constexpr int64_t lanes = HWY_LANES(T);
   const int64_t count = args.q.size(2), keys = args.k.size(2), d = args.q.size(3);
   const int64_t row = packed_stride<T>(d), widest = round_up(std::min(keys, kKeyBlock), lanes);
-  const int64_t score_row = packed_stride<T>(widest);
-  const auto scale = static_cast<T>(args.scale);
+  const int64_t score_row = packed_stride<T>(widest), depth = Form::depth(d),
+                left_row = packed_stride<T>(depth);
+  const auto scale = static_cast<T>(args.scale), row_scale = Form::scale_of_rows(scale);
   const ScoreTerms terms{args.bias, args.mask, args.dropout, args.seed, args.offset};
   const HeadRows q(args.q, b, h), k(args.k, b, h), v(args.v, b, h), out(args.out, b, h),
       dout(args.dout, b, h);
   const T* lse = args.lse.as<const T>() + (b * args.q.size(1) + h) * count;
 
   AttentionScratch& scratch = attention_scratch();
-  T* some_queries = scratch.q.reserve<T>(kQueryBlock * row);
-  T* some_dout = scratch.dout.reserve<T>(kQueryBlock * row);
-  T* some_keys = scratch.k.reserve<T>(widest * row);
-  T* keys_transposed = scratch.k_transposed.reserve<T>(round_up(d, lanes) * score_row);
-  T* values = scratch.v.reserve<T>(lanes * row);
-  T* values_transposed = scratch.v_transposed.reserve<T>(round_up(d, lanes) * score_row);
+  T* some_queries = scratch.q.reserve<T>(kQueryBlock * left_row);
+  T* some_dout = scratch.dout.reserve<T>(kQueryBlock * left_row);
+  T* some_keys = scratch.k.reserve<T>(widest * left_row);
+  T* keys_transposed = scratch.k_transposed.reserve<T>(round_up(depth, lanes) * score_row);
+  T* values = scratch.v.reserve<T>(lanes * left_row);
+  T* values_transposed = scratch.v_transposed.reserve<T>(round_up(depth, lanes) * score_row);
   T* scores = scratch.scores.reserve<T>(kQueryBlock * score_row);
   T* dscores = scratch.dscores.reserve<T>(kQueryBlock * score_row);
   T* keep = args.dropout > 0 ? scratch.keep.reserve<T>(kQueryBlock * score_row) : nullptr;
@@ -99,6 +102,15 @@ void attend_backward(const AttentionBackwardArgs& args, int64_t b, int64_t h, in
   T* dk = scratch.dk.reserve<T>(widest * row);
   T* dv = scratch.dv.reserve<T>(widest * row);
   T* dq = partial_dq != nullptr ? partial_dq : scratch.dq.reserve<T>(count * row);
+
+  // Rows for a sum over them; `packed`: the same rows for one over columns.
+  const auto right_of = [&](const HeadRows& x, int64_t first, int64_t rows, const T* packed,
+                            ScratchBuffer& memory) -> const T* {
+    if constexpr (Form::kOneForm) return packed;
+    T* const to = memory.reserve<T>(Form::depth(rows) * row);
+    Form::pack_right(x, first, rows, d, to, row);
+    return to;
+  };
 
   row_products(dout, out, count, d, delta);
   if (keys == 0) std::fill(dq, dq + count * row, T{0});
@@ -108,11 +120,12 @@ void attend_backward(const AttentionBackwardArgs& args, int64_t b, int64_t h, in
                 last_block = key_blocks.count * (split + 1) / splits;
   for (int64_t block = first_block; block < last_block; ++block) {
     const int64_t j0 = key_blocks.begin(block), n = key_blocks.size(block);
-    pack_rows(k, j0, n, round_up(n, lanes), d, T{1}, some_keys, row);
-    transpose(some_keys, row, n, d, keys_transposed, score_row);
+    Form::pack_left(k, j0, n, round_up(n, lanes), d, T{1}, some_keys, left_row);
+    transpose(some_keys, left_row, n, depth, keys_transposed, score_row);
+    const T* const right_keys = right_of(k, j0, n, some_keys, scratch.k_pairs);
     for (int64_t j = 0; j < n; j += lanes) {
-      pack_rows(v, j0 + j, std::min(lanes, n - j), lanes, d, T{1}, values, row);
-      transpose(values, row, lanes, d, values_transposed + j, score_row);
+      Form::pack_left(v, j0 + j, std::min(lanes, n - j), lanes, d, T{1}, values, left_row);
+      transpose(values, left_row, lanes, depth, values_transposed + j, score_row);
     }
     if (query_blocks.count == 0) {
       std::fill(dk, dk + n * row, T{0});
@@ -121,12 +134,13 @@ void attend_backward(const AttentionBackwardArgs& args, int64_t b, int64_t h, in
 
     for (int64_t query_block = 0; query_block < query_blocks.count; ++query_block) {
       const int64_t i0 = query_blocks.begin(query_block), rows = query_blocks.size(query_block);
-      pack_rows(q, i0, rows, rows, d, scale, some_queries, row);
-      pack_rows(dout, i0, rows, rows, d, T{1}, some_dout, row);
-      multiply<Left::Plain, T>(
-          Sum::Set, {some_queries, row, keys_transposed, score_row, scores, score_row, d}, rows, n);
-      multiply<Left::Plain, T>(
-          Sum::Set, {some_dout, row, values_transposed, score_row, dscores, score_row, d}, rows, n);
+      Form::pack_left(q, i0, rows, rows, d, row_scale, some_queries, left_row);
+      Form::pack_left(dout, i0, rows, rows, d, T{1}, some_dout, left_row);
+      multiply<Left::Plain, T, Form>(
+          Sum::Set, {some_queries, left_row, keys_transposed, score_row, scores, score_row, depth}, rows, n);
+      if (row_scale != scale) scale_rows(scores, score_row, rows, n, scale);
+      multiply<Left::Plain, T, Form>(
+          Sum::Set, {some_dout, left_row, values_transposed, score_row, dscores, score_row, depth}, rows, n);
       for (int64_t i = 0; i < rows && terms.any(); ++i)
         add_terms(terms, b, h, i0 + i, j0, n, scores + i * score_row);
       for (int64_t i = 0; i < rows && keep != nullptr; ++i) {
@@ -144,15 +158,23 @@ void attend_backward(const AttentionBackwardArgs& args, int64_t b, int64_t h, in
       }
       const Sum over_queries = query_block == 0 ? Sum::Set : Sum::Add;
       const Sum over_keys = block == first_block ? Sum::Set : Sum::Add;
-      multiply<Left::Transposed, T>(over_queries, {scores, score_row, some_dout, row, dv, row, rows}, n, d);
-      multiply<Left::Transposed, T>(over_queries, {dscores, score_row, some_queries, row, dk, row, rows}, n,
-                                    d);
-      multiply<Left::Plain, T>(over_keys, {dscores, score_row, some_keys, row, dq + i0 * row, row, n}, rows,
-                               d);
+      const int64_t query_depth = Form::depth(rows);
+      const auto d_left = Form::transposed_left_of(scores, score_row, rows, n, scratch.pairs);
+      const T* const right_dout = right_of(dout, i0, rows, some_dout, scratch.dout_pairs);
+      multiply<Left::Transposed, T, Form>(
+          over_queries, {d_left.data, d_left.stride, right_dout, row, dv, row, query_depth}, n, d);
+      const auto ds_columns = Form::transposed_left_of(dscores, score_row, rows, n, scratch.pairs);
+      const T* const right_queries = right_of(q, i0, rows, some_queries, scratch.q_pairs);
+      multiply<Left::Transposed, T, Form>(
+          over_queries, {ds_columns.data, ds_columns.stride, right_queries, row, dk, row, query_depth}, n, d);
+      const auto ds_left = Form::left_of(dscores, score_row, rows, n, scratch.pairs);
+      multiply<Left::Plain, T, Form>(
+          over_keys, {ds_left.data, ds_left.stride, right_keys, row, dq + i0 * row, row, Form::depth(n)},
+          rows, d);
     }
-    const auto one = [](int64_t) { return T{1}; };
-    unpack_rows(HeadRows(args.dk, b, h), j0, n, d, one, dk, row);
-    unpack_rows(HeadRows(args.dv, b, h), j0, n, d, one, dv, row);
+    const auto by = [](T factor) { return [factor](int64_t) { return factor; }; };
+    unpack_rows(HeadRows(args.dk, b, h), j0, n, d, by(Form::kOneForm ? T{1} : scale), dk, row);
+    unpack_rows(HeadRows(args.dv, b, h), j0, n, d, by(T{1}), dv, row);
   }
   if (partial_dq == nullptr) {
     unpack_rows(
@@ -160,7 +182,7 @@ void attend_backward(const AttentionBackwardArgs& args, int64_t b, int64_t h, in
   }
 }
 
-template <typename T>
+template <typename T, class Form>
 void run_item(const AttentionBackwardArgs& args, const BackwardPlan& plan, const BackwardPartials& partials,
               int64_t item) {
   const int64_t split = item % plan.splits, chunk = item / plan.splits % plan.chunks;
@@ -177,7 +199,7 @@ void run_item(const AttentionBackwardArgs& args, const BackwardPlan& plan, const
     const int64_t head = b * args.q.size(1) + h;
     T* dq = partials.dq == nullptr ? nullptr
                                    : static_cast<T*>(partials.dq) + (head * plan.splits + split) * dq_size;
-    attend_backward<T>(args, b, h, split, plan.splits, dq, dbias, member > first);
+    attend_backward<T, Form>(args, b, h, split, plan.splits, dq, dbias, member > first);
   }
 }
 
@@ -213,9 +235,10 @@ void sum_dbias(const AttentionBackwardArgs& args, const BackwardPlan& plan, cons
 }
 
 // HWY_EXPORT takes no templates.
-BackwardSteps backward_steps(bool wide) {
-  if (wide) return {run_item<double>, sum_dq<double>, sum_dbias<double>};
-  return {run_item<float>, sum_dq<float>, sum_dbias<float>};
+BackwardSteps backward_steps(DType dtype) {
+  if (dtype == DType::Float64) return {run_item<double, Rows<double>>, sum_dq<double>, sum_dbias<double>};
+  const bool pairs = dtype == DType::BFloat16 && can_multiply_pairs();
+  return {pairs ? run_item<float, Pairs> : run_item<float, Rows<float>>, sum_dq<float>, sum_dbias<float>};
 }
 
 }  // namespace
@@ -239,7 +262,7 @@ void attention_backward(const AttentionBackwardArgs& args) {
     return;
   }
   const BackwardPlan plan(args);
-  const BackwardSteps steps = HWY_DYNAMIC_DISPATCH(backward_steps)(wide);
+  const BackwardSteps steps = HWY_DYNAMIC_DISPATCH(backward_steps)(args.q.dtype);
 
   static thread_local ScratchBuffer dbias_memory, dq_memory;
   BackwardPartials partials;

@@ -8,6 +8,7 @@
 //
 #include "backend/cpu/attention_tiles-inl.h"
 //
+#include "backend/cpu/attention_operands-inl.h"
 #include "backend/cpu/attention_scores-inl.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
@@ -16,20 +17,22 @@ HWY_BEFORE_NAMESPACE();
 namespace tenon::cpu::HWY_NAMESPACE {
 namespace {
 
-// Queries [first, first + count) of head (b, h).
-template <typename T>
+// Queries [first, first + count) of head (b, h). Form: of the products' operands.
+template <typename T, class Form>
 void attend(const AttentionArgs& args, int64_t b, int64_t h, int64_t first, int64_t count) {
   constexpr int64_t lanes = HWY_LANES(T);
   const int64_t keys = args.k.size(2), d = args.q.size(3);
   const int64_t row = packed_stride<T>(d), widest = round_up(std::min(keys, kKeyBlock), lanes);
-  const int64_t score_row = packed_stride<T>(widest);
+  const int64_t score_row = packed_stride<T>(widest), depth = Form::depth(d),
+                left_row = packed_stride<T>(depth);
+  const auto scale = static_cast<T>(args.scale), row_scale = Form::scale_of_rows(scale);
   const ScoreTerms terms{args.bias, args.mask, args.dropout, args.seed, args.offset};
   const HeadRows q(args.q, b, h), k(args.k, b, h), v(args.v, b, h), out(args.out, b, h);
 
   AttentionScratch& scratch = attention_scratch();
-  T* queries = scratch.q.reserve<T>(count * row);
-  T* some_keys = scratch.k.reserve<T>(lanes * row);
-  T* keys_transposed = scratch.k_transposed.reserve<T>(round_up(d, lanes) * score_row);
+  T* queries = scratch.q.reserve<T>(count * left_row);
+  T* some_keys = scratch.k.reserve<T>(lanes * left_row);
+  T* keys_transposed = scratch.k_transposed.reserve<T>(round_up(depth, lanes) * score_row);
   T* values = scratch.v.reserve<T>(widest * row);
   T* scores = scratch.scores.reserve<T>(kQueryBlock * score_row);
   T* keep = scratch.keep.reserve<T>(score_row);
@@ -40,7 +43,7 @@ void attend(const AttentionArgs& args, int64_t b, int64_t h, int64_t first, int6
   T* block_total = block_most + kQueryBlock;
   T* shift = block_total + kQueryBlock;
 
-  pack_rows(q, first, count, count, d, static_cast<T>(args.scale), queries, row);
+  Form::pack_left(q, first, count, count, d, row_scale, queries, left_row);
   std::fill(most, most + count, kMinusInfinity<T>);
   std::fill(total, total + count, T{0});
   if (keys == 0) std::fill(sums, sums + count * row, T{0});
@@ -49,15 +52,17 @@ void attend(const AttentionArgs& args, int64_t b, int64_t h, int64_t first, int6
   for (int64_t block = 0; block < key_blocks.count; ++block) {
     const int64_t j0 = key_blocks.begin(block), n = key_blocks.size(block);
     for (int64_t j = 0; j < n; j += lanes) {
-      pack_rows(k, j0 + j, std::min(lanes, n - j), lanes, d, T{1}, some_keys, row);
-      transpose(some_keys, row, lanes, d, keys_transposed + j, score_row);
+      Form::pack_left(k, j0 + j, std::min(lanes, n - j), lanes, d, T{1}, some_keys, left_row);
+      transpose(some_keys, left_row, lanes, depth, keys_transposed + j, score_row);
     }
-    pack_rows(v, j0, n, n, d, T{1}, values, row);
+    Form::pack_right(v, j0, n, d, values, row);
 
     for (int64_t query_block = 0; query_block < query_blocks.count; ++query_block) {
       const int64_t i0 = query_blocks.begin(query_block), rows = query_blocks.size(query_block);
-      multiply<Left::Plain, T>(
-          Sum::Set, {queries + i0 * row, row, keys_transposed, score_row, scores, score_row, d}, rows, n);
+      multiply<Left::Plain, T, Form>(
+          Sum::Set, {queries + i0 * left_row, left_row, keys_transposed, score_row, scores, score_row, depth},
+          rows, n);
+      if (row_scale != scale) scale_rows(scores, score_row, rows, n, scale);
       if (terms.any()) {
         for (int64_t i = 0; i < rows; ++i)
           add_terms(terms, b, h, first + i0 + i, j0, n, scores + i * score_row);
@@ -84,8 +89,10 @@ void attend(const AttentionArgs& args, int64_t b, int64_t h, int64_t first, int6
           for (int64_t j = 0; j < n; ++j) scores[i * score_row + j] *= keep[j];
         }
       }
-      multiply<Left::Plain, T>(block == 0 ? Sum::Set : Sum::Add,
-                               {scores, score_row, values, row, sums + i0 * row, row, n}, rows, d);
+      const LeftOperand<T> left = Form::left_of(scores, score_row, rows, n, scratch.pairs);
+      multiply<Left::Plain, T, Form>(
+          block == 0 ? Sum::Set : Sum::Add,
+          {left.data, left.stride, values, row, sums + i0 * row, row, Form::depth(n)}, rows, d);
     }
   }
 
@@ -98,10 +105,13 @@ void attend(const AttentionArgs& args, int64_t b, int64_t h, int64_t first, int6
 
 // HWY_EXPORT takes no templates.
 void attend_float(const AttentionArgs& args, int64_t b, int64_t h, int64_t first, int64_t count) {
-  attend<float>(args, b, h, first, count);
+  attend<float, Rows<float>>(args, b, h, first, count);
+}
+void attend_pairs(const AttentionArgs& args, int64_t b, int64_t h, int64_t first, int64_t count) {
+  attend<float, Pairs>(args, b, h, first, count);
 }
 void attend_double(const AttentionArgs& args, int64_t b, int64_t h, int64_t first, int64_t count) {
-  attend<double>(args, b, h, first, count);
+  attend<double, Rows<double>>(args, b, h, first, count);
 }
 
 }  // namespace
@@ -113,7 +123,16 @@ namespace tenon::cpu {
 
 namespace {
 HWY_EXPORT(attend_float);
+HWY_EXPORT(attend_pairs);
 HWY_EXPORT(attend_double);
+HWY_EXPORT(can_multiply_pairs);
+
+auto attend_function(DType dtype) {
+  if (dtype == DType::Float64) return HWY_DYNAMIC_DISPATCH(attend_double);
+  if (dtype == DType::BFloat16 && HWY_DYNAMIC_DISPATCH(can_multiply_pairs)())
+    return HWY_DYNAMIC_DISPATCH(attend_pairs);
+  return HWY_DYNAMIC_DISPATCH(attend_float);
+}
 }  // namespace
 
 void attention(const AttentionArgs& args) {
@@ -125,8 +144,7 @@ void attention(const AttentionArgs& args) {
   const int64_t shares = all >= 2 * omp_get_max_threads() ? 1 : ceil_div(2 * omp_get_max_threads(), all);
   const int64_t ranges =
       std::max(ceil_div(queries, kRange), std::min(shares, ceil_div(queries, kQueryBlock)));
-  const auto run = args.q.dtype == DType::Float64 ? HWY_DYNAMIC_DISPATCH(attend_double)
-                                                  : HWY_DYNAMIC_DISPATCH(attend_float);
+  const auto run = attend_function(args.q.dtype);
   const int64_t grain = attention_grain(ceil_div(queries, ranges), args.k.size(2), args.q.size(3));
   parallel_for(all * ranges, grain, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {

@@ -19,31 +19,6 @@ namespace tenon::cpu::HWY_NAMESPACE {
 template <typename T>
 constexpr T kMinusInfinity = -std::numeric_limits<T>::infinity();
 
-// exp(x) of a score less its row's maximum or log-sum-exp, so x <= 0 up to rounding: within 2 ulp, exactly 0 below
-// -87 (and at minus infinity), NaN stays NaN. Leaner than simd.h's exp, as attention spends a tenth of its time here.
-template <class D, class V>
-HWY_INLINE V exp_score(D d, V x) {
-  if constexpr (kIsDouble<D>) {
-    return exp(d, x);
-  } else {
-    const hn::RebindToSigned<D> di;
-    const V magic =
-        hn::Set(d, 12583039.0f);  // 1.5 * 2^23 + 127: rounds, and leaves 2^n's exponent in the low bits
-    const V shifted = hn::MulAdd(x, hn::Set(d, 1.44269504088896341f), magic);
-    const V n = hn::Sub(shifted, magic);
-    V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
-    r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
-    V p = hn::MulAdd(hn::Set(d, 1.9875691500e-4f), r, hn::Set(d, 1.3981999507e-3f));
-    p = hn::MulAdd(p, r, hn::Set(d, 8.3334519073e-3f));
-    p = hn::MulAdd(p, r, hn::Set(d, 4.1665795894e-2f));
-    p = hn::MulAdd(p, r, hn::Set(d, 1.6666665459e-1f));
-    p = hn::MulAdd(p, r, hn::Set(d, 5.0000001201e-1f));
-    p = hn::MulAdd(hn::Mul(r, r), p, hn::Add(r, hn::Set(d, 1.0f)));
-    const V power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(di, shifted)));
-    return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.0f)), hn::Mul(p, power));
-  }
-}
-
 template <typename T, typename S>
 HWY_INLINE void add_row(const S* HWY_RESTRICT from, int64_t stride, int64_t n, T* HWY_RESTRICT scores) {
   const hn::ScalableTag<T> d;
@@ -218,7 +193,7 @@ HWY_NOINLINE void exp_rows(T* HWY_RESTRICT scores, int64_t stride, int64_t rows,
     for (int64_t j = 0; j < n; j += lanes) {
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
-        const auto p = exp_score(d, hn::Sub(hn::Load(d, group + r * stride + j), shifts[r]));
+        const auto p = exp_negative(d, hn::Sub(hn::Load(d, group + r * stride + j), shifts[r]));
         hn::Store(p, d, group + r * stride + j);
         sums[r] = hn::Add(sums[r], p);
       }
@@ -231,6 +206,11 @@ HWY_NOINLINE void exp_rows(T* HWY_RESTRICT scores, int64_t stride, int64_t rows,
 template <typename T>
 HWY_INLINE void scale_row(T* HWY_RESTRICT row, int64_t n, T factor) {
   for (int64_t j = 0; j < n; ++j) row[j] *= factor;
+}
+
+template <typename T>
+void scale_rows(T* HWY_RESTRICT scores, int64_t stride, int64_t rows, int64_t n, T factor) {
+  for (int64_t i = 0; i < rows; ++i) scale_row(scores + i * stride, n, factor);
 }
 
 // ---- gradients ---------------------------------------------------------------------------------------------------
@@ -275,7 +255,7 @@ HWY_NOINLINE void score_gradients(const T* HWY_RESTRICT lse, const T* HWY_RESTRI
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
         const int64_t at = (i + r) * stride + j;
-        const V p = exp_score(d, hn::Sub(hn::Load(d, scores + at), shifts[r]));
+        const V p = exp_negative(d, hn::Sub(hn::Load(d, scores + at), shifts[r]));
         const V dp = hn::Load(d, dscores + at);
         if (keep == nullptr) {
           hn::Store(p, d, scores + at);

@@ -172,6 +172,14 @@ struct Product {
   const T* start = c;  // rows as far apart as c's
 };
 
+// What is done with an element (or a pair of them) of a, one of b and a sum.
+struct MultiplyAdd {
+  template <class V>
+  static HWY_INLINE V add(V left, V right, V sum) {
+    return hn::MulAdd(left, right, sum);
+  }
+};
+
 enum class Left { Plain, Transposed };  // a[i][k] or a[k][i]
 enum class Sum { Set, Add };
 
@@ -182,7 +190,7 @@ constexpr int kAccumulators =
 constexpr int tile_rows(int vectors) { return std::min(12, kAccumulators / vectors); }
 
 // D: the tag of the tile's vectors.
-template <class D, Left kLeft, Sum kSum, int kRows, int kVectors, typename T>
+template <class D, class Math, Left kLeft, Sum kSum, int kRows, int kVectors, typename T>
 HWY_INLINE void multiply_tile(const Product<T>& p, int64_t i0, int64_t j0) {
   const D d;
   using V = hn::Vec<D>;
@@ -208,7 +216,7 @@ HWY_INLINE void multiply_tile(const Product<T>& p, int64_t i0, int64_t j0) {
     for (int i = 0; i < kRows; ++i) {
       const V left = hn::Set(d, a[i * row]);
 #pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::MulAdd(left, right[j], sum[i][j]);
+      for (int j = 0; j < kVectors; ++j) sum[i][j] = Math::add(left, right[j], sum[i][j]);
     }
   }
 #pragma GCC unroll 12
@@ -218,11 +226,11 @@ HWY_INLINE void multiply_tile(const Product<T>& p, int64_t i0, int64_t j0) {
   }
 }
 
-template <class D, Left kLeft, Sum kSum, int kRows, int kVectors, typename T>
+template <class D, class Math, Left kLeft, Sum kSum, int kRows, int kVectors, typename T>
 HWY_INLINE void multiply_rows(const Product<T>& p, int64_t rows, int64_t i0, int64_t j0) {
   if constexpr (kRows > 0) {
-    if (rows == kRows) return multiply_tile<D, kLeft, kSum, kRows, kVectors>(p, i0, j0);
-    multiply_rows<D, kLeft, kSum, kRows - 1, kVectors>(p, rows, i0, j0);
+    if (rows == kRows) return multiply_tile<D, Math, kLeft, kSum, kRows, kVectors>(p, i0, j0);
+    multiply_rows<D, Math, kLeft, kSum, kRows - 1, kVectors>(p, rows, i0, j0);
   }
 }
 
@@ -232,23 +240,23 @@ struct AskNothing {
 };
 
 // Rows in equal tiles: a tile of one or two rows would wait for its few accumulators.
-template <class D, Left kLeft, Sum kSum, int kVectors, typename T, typename Ask>
+template <class D, class Math, Left kLeft, Sum kSum, int kVectors, typename T, typename Ask>
 HWY_NOINLINE void multiply_panel(const Product<T>& p, int64_t rows, int64_t j0, Ask& ask) {
   constexpr int kRows = tile_rows(kVectors);
   const int64_t tiles = ceil_div(rows, kRows);
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t i = rows * t / tiles;
     if (kVectors > 1) ask();
-    multiply_rows<D, kLeft, kSum, kRows, kVectors>(p, rows * (t + 1) / tiles - i, i, j0);
+    multiply_rows<D, Math, kLeft, kSum, kRows, kVectors>(p, rows * (t + 1) / tiles - i, i, j0);
   }
 }
 
-template <class D, Left kLeft, int kVectors, typename T, typename Ask>
+template <class D, class Math, Left kLeft, int kVectors, typename T, typename Ask>
 HWY_INLINE void multiply_panel(Sum sum, const Product<T>& p, int64_t rows, int64_t j0, Ask& ask) {
   if (sum == Sum::Set) {
-    multiply_panel<D, kLeft, Sum::Set, kVectors>(p, rows, j0, ask);
+    multiply_panel<D, Math, kLeft, Sum::Set, kVectors>(p, rows, j0, ask);
   } else {
-    multiply_panel<D, kLeft, Sum::Add, kVectors>(p, rows, j0, ask);
+    multiply_panel<D, Math, kLeft, Sum::Add, kVectors>(p, rows, j0, ask);
   }
 }
 
@@ -256,7 +264,7 @@ HWY_INLINE void multiply_panel(Sum sum, const Product<T>& p, int64_t rows, int64
 // nothing. Sums run over k in order, each in one lane, so that an element's bits do not depend on the tile it falls into.
 //
 // Tokens are often a multiple of 16 and one more: 49, 65, 577. The last few columns then take a vector of 128 bits.
-template <Left kLeft, typename T, typename Ask = AskNothing>
+template <Left kLeft, typename T, class Math = MultiplyAdd, typename Ask = AskNothing>
 void multiply(Sum sum, const Product<T>& p, int64_t rows, int64_t columns, Ask&& ask = {}) {
   using Full = hn::ScalableTag<T>;
   using Narrow = hn::CappedTag<T, 16 / sizeof(T)>;
@@ -265,10 +273,10 @@ void multiply(Sum sum, const Product<T>& p, int64_t rows, int64_t columns, Ask&&
   const int64_t vectors = narrow ? columns / lanes : ceil_div(columns, lanes);
   int64_t j = 0;
   for (; j + 4 <= vectors || j + 2 == vectors; j += 2)
-    multiply_panel<Full, kLeft, 2>(sum, p, rows, j * lanes, ask);
-  if (vectors - j == 3) multiply_panel<Full, kLeft, 3>(sum, p, rows, j * lanes, ask);
-  if (vectors - j == 1) multiply_panel<Full, kLeft, 1>(sum, p, rows, j * lanes, ask);
-  if (narrow) multiply_panel<Narrow, kLeft, 1>(sum, p, rows, vectors * lanes, ask);
+    multiply_panel<Full, Math, kLeft, 2>(sum, p, rows, j * lanes, ask);
+  if (vectors - j == 3) multiply_panel<Full, Math, kLeft, 3>(sum, p, rows, j * lanes, ask);
+  if (vectors - j == 1) multiply_panel<Full, Math, kLeft, 1>(sum, p, rows, j * lanes, ask);
+  if (narrow) multiply_panel<Narrow, Math, kLeft, 1>(sum, p, rows, vectors * lanes, ask);
 }
 
 }  // namespace tenon::cpu::HWY_NAMESPACE
