@@ -1,10 +1,10 @@
 /**
  * Naming what is in image files.
  */
-import { applySteps, normalizeInto, readImage, SampleRandom } from '../data/index.js';
+import { type Image, applySteps, normalizeInto, readImage, SampleRandom } from '../data/index.js';
 import type { ModelInfo } from '../models/index.js';
 import { softmax, tensor, topk } from '../ops/index.js';
-import { TensorError, inferenceMode } from '../tensor/index.js';
+import { type Tensor, TensorError, inferenceMode } from '../tensor/index.js';
 import type { ImageModel } from './evaluate.js';
 import { type Precision, inPrecision } from './precision.js';
 import { inputTransform } from './run.js';
@@ -42,40 +42,19 @@ export async function predict(
 ): Promise<FilePrediction[]> {
   const { batchSize = 32, precision = 'float32' } = options;
   const k = Math.min(options.topk ?? 5, info.classes.length);
-  const { steps, size, mean, std } = inputTransform(info.input);
-  const pixels = 3 * size[0] * size[1];
-  const still = new SampleRandom(0, 0, 0); // evaluation draws nothing
   model.eval();
   const results: FilePrediction[] = [];
   for (let start = 0; start < files.length; start += batchSize) {
     const batch = files.slice(start, start + batchSize);
-    const input = new Float32Array(batch.length * pixels);
-    const read: string[] = [];
-    const failed = new Map<string, string>();
+    const images = await readImages(batch, info);
+    const [values, classes] = await classify(model, images, k, precision);
     for (const path of batch) {
-      try {
-        normalizeInto(
-          applySteps(await readImage(path), steps, still),
-          mean,
-          std,
-          input,
-          read.length * pixels,
-        );
-        read.push(path);
-      } catch (error) {
-        if (!(error instanceof TensorError)) throw error;
-        failed.set(path, error.message);
-      }
-    }
-    const images = input.subarray(0, read.length * pixels);
-    const [values, classes] = await classify(model, images, size, k, precision);
-    for (const path of batch) {
-      const error = failed.get(path);
+      const error = images.failed.get(path);
       if (error !== undefined) {
         results.push({ path, error });
         continue;
       }
-      const row = read.indexOf(path) * k;
+      const row = images.read.indexOf(path) * k;
       const top = Array.from({ length: k }, (_, i) => ({
         label: info.classes[classes[row + i]],
         probability: values[row + i],
@@ -86,19 +65,57 @@ export async function predict(
   return results;
 }
 
+/** Image files as a model takes them. */
+export interface ReadImages {
+  /** The files that could be read, in order. */
+  readonly read: readonly string[];
+  /** What was wrong with the others. */
+  readonly failed: ReadonlyMap<string, string>;
+  /** What the model sees, before it is normalised. */
+  readonly views: readonly Image[];
+  /** `[read, 3, height, width]` */
+  readonly pixels: Float32Array;
+  readonly shape: readonly [count: number, channels: 3, height: number, width: number];
+}
+
+/** Reads image files as evaluation does. A file that is no image is left out and named. */
+export async function readImages(files: readonly string[], info: ModelInfo): Promise<ReadImages> {
+  const { steps, size, mean, std } = inputTransform(info.input);
+  const values = 3 * size[0] * size[1];
+  const still = new SampleRandom(0, 0, 0); // evaluation draws nothing
+  const pixels = new Float32Array(files.length * values);
+  const read: string[] = [];
+  const views: Image[] = [];
+  const failed = new Map<string, string>();
+  for (const path of files) {
+    try {
+      const view = applySteps(await readImage(path), steps, still);
+      normalizeInto(view, mean, std, pixels, read.length * values);
+      read.push(path);
+      views.push(view);
+    } catch (error) {
+      if (!(error instanceof TensorError)) throw error;
+      failed.set(path, error.message);
+    }
+  }
+  const shape = [read.length, 3, ...size] as const;
+  return { read, failed, views, pixels: pixels.subarray(0, read.length * values), shape };
+}
+
+/** Images as a tensor. */
+export function tensorOf({ pixels, shape }: ReadImages, model: ImageModel): Tensor<'float32'> {
+  return tensor(pixels, { shape, device: model.device });
+}
+
 async function classify(
   model: ImageModel,
-  input: Float32Array,
-  [height, width]: readonly [height: number, width: number],
+  images: ReadImages,
   k: number,
   precision: Precision,
 ): Promise<[probabilities: ArrayLike<number>, classes: ArrayLike<number>]> {
-  const count = input.length / (3 * height * width);
-  if (count === 0) return [[], []];
+  if (images.read.length === 0) return [[], []];
   const { values, indices } = inferenceMode(() =>
-    inPrecision(precision, () =>
-      topk(softmax(model.call(tensor(input, { shape: [count, 3, height, width], device: model.device }))), k),
-    ),
+    inPrecision(precision, () => topk(softmax(model.call(tensorOf(images, model))), k)),
   );
   try {
     return await Promise.all([values.data(), indices.data()]);

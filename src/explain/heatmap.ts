@@ -1,0 +1,106 @@
+/**
+ * A map over the picture that it explains.
+ */
+import sharp from 'sharp';
+
+import { interpolate, tensor } from '../ops/index.js';
+import { fail } from '../tensor/error.js';
+import { inferenceMode } from '../tensor/index.js';
+
+/** How a heatmap is drawn. */
+export interface HeatmapOptions {
+  /** Rows and columns of the map. */
+  readonly grid: readonly [rows: number, columns: number];
+  /** Longer side of the picture in pixels: smaller ones are enlarged by a whole factor. Default 224. */
+  readonly minSize?: number;
+  /** How much of the colours covers the picture where the map is largest, in [0, 1]. Default 0.7. */
+  readonly opacity?: number;
+}
+
+/** RGB pixels, 8 bits each: `[height, width, 3]`. */
+interface Picture {
+  readonly data: Uint8Array;
+  readonly height: number;
+  readonly width: number;
+}
+
+/** From little to much: dark blue, blue, green, yellow, red. */
+const COLOURS = [
+  [13, 20, 84],
+  [33, 99, 194],
+  [57, 178, 124],
+  [244, 208, 63],
+  [214, 40, 40],
+] as const;
+
+/**
+ * Draws a map over its picture, as a PNG: the map is enlarged bilinearly and goes from its least value to its largest.
+ *
+ * @param picture RGB, 8 bits each: `[height, width, 3]`, what the model saw
+ * @param map `[rows, columns]`, row by row
+ * @throws TensorError SHAPE when the picture or the map is not of its size; VALUE for a map that is not finite
+ * @example
+ * const png = await heatmap(image, await map.data(), { grid: [14, 14] });
+ * await writeFile('seen.png', png);
+ */
+export async function heatmap(
+  picture: Picture,
+  map: ArrayLike<number>,
+  options: HeatmapOptions,
+): Promise<Uint8Array> {
+  const { grid, minSize = 224, opacity = 0.7 } = options;
+  const { data, height, width } = picture;
+  const [rows, columns] = grid;
+  if (!(height > 0 && width > 0) || data.length !== height * width * 3) {
+    fail('heatmap', 'SHAPE', `expected a picture of ${height} x ${width} x 3 bytes, got ${data.length}`);
+  }
+  if (map.length !== rows * columns) {
+    fail('heatmap', 'SHAPE', `expected a map of ${rows} x ${columns} values, got ${map.length}`);
+  }
+  const values = Float32Array.from(map);
+  if (!values.every(Number.isFinite)) fail('heatmap', 'VALUE', 'expected a map of finite values, got others');
+  if (!(opacity >= 0 && opacity <= 1))
+    fail('heatmap', 'VALUE', `expected an opacity in [0, 1], got ${opacity}`);
+  const factor = Math.max(1, Math.ceil(minSize / Math.max(height, width)));
+  const size = [height * factor, width * factor] as const;
+  const large = await enlarged(values, grid, size);
+  const base = await sharp(data, { raw: { height, width, channels: 3 } })
+    .resize(size[1], size[0], { fit: 'fill', kernel: 'nearest' })
+    .raw()
+    .toBuffer();
+  const out = new Uint8Array(base.length);
+  for (let i = 0; i < large.length; i++) {
+    const share = opacity * (0.25 + 0.75 * large[i]); // where little is, the picture shows
+    const colour = colourOf(large[i]);
+    for (let c = 0; c < 3; c++)
+      out[3 * i + c] = Math.round(base[3 * i + c] * (1 - share) + colour[c] * share);
+  }
+  return sharp(out, { raw: { height: size[0], width: size[1], channels: 3 } })
+    .png()
+    .toBuffer();
+}
+
+/** The map from 0 to 1, in another size. A map of one value is 0. */
+async function enlarged(
+  map: Float32Array,
+  grid: readonly [number, number],
+  [height, width]: readonly [number, number],
+): Promise<Float32Array> {
+  const least = map.reduce((a, b) => Math.min(a, b), Infinity);
+  const range = map.reduce((a, b) => Math.max(a, b), -Infinity) - least;
+  const scaled = map.map((value) => (range > 0 ? (value - least) / range : 0));
+  const large = inferenceMode(() =>
+    interpolate(tensor(scaled, { shape: [1, 1, ...grid] }), [height, width], { mode: 'bilinear' }),
+  );
+  try {
+    return await large.data();
+  } finally {
+    large.dispose();
+  }
+}
+
+function colourOf(value: number): readonly number[] {
+  const place = Math.min(1, Math.max(0, value)) * (COLOURS.length - 1);
+  const low = Math.min(COLOURS.length - 2, Math.floor(place));
+  return COLOURS[low].map((from, c) => from + (COLOURS[low + 1][c] - from) * (place - low));
+}

@@ -1,0 +1,11 @@
+export { attentionGradients, attentionMaps } from './attention.js';
+export type { LayerAttention } from './attention.js';
+export { attentionDistance, massMask } from './distance.js';
+export type { DistanceOptions } from './distance.js';
+export { EXPLAIN_METHODS, explain } from './explain.js';
+export type { ExplainMethod, ExplainOptions } from './explain.js';
+export { heatmap } from './heatmap.js';
+export type { HeatmapOptions } from './heatmap.js';
+export { attentionRelevance, attentionRollout, gradientRollout } from './rollout.js';
+export type { RolloutOptions } from './rollout.js';
+export type { ClassTarget, Explanation } from './target.js';
