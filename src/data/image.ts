@@ -50,8 +50,7 @@ export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}
     if (isCmyk) return { data: cmykToRgb(data), height, width };
     return { data: channels === 1 ? greyToRgb(data) : data, height, width };
   } catch (error) {
-    const reason = (error as Error).message.split('\n')[0];
-    return fail('decodeImage', 'IO', `expected a whole image in ${where}, got ${reason}`);
+    return fail('decodeImage', 'IO', `expected a whole image in ${where}, got ${reasonOf(error as Error)}`);
   }
 }
 
@@ -64,6 +63,14 @@ export async function readImage(path: string, options: DecodeOptions = {}): Prom
     return fail('readImage', 'IO', `expected to read ${path}, got ${(error as Error).message}`);
   }
   return decodeImage(bytes, { where: path, ...options });
+}
+
+/**
+ * Why sharp refused an image, in its own words, which begin with "Input". What libvips says is left out: it keeps that in
+ * one place for the whole process, where images that are decoded at the same time clear it or get each other's.
+ */
+function reasonOf({ message }: Error): string {
+  return message.startsWith('Input ') ? message.split(':')[0] : 'damaged or cut data';
 }
 
 /** Colour components of a JPEG, from the marker that starts its frame; undefined for anything else. */
