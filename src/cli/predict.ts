@@ -1,9 +1,9 @@
-import { readdirSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { Command } from 'commander';
 
-import { isImageFile } from '../data/index.js';
+import { imagesBelow } from '../data/folder.js';
 import { SETTINGS, modelPath, predict } from '../train/index.js';
 import { loadPretrained } from '../models/index.js';
 import { fail } from '../tensor/error.js';
@@ -12,19 +12,18 @@ import { formatShare } from './format.js';
 import { settingsOf } from './settings.js';
 import { formatTable } from './table.js';
 
-/** The images that paths name: files, and those in folders, in order. */
-function imageFiles(paths: readonly string[]): string[] {
-  return paths.flatMap((path) => {
+/** The images that paths name: files, and those in folders as training sees them, in order. */
+async function imageFiles(paths: readonly string[]): Promise<string[]> {
+  const files: string[] = [];
+  for (const path of paths) {
     const stat = statSync(path, { throwIfNoEntry: false });
     if (stat === undefined)
       return fail('predict', 'IO', `expected an image or a folder, got ${path}, which does not exist`);
-    if (!stat.isDirectory()) return [path];
-    const found = readdirSync(path, { recursive: true, encoding: 'utf8' })
-      .filter(isImageFile)
-      .sort()
-      .map((file) => join(path, file));
-    return found.length > 0 ? found : fail('predict', 'IO', `expected images in ${path}, found none`);
-  });
+    const found = stat.isDirectory() ? (await imagesBelow(path)).map((file) => join(path, file)) : [path];
+    if (found.length === 0) fail('predict', 'IO', `expected images in ${path}, found none`);
+    files.push(...found);
+  }
+  return files;
 }
 
 /** `tenon predict` */
@@ -56,7 +55,7 @@ export function predictCommand(): Command {
           precision: options.precision,
           device: options.device,
         });
-        const files = imageFiles(paths);
+        const files = await imageFiles(paths);
         const { model, info } = await loadPretrained(modelPath('--checkpoint', options.checkpoint), {
           device,
         });

@@ -44,8 +44,8 @@ async function classFolders(path: string): Promise<string[]> {
   return names.filter((_, i) => isFolder[i]).sort();
 }
 
-/** The images in a folder and below, in order, by their paths in it. Names that begin with a dot are not seen. */
-async function imagesBelow(path: string): Promise<string[]> {
+/** The images in a folder and below, in order, by their paths in it. Names that begin with a dot are not seen. @internal */
+export async function imagesBelow(path: string): Promise<string[]> {
   const entries = await readdir(path, { recursive: true, withFileTypes: true });
   return entries
     .filter((entry) => isImageFile(entry.name) && !entry.isDirectory())

@@ -193,7 +193,8 @@ interface Named {
   readonly top: readonly { readonly label: string; readonly probability: number }[];
 }
 
-test.serial('predict names images, the most probable classes first', async (t) => {
+test.serial('predict names images, the most probable classes first; hidden files are not seen', async (t) => {
+  await writeFile(join(folder, 'photos/red/._0.jpg'), 'attributes of a Mac');
   const args = ['predict', 'photos/red', 'photos/blue/3.jpg', '--checkpoint', 'runs/photos'];
   const { code, stdout, stderr } = await cli(folder, [...args, '--json', '-b', '5']);
   t.is(code, 0, stderr);
