@@ -1,30 +1,12 @@
-import { statSync } from 'node:fs';
-import { join } from 'node:path';
-
 import { Command } from 'commander';
 
-import { imagesBelow } from '../data/folder.js';
 import { SETTINGS, modelPath, predict } from '../train/index.js';
 import { loadPretrained } from '../models/index.js';
-import { fail } from '../tensor/error.js';
 import { whole } from './eval.js';
 import { formatShare } from './format.js';
+import { imageFiles } from './images.js';
 import { settingsOf } from './settings.js';
 import { formatTable } from './table.js';
-
-/** The images that paths name: files, and those in folders as training sees them, in order. */
-async function imageFiles(paths: readonly string[]): Promise<string[]> {
-  const files: string[] = [];
-  for (const path of paths) {
-    const stat = statSync(path, { throwIfNoEntry: false });
-    if (stat === undefined)
-      return fail('predict', 'IO', `expected an image or a folder, got ${path}, which does not exist`);
-    const found = stat.isDirectory() ? (await imagesBelow(path)).map((file) => join(path, file)) : [path];
-    if (found.length === 0) fail('predict', 'IO', `expected images in ${path}, found none`);
-    files.push(...found);
-  }
-  return files;
-}
 
 /** `tenon predict` */
 export function predictCommand(): Command {
@@ -55,7 +37,7 @@ export function predictCommand(): Command {
           precision: options.precision,
           device: options.device,
         });
-        const files = await imageFiles(paths);
+        const files = await imageFiles('predict', paths);
         const { model, info } = await loadPretrained(modelPath('--checkpoint', options.checkpoint), {
           device,
         });

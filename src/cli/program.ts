@@ -6,6 +6,7 @@ import { Command, CommanderError } from 'commander';
 import { TensorError, versions } from '../tensor/index.js';
 import { convertCommand } from './convert.js';
 import { evalCommand } from './eval.js';
+import { explainCommand } from './explain.js';
 import { infoCommand } from './info.js';
 import { modelsCommand } from './models.js';
 import { predictCommand } from './predict.js';
@@ -40,6 +41,7 @@ export async function runCli(args: readonly string[]): Promise<void> {
     .addCommand(trainCommand())
     .addCommand(evalCommand())
     .addCommand(predictCommand())
+    .addCommand(explainCommand())
     .addCommand(convertCommand())
     .addCommand(modelsCommand())
     .addCommand(infoCommand());

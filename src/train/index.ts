@@ -25,3 +25,5 @@ export type { CosineOptions } from './schedule.js';
 export { Trainer } from './trainer.js';
 export type { RunOptions, TrainerEvents } from './trainer.js';
 export type { ResolvedTrainerOptions, TrainerOptions } from './trainer-options.js';
+export { explainFiles } from './explain-files.js';
+export type { ExplainFilesOptions, FileExplanation } from './explain-files.js';
