@@ -53,6 +53,7 @@ export async function runCli(args: readonly string[]): Promise<void> {
         const sentence = text
           .replace(/^error: /, '')
           .trim()
+          .replace(/\.$/, '') // commander ends some of its sentences
           .replaceAll('\n', ' ');
         console.error(`tenon: ${sentence}; see ${help}`);
       },
