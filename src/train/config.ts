@@ -24,6 +24,10 @@ const probability = z.number().min(0).lt(1);
 const share = z.number().min(0).max(1);
 const count = z.int().positive();
 const rgb = z.tuple([z.number(), z.number(), z.number()], 'expected three numbers');
+const deviations = z.tuple([positive, positive, positive], 'expected three numbers');
+const range = z
+  .tuple([positive, positive], 'expected two numbers')
+  .refine(([min, max]) => min <= max, 'expected a first number that is not above the second');
 const device = z.custom<Device>(
   (value) => typeof value === 'string' && isDeviceName(value),
   'expected cpu, cuda or cuda:N',
@@ -106,7 +110,7 @@ export const SETTINGS = {
   modelEmaDecay: {
     flag: '--model-ema-decay <x>',
     help: "decay of the weights' moving average (0: none)",
-    schema: share,
+    schema: probability, // 1 would keep the random weights of the beginning
   },
   modelEmaWarmup: {
     flag: '--model-ema-warmup',
@@ -123,9 +127,9 @@ export const SETTINGS = {
   scale: {
     flag: '--scale <min,max>',
     help: 'area of the random resized crop',
-    schema: z.tuple([positive, positive]),
+    schema: range,
   },
-  ratio: { flag: '--ratio <min,max>', help: 'its width / height', schema: z.tuple([positive, positive]) },
+  ratio: { flag: '--ratio <min,max>', help: 'its width / height', schema: range },
   hflip: { flag: '--hflip <p>', help: 'probability of mirroring', schema: share },
   vflip: { flag: '--vflip <p>', help: 'probability of turning upside down', schema: share },
   aa: {
@@ -194,7 +198,7 @@ export const SETTINGS = {
     schema: z.number().gt(0).max(1),
   },
   mean: { flag: '--mean <r,g,b>', help: 'mean of the input, in [0, 1]', schema: rgb },
-  std: { flag: '--std <r,g,b>', help: 'standard deviation of the input', schema: rgb },
+  std: { flag: '--std <r,g,b>', help: 'standard deviation of the input', schema: deviations },
 
   cropMode: {
     flag: '--crop-mode <mode>',

@@ -75,6 +75,11 @@ const CASES: readonly [what: string, command: string, error: string | RegExp][] 
   ['half an epoch', 'train photos --epochs 1.5', "--epochs: expected int, got '1.5'"],
   ['an empty number', 'train photos --batch-size=', "--batch-size: expected number, got ''"],
   [
+    'a layout of convert that is none',
+    'convert runs/photos out --layout foo',
+    "option '--layout <name>' argument 'foo' is invalid. Allowed choices are timm, hf, hf-current, original; see tenon convert --help",
+  ],
+  [
     'an unknown choice',
     'train photos --opt lion',
     '--opt: expected one of "adamw"|"adam"|"sgd", got \'lion\'',
@@ -88,6 +93,22 @@ const CASES: readonly [what: string, command: string, error: string | RegExp][] 
     'an unknown precision of a prediction',
     `predict photos ${RUN} --precision bf8`,
     '--precision: expected one of "float32"|"bf16"|"fp16", got \'bf8\'',
+  ],
+  [
+    'an average that never moves',
+    'train photos --model-ema-decay 1',
+    "--model-ema-decay: expected number to be <1, got '1'",
+  ],
+  ['a deviation of nothing', 'train photos --std 0,0,0', "--std: expected number to be >0, got '0,0,0'"],
+  [
+    'a range upside down',
+    'train photos --scale 1,0.5',
+    "--scale: expected a first number that is not above the second, got '1,0.5'",
+  ],
+  [
+    'a ratio upside down',
+    'train photos --ratio 2,1',
+    "--ratio: expected a first number that is not above the second, got '2,1'",
   ],
   ['too few numbers', 'train photos --mean 0.5', "--mean: expected three numbers, got '0.5'"],
   [
