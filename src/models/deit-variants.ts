@@ -7,7 +7,7 @@ import { type DeiTConfig, countDeiT, createDeiT } from './deit.js';
 import type { Family } from './family.js';
 import { DEIT_LAYOUTS } from './layouts/vit.js';
 import { VIT_SIZES } from './vit-variants.js';
-import { type VisionTransformer, resizeViT } from './vit.js';
+import { DEFAULTS, type VisionTransformer, resizeViT } from './vit.js';
 
 const PUBLISHED: readonly [size: 'tiny' | 'small' | 'base', imgSize: number][] = [
   ['tiny', 224],
@@ -30,6 +30,7 @@ type Entry = [name: string, config: Partial<DeiTConfig>];
 export const DEIT: Family<DeiTConfig, VisionTransformer> = {
   create: createDeiT,
   count: countDeiT,
+  defaults: { ...DEFAULTS, distilled: false },
   classifiers: ['head', 'head_dist'],
   resize: resizeViT,
   layouts: DEIT_LAYOUTS,

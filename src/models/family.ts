@@ -43,6 +43,8 @@ export interface Family<Config extends ModelConfig = ModelConfig, M extends Mode
   create(options: Partial<Config>): M;
   /** Counts a model without making it. */
   count(options: Partial<Config>): ModelCount;
+  /** Every setting, as it is where it is not given. */
+  readonly defaults: Config;
   /** The modules that end in classes, by their names in the state dict. */
   readonly classifiers: readonly string[];
   /**

@@ -6,7 +6,7 @@
 import type { Family } from './family.js';
 import { IMAGENET_INPUT } from './input.js';
 import { REGNET_LAYOUTS } from './layouts/regnet.js';
-import { type RegNetConfig, RegNet, countRegNet, regnetStages } from './regnet.js';
+import { DEFAULTS, type RegNetConfig, RegNet, countRegNet, regnetStages } from './regnet.js';
 
 const LINES: Readonly<
   Record<string, readonly [w0: number, wa: number, wm: number, groupSize: number, depth: number]>
@@ -29,6 +29,7 @@ const LINES: Readonly<
 export const REGNET: Family<RegNetConfig, RegNet> = {
   create: (options) => new RegNet(options),
   count: countRegNet,
+  defaults: DEFAULTS,
   classifiers: ['head.fc'],
   layouts: REGNET_LAYOUTS,
   input: { ...IMAGENET_INPUT, cropPct: 0.95 },

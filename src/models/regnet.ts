@@ -43,7 +43,8 @@ export interface RegNetConfig extends ModelConfig {
   readonly zeroInitLast: boolean;
 }
 
-const DEFAULTS: RegNetConfig = {
+/** The settings that are not given. */
+export const DEFAULTS: RegNetConfig = {
   imgSize: 224,
   inChans: 3,
   numClasses: 1000,

@@ -6,7 +6,7 @@
 import type { Family } from './family.js';
 import { IMAGENET_INPUT } from './input.js';
 import { RESNET_LAYOUTS } from './layouts/resnet.js';
-import { type ResNetConfig, ResNet, countResNet } from './resnet.js';
+import { DEFAULTS, type ResNetConfig, ResNet, countResNet } from './resnet.js';
 
 /** For images of 32 x 32 pixels: the map is 32, 16 and 8 pixels wide. Not in timm. */
 const SMALL = { imgSize: 32, stem: '3x3', block: 'basic' } as const;
@@ -15,6 +15,7 @@ const SMALL = { imgSize: 32, stem: '3x3', block: 'basic' } as const;
 export const RESNET: Family<ResNetConfig, ResNet> = {
   create: (options) => new ResNet(options),
   count: countResNet,
+  defaults: DEFAULTS,
   classifiers: ['fc'],
   layouts: RESNET_LAYOUTS,
   input: { ...IMAGENET_INPUT, cropPct: 0.95 },

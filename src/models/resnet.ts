@@ -51,7 +51,8 @@ export interface ResNetConfig extends ModelConfig {
   readonly zeroInitLast: boolean;
 }
 
-const DEFAULTS: ResNetConfig = {
+/** The settings that are not given. */
+export const DEFAULTS: ResNetConfig = {
   imgSize: 224,
   inChans: 3,
   numClasses: 1000,

@@ -5,7 +5,7 @@
  */
 import type { Family } from './family.js';
 import { SWIN_LAYOUTS } from './layouts/swin.js';
-import { type SwinConfig, SwinTransformer, countSwin, resizeSwin } from './swin.js';
+import { DEFAULTS, type SwinConfig, SwinTransformer, countSwin, resizeSwin } from './swin.js';
 
 const DEEP = [2, 2, 18, 2] as const;
 
@@ -29,6 +29,7 @@ const PUBLISHED: readonly [size: keyof typeof SIZES, windowSize: number, imgSize
 export const SWIN: Family<SwinConfig, SwinTransformer> = {
   create: (options) => new SwinTransformer(options),
   count: countSwin,
+  defaults: DEFAULTS,
   classifiers: ['head.fc'],
   resize: resizeSwin,
   layouts: SWIN_LAYOUTS,

@@ -59,7 +59,8 @@ export interface SwinConfig extends ModelConfig {
   readonly attnDropRate: number;
 }
 
-const DEFAULTS: SwinConfig = {
+/** The settings that are not given. */
+export const DEFAULTS: SwinConfig = {
   imgSize: 224,
   patchSize: 4,
   inChans: 3,

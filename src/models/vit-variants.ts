@@ -4,7 +4,7 @@
 import type { Family } from './family.js';
 import { IMAGENET_INPUT } from './input.js';
 import { VIT_LAYOUTS } from './layouts/vit.js';
-import { type ViTConfig, VisionTransformer, countViT, resizeViT } from './vit.js';
+import { DEFAULTS, type ViTConfig, VisionTransformer, countViT, resizeViT } from './vit.js';
 
 /** Width, depth and heads. Source: Dosovitskiy et al. 2021, table 1; Touvron et al. 2021, table 1; Zhai et al. 2022, table 2. */
 export const VIT_SIZES = {
@@ -87,6 +87,7 @@ const VARIANTS: Readonly<Record<string, Partial<ViTConfig>>> = {
 export const VIT: Family<ViTConfig, VisionTransformer> = {
   create: (options) => new VisionTransformer(options),
   count: countViT,
+  defaults: DEFAULTS,
   classifiers: ['head'],
   resize: resizeViT,
   layouts: VIT_LAYOUTS,

@@ -78,7 +78,8 @@ export interface ViTConfig extends ModelConfig {
   readonly weightInit: 'timm' | 'jax';
 }
 
-const DEFAULTS: ViTConfig = {
+/** The settings that are not given. */
+export const DEFAULTS: ViTConfig = {
   imgSize: 224,
   patchSize: 16,
   inChans: 3,

@@ -448,9 +448,35 @@ export function resolveConfig(
   const begun = pretrained === undefined ? {} : pretrainedSettings(pretrained);
   const layers: readonly TrainSettings[] = [DEFAULTS, derived, recipe, begun, given];
   const config = Object.assign({ data }, ...layers) as TrainConfig;
+  checkTogether(config, settings, recipe);
   const rates = layers.findLast(({ lr, lrBase }) => lr !== undefined || lrBase !== undefined);
   const lr = rates?.lr ?? ((rates?.lrBase ?? config.lr) * batch) / config.lrBaseSize;
   return { ...config, lr, modelKwargs: { ...begun.modelKwargs, ...config.modelKwargs } };
+}
+
+/** A setting's flag: `--lr`. */
+export function flagOf(key: keyof typeof SETTINGS): string {
+  return /--[\w-]+/.exec(SETTINGS[key].flag)?.[0] ?? key;
+}
+
+/** Settings that make no sense beside the others. @throws TensorError VALUE, with their flags */
+function checkTogether(config: TrainConfig, given: TrainSettings, recipe: TrainSettings): void {
+  const { epochs, warmupEpochs } = config;
+  if (warmupEpochs > epochs) {
+    const byRecipe = given.warmupEpochs === undefined && recipe.warmupEpochs !== undefined;
+    fail(
+      'train',
+      'VALUE',
+      `expected --warmup-epochs within ${epochs} ${epochs === 1 ? 'epoch' : 'epochs'}, got ${warmupEpochs}` +
+        (byRecipe ? `, which --recipe ${config.recipe} sets` : ''),
+    );
+  }
+  // `distillation: none` switches it off, and leaves the rest of a configuration file as it is.
+  if (given.teacher !== undefined || given.distillation === 'none') return;
+  const alone = (['teacherModel', 'teacherCache', 'distillationAlpha', 'distillationTau'] as const).find(
+    (key) => given[key] !== undefined,
+  );
+  if (alone !== undefined) fail('train', 'VALUE', `expected --teacher beside ${flagOf(alone)}, got none`);
 }
 
 /** The size of a model's images; one number for a square. */

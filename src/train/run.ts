@@ -11,7 +11,9 @@ import {
   type PretrainedWeights,
   applyPretrained,
   createModel,
+  familyOf,
   loadModel,
+  modelEntry,
   readPretrained,
   readPretrainedInfo,
   saveModel,
@@ -21,7 +23,7 @@ import { manualSeed, memoryStats, versions } from '../tensor/index.js';
 import { augmentation, mixing } from './augmentation.js';
 import { readTrainingState, saveTrainingState } from './checkpoint.js';
 import { describeClasses } from './classes.js';
-import { type TrainConfig, type TrainSettings, resolveConfig } from './config.js';
+import { type TrainConfig, type TrainSettings, flagOf, resolveConfig } from './config.js';
 import { type Prediction, evaluate } from './evaluate.js';
 import type { ReportData, ReportSample } from './report.js';
 import { RunFolder, type Summary, modelPath } from './run-folder.js';
@@ -169,6 +171,11 @@ export function modelOf(
 ): { model: Model; name: string; options: ModelOptions } {
   const { patchSize, embedDim, depth, numHeads, globalPool, drop, dropPath } = config;
   const given = { patchSize, embedDim, depth, numHeads, globalPool };
+  const { defaults } = familyOf(modelEntry(config.model).family);
+  for (const key of Object.keys(given) as (keyof typeof given)[]) {
+    if (given[key] === undefined || key in defaults) continue;
+    fail('train', 'VALUE', `expected settings that ${config.model} has, got ${flagOf(key)}`);
+  }
   const options: ModelOptions = {
     ...(Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as ModelOptions),
     ...config.modelKwargs,

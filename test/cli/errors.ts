@@ -145,7 +145,32 @@ const CASES: readonly [what: string, command: string, error: string | RegExp][] 
   [
     'a warm-up beyond training',
     'train photos --epochs 2 --warmup-epochs 3',
-    'Trainer: expected warmupEpochs within 2 epochs, got 3',
+    'train: expected --warmup-epochs within 2 epochs, got 3',
+  ],
+  [
+    "a recipe's warm-up beyond training",
+    'train photos --recipe vit-small-data --epochs 1',
+    'train: expected --warmup-epochs within 1 epoch, got 10, which --recipe vit-small-data sets',
+  ],
+  [
+    'a flag that the model has no setting for',
+    'train photos --model resnet_nano_32 --depth 2',
+    'train: expected settings that resnet_nano_32 has, got --depth',
+  ],
+  [
+    'a cache without a teacher',
+    'train photos --teacher-cache logits',
+    'train: expected --teacher beside --teacher-cache, got none',
+  ],
+  [
+    "a teacher's share without a teacher",
+    'train photos --distillation-alpha 0.3',
+    'train: expected --teacher beside --distillation-alpha, got none',
+  ],
+  [
+    'a temperature without a teacher',
+    'train photos --distillation-tau 2',
+    'train: expected --teacher beside --distillation-tau, got none',
   ],
   ['an unknown device', 'train photos --device tpu', "--device: expected cpu, cuda or cuda:N, got 'tpu'"],
   [

@@ -153,7 +153,7 @@ test.serial(
       'deit',
       '--print-config',
       '--epochs',
-      '3',
+      '30',
     ]);
     t.regex(printed.stdout, /^# tenon train photos --config <this file>\nrecipe: "deit"\n/);
     await writeFile(join(folder, 'printed.yaml'), printed.stdout);
