@@ -16,6 +16,8 @@ export interface Progress {
   seconds: number;
   waitSeconds: number;
   bestAccuracy: number | null;
+  /** Of the best epoch. Null also where an older checkpoint does not say it. */
+  bestLoss: number | null;
   bestEpoch: number | null;
 }
 
@@ -30,6 +32,7 @@ export const START: Progress = {
   seconds: 0,
   waitSeconds: 0,
   bestAccuracy: null,
+  bestLoss: null,
   bestEpoch: null,
 };
 
@@ -116,6 +119,6 @@ export function epochMetrics(
 }
 
 /** @internal The start of the epoch after: the sums begin anew. */
-export function nextEpoch({ epoch, step, bestAccuracy, bestEpoch }: Progress): Progress {
-  return { ...START, epoch: epoch + 1, step, bestAccuracy, bestEpoch };
+export function nextEpoch({ epoch, step, bestAccuracy, bestLoss, bestEpoch }: Progress): Progress {
+  return { ...START, epoch: epoch + 1, step, bestAccuracy, bestLoss, bestEpoch };
 }

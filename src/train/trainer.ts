@@ -358,12 +358,16 @@ export class Trainer {
       if (options.signal?.aborted === true && error === options.signal.reason) return undefined;
       throw error;
     }
+    const { bestAccuracy, bestLoss } = progress;
+    // Few validation images tie often, at 100 % above all: the lower loss then tells.
     const best =
       evaluation === undefined ||
-      progress.bestAccuracy === null ||
-      evaluation.accuracy > progress.bestAccuracy;
+      bestAccuracy === null ||
+      evaluation.accuracy > bestAccuracy ||
+      (evaluation.accuracy === bestAccuracy && bestLoss !== null && evaluation.loss < bestLoss);
     if (best) {
       progress.bestAccuracy = evaluation?.accuracy ?? null;
+      progress.bestLoss = evaluation?.loss ?? null;
       progress.bestEpoch = progress.epoch;
     }
     this.progress = nextEpoch(progress);
@@ -449,7 +453,7 @@ export class Trainer {
       values.scaler ?? fail('Trainer', 'VALUE', 'expected the state of a gradient scaler, got none'),
     );
     setRandomState(values.random);
-    this.progress = { ...values.progress };
+    this.progress = { ...START, ...values.progress };
   }
 
   /** Frees the optimizer's state and the averages; the model stays. */

@@ -265,22 +265,30 @@ test.serial('a signal within an evaluation saves before it, and the next run eva
   t.is(trainer.progress.step, 2);
 });
 
-test.serial('the best epoch is the first of highest accuracy', async (t) => {
+test.serial('the best epoch is that of highest accuracy, and among equals of lowest loss', async (t) => {
   const trainer = new Trainer(tinyModel(), { epochs: 10, lr: 1e-2 });
   const accuracies: number[] = [];
+  const losses: number[] = [];
   const bests: number[] = [];
   await trainer.run(tinyBatches(24, 8), {
     classes: 3,
     val: tinyBatches(31, 8),
-    onEpoch: ({ epoch, valAccuracy }, best) => {
+    onEpoch: ({ epoch, valAccuracy, valLoss }, best) => {
       accuracies.push(valAccuracy!);
+      losses.push(valLoss!);
       if (best) bests.push(epoch);
     },
   });
   const records = accuracies
     .map((_, i) => i)
-    .filter((i) => accuracies.slice(0, i).every((x) => x < accuracies[i]));
+    .filter((i) =>
+      accuracies
+        .slice(0, i)
+        .every((x, j) => x < accuracies[i] || (x === accuracies[i] && losses[j] > losses[i])),
+    );
   t.deepEqual(bests, records);
+  t.true(new Set(accuracies).size < bests.length, 'there was a tie that a lower loss broke');
+  t.is(trainer.progress.bestLoss, losses[bests.at(-1)!]);
   t.is(trainer.progress.bestEpoch, bests.at(-1)!);
   t.is(trainer.progress.bestAccuracy, Math.max(...accuracies));
 });
