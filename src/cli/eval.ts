@@ -5,7 +5,7 @@ import { loadPretrained } from '../models/index.js';
 import { fail } from '../tensor/error.js';
 import { SETTINGS, describeClasses, evaluate, inputTransform, modelPath } from '../train/index.js';
 import { splitOf } from './checkpoint.js';
-import { formatShare } from './format.js';
+import { describeSkipped, plural, formatShare } from './format.js';
 import { settingsOf } from './settings.js';
 
 /** `tenon eval` */
@@ -65,11 +65,10 @@ export function evalCommand(): Command {
             console.log(JSON.stringify({ loss, accuracy, top5, images, imagesPerSecond, skipped }, null, 2));
           } else {
             console.log(
-              `${images} images: accuracy ${formatShare(accuracy)}, top-5 ${formatShare(top5)}, loss ${loss.toFixed(4)}, ` +
+              `${plural(images, 'image')}: accuracy ${formatShare(accuracy)}, top-5 ${formatShare(top5)}, loss ${loss.toFixed(4)}, ` +
                 `${imagesPerSecond.toFixed(0)} images/s`,
             );
-            if (skipped.length > 0)
-              console.log(`Skipped ${skipped.length} damaged images, such as ${skipped[0]}`);
+            if (skipped.length > 0) console.log(describeSkipped(skipped));
           }
         } finally {
           await loader.close();

@@ -1,6 +1,7 @@
 /**
  * Numbers for people.
  */
+import type { SkippedImage } from '../data/index.js';
 
 /** `1:02:03` or `2:03` from seconds. */
 export function formatTime(seconds: number): string {
@@ -25,6 +26,18 @@ export function formatCount(n: number): string {
   if (n >= 1e6) return `${(n / 1e6).toFixed(2)} M`;
   if (n >= 1e3) return `${(n / 1e3).toFixed(1)} k`;
   return String(n);
+}
+
+/** `1 class` or `2 classes`. */
+export function plural(n: number, one: string, more = `${one}s`): string {
+  return `${n} ${n === 1 ? one : more}`;
+}
+
+/** Damaged images that were left out, as a line: how many, and the first of them. */
+export function describeSkipped(skipped: readonly SkippedImage[]): string {
+  const [{ path, reason }] = skipped;
+  const such = skipped.length === 1 ? '' : 'such as ';
+  return `Skipped ${plural(skipped.length, 'damaged image')}, ${such}${path} (${reason})`;
 }
 
 /** `97.3 %` from a share. */

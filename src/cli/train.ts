@@ -11,7 +11,7 @@ import {
   train,
 } from '../train/index.js';
 import { describePretrained } from './convert.js';
-import { formatBytes, formatCount, formatShare, formatTime } from './format.js';
+import { describeSkipped, formatBytes, formatCount, plural, formatShare, formatTime } from './format.js';
 import { Progress } from './progress.js';
 import { addSettings, readSettingsFile, settingsOf } from './settings.js';
 
@@ -94,8 +94,8 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
       }) => {
         console.log(`${config.model}, ${formatCount(parameters)} parameters`);
         console.log(
-          `${classes.length} classes, ${trainImages} training and ${valImages} validation images, ` +
-            `${workers} decoding ${workers === 1 ? 'thread' : 'threads'}`,
+          `${plural(classes.length, 'class', 'classes')}, ${trainImages} training and ` +
+            `${plural(valImages, 'validation image')}, ${plural(workers, 'decoding thread')}`,
         );
         if (pretrained !== undefined)
           console.log(`Weights of ${config.pretrained}: ${describePretrained(pretrained)}`);
@@ -129,9 +129,7 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
     const { summary, report, samples } = result;
     if (summary === undefined) return;
     if (summary.skippedImages.length > 0) {
-      console.log(
-        `Skipped ${summary.skippedImages.length} damaged images, such as ${summary.skippedImages[0]}`,
-      );
+      console.log(describeSkipped(summary.skippedImages));
     }
     const accuracy =
       summary.valAccuracy === null ? '' : `validation accuracy ${formatShare(summary.valAccuracy)}, `;

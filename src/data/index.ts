@@ -16,7 +16,7 @@ export type { FolderSpec } from './folder.js';
 export { decodeImage, readImage } from './image.js';
 export type { DecodeOptions, Image } from './image.js';
 export { DataLoader } from './loader.js';
-export type { LoaderOptions, LoaderStats } from './loader.js';
+export type { LoaderOptions, LoaderStats, SkippedImage } from './loader.js';
 export { memoryData } from './memory.js';
 export type { MemoryData, MemorySpec } from './memory.js';
 export type { CifarSpec } from './cifar.js';

@@ -55,14 +55,22 @@ export interface LoaderOptions {
   readonly cache?: boolean;
 }
 
+/** A damaged image that was left out. */
+export interface SkippedImage {
+  /** Where it is. */
+  readonly path: string;
+  /** What is wrong with it. */
+  readonly reason: string;
+}
+
 /** What a loader has done so far. */
 export interface LoaderStats {
   /** How long batches were waited for, in seconds. */
   waitSeconds: number;
   /** Images given out. */
   images: number;
-  /** Damaged images that were left out, with their path and what is wrong; each once. */
-  readonly skipped: string[];
+  /** Damaged images that were left out; each once. */
+  readonly skipped: SkippedImage[];
 }
 
 /** The longest side and the most bytes of images that are kept decoded. */
@@ -275,7 +283,9 @@ export class DataLoader implements BatchSource {
         kept.push(index);
       } else if (!this.noted.has(index)) {
         this.noted.add(index);
-        this.stats.skipped.push(message);
+        // The message says what was expected and what came; what came is what is wrong.
+        const reason = message.slice(message.lastIndexOf(', got ')).replace(', got ', '');
+        this.stats.skipped.push({ path: this.dataset.where(index), reason });
       }
     }
     return Int32Array.from(kept);

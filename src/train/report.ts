@@ -148,7 +148,7 @@ function skipped({ summary: { skippedImages = [] } }: ReportData): Markup | unde
   return html`<details class="card warning">
     <summary>${n === 1 ? '1 damaged image was' : `${integer(n)} damaged images were`} left out</summary>
     <ul>
-      ${skippedImages.map((path) => html`<li>${path}</li>`)}
+      ${skippedImages.map(({ path, reason }) => html`<li>${path}: ${reason}</li>`)}
     </ul>
   </details>`;
 }

@@ -5,6 +5,7 @@ import { appendFile, mkdir, readFile, readdir, rm } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
+import type { SkippedImage } from '../data/index.js';
 import { writeFileAtomic } from '../io/index.js';
 import { fail } from '../tensor/error.js';
 import { type TrainConfig, parseSettings } from './config.js';
@@ -36,7 +37,8 @@ export interface Summary {
   readonly peakMemoryBytes: number;
   /** The most that tensors have held. */
   readonly peakTensorBytes: number;
-  readonly skippedImages: readonly string[];
+  /** Damaged images that were left out. */
+  readonly skippedImages: readonly SkippedImage[];
   readonly versions: Readonly<Record<string, string>>;
 }
 

@@ -387,10 +387,11 @@ test('damaged images are left out and noted once, with their paths', async (t) =
     );
     t.is(batches[0].images.length, 192);
     await take(loader, 1);
-    const skipped = [...loader.stats.skipped].sort();
-    t.is(skipped.length, 2);
-    t.true(skipped[0].startsWith(`decodeImage: expected a whole image in ${root}/cat/1.jpg, got `));
-    t.true(skipped[1].startsWith(`decodeImage: expected a whole image in ${root}/cat/2.jpg, got `));
+    t.deepEqual(loader.stats.skipped.map(({ path }) => path).sort(), [
+      `${root}/cat/1.jpg`,
+      `${root}/cat/2.jpg`,
+    ]);
+    for (const { reason } of loader.stats.skipped) t.regex(reason, /^Input buffer |^VipsJpeg: /);
   }
 });
 

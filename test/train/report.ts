@@ -88,7 +88,7 @@ async function full(): Promise<ReportData> {
       seconds: 3723,
       peakMemoryBytes: 1.5 * 2 ** 30,
       peakTensorBytes: 700 * 2 ** 20,
-      skippedImages: ['dog/broken.jpg'],
+      skippedImages: [{ path: 'dog/broken.jpg', reason: 'a cut file' }],
     },
     versions: { tenon: '0.1.0', node: '20.17.0' },
   };
@@ -236,7 +236,7 @@ test('no text becomes markup', async (t) => {
     confusion: Array.from({ length: classes }, (_, i) => Array.from({ length: classes }, (_, j) => i + j)),
     config: { [text]: text, list: [text], nested: { a: text } },
     versions: { [text]: text },
-    summary: { ...data.summary, model: text, skippedImages: [text] },
+    summary: { ...data.summary, model: text, skippedImages: [{ path: text, reason: text }] },
     samples: [{ ...data.samples![0], truth: text, top: [{ label: text, probability: 1 }] }],
   });
   const evil = `<script>alert(1)</script>"onerror='x' &amp;</style>`;

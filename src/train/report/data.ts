@@ -1,6 +1,7 @@
 /**
  * What a training report shows, as plain data.
  */
+import type { SkippedImage } from '../../data/index.js';
 
 /** One pass over the training images, and the evaluation after it. Shares are in [0, 1], losses in nats. */
 export interface ReportEpoch {
@@ -51,7 +52,7 @@ export interface ReportSummary {
   readonly peakMemoryBytes: number;
   readonly peakTensorBytes?: number | undefined;
   /** Damaged images that were left out. */
-  readonly skippedImages?: readonly string[] | undefined;
+  readonly skippedImages?: readonly SkippedImage[] | undefined;
 }
 
 export interface ReportData {
