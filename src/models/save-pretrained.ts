@@ -57,10 +57,14 @@ function describeFor(
   settings: Json,
   info: ModelInfo,
 ): { names: Layout; files: Readonly<Record<string, Json>> } {
+  const reasons: string[] = [];
   for (const names of candidates) {
     if (names.config === undefined) return { names, files: { 'config.json': timmConfig(settings, info) } };
     const config = names.config.write(settings);
-    if (config === undefined) continue;
+    if (typeof config === 'string') {
+      reasons.push(config);
+      continue;
+    }
     const { architecture, modelType } = names.config;
     const labels = info.classes.map((label, i): [string, string] => [String(i), label]);
     return {
@@ -80,7 +84,8 @@ function describeFor(
   return fail(
     'savePretrained',
     'VALUE',
-    `expected a model that the layout '${layout}' has names for, got ${info.name}`,
+    `expected a model that the layout '${layout}' has names for, got ${info.name}` +
+      (reasons.length === 0 ? '' : ` with ${reasons[0]}`),
   );
 }
 

@@ -129,6 +129,19 @@ test.serial('convert writes what predicts the same', async (t) => {
   );
 });
 
+test.serial('convert says what transformers lacks of a model', async (t) => {
+  await run(
+    t,
+    'train photos --model vit_nano_patch8_32 --img-size 16 --embed-dim 16 --depth 1 --num-heads 2 --epochs 1 -b 4 -j 0 --name pooled',
+  );
+  oneSentence(
+    t,
+    await cliHere(folder, ['convert', 'runs/pooled', 'pooled', '--layout', 'hf']),
+    "savePretrained: expected a model that the layout 'hf' has names for, got vit_nano_patch8_32 " +
+      'with globalPool "avg", where transformers has "token" alone',
+  );
+});
+
 const DISTILLING =
   'train photos --model deit_tiny_distilled_patch16_224 --img-size 16 --patch-size 8 --embed-dim 16 --depth 1 ' +
   '--num-heads 2 -b 4 --epochs 2 -j 0 --teacher runs/teacher --teacher-cache logits';

@@ -328,17 +328,18 @@ test("a folder's preprocessing is read as transformers means it", async (t) => {
 });
 
 test('what cannot be loaded or saved is one sentence', async (t) => {
-  const folder = await temporaryFolder(t);
-  const missing = join(folder, 'none');
+  const root = await temporaryFolder(t);
+  const missing = join(root, 'none');
   await t.throwsAsync(loadPretrained(missing), {
     message: `loadPretrained: expected a model's folder or file, got ${missing}, which does not exist`,
   });
-  await mkdir(join(folder, 'empty'));
-  await t.throwsAsync(loadPretrained(join(folder, 'empty')), {
+  await mkdir(join(root, 'empty'));
+  await t.throwsAsync(loadPretrained(join(root, 'empty')), {
     message: /expected model\.safetensors or .*got neither/,
   });
 
   const { model, info } = small('vit_tiny_patch16_224');
+  const folder = join(root, 'vit');
   await savePretrained(folder, model, info, 'hf');
   const path = join(folder, 'config.json');
   const config = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
@@ -370,7 +371,8 @@ test('what cannot be loaded or saved is one sentence', async (t) => {
   const scaled = small('deit3_small_patch16_224');
   await t.throwsAsync(savePretrained(folder, scaled.model, scaled.info, 'hf'), {
     message:
-      "savePretrained: expected a model that the layout 'hf' has names for, got deit3_small_patch16_224",
+      "savePretrained: expected a model that the layout 'hf' has names for, got deit3_small_patch16_224 " +
+      'with initValues 0.000001, where transformers has none',
   });
   for (const one of [model, scaled.model, key, ...Object.values(rest)]) one.dispose();
 });

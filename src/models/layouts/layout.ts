@@ -35,8 +35,8 @@ export interface HfConfig {
   readonly modelType: string;
   /** From config.json to the family's settings. @throws TensorError VALUE for what the family lacks */
   readonly read: (json: Json) => Json;
-  /** From the family's settings to config.json; undefined where transformers has no such model. */
-  readonly write: (settings: Json) => Json | undefined;
+  /** From the family's settings to config.json; where transformers has no such model, what it lacks, in words. */
+  readonly write: (settings: Json) => Json | string;
 }
 
 /** Names of tensors elsewhere. */

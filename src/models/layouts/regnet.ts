@@ -3,7 +3,7 @@
  */
 import type { RegNetConfig } from '../regnet.js';
 import type { HfConfig, Json, Layout, Rule } from './layout.js';
-import { expectValue, imageSizeOf, numberOf, numbersOf } from './transformers.js';
+import { expectValue, imageSizeOf, lacks, numberOf, numbersOf } from './transformers.js';
 
 /** transformers' squeeze-and-excitation has a quarter of the input's channels. */
 const SE_RATIO = 0.25;
@@ -27,7 +27,7 @@ const CONFIG: HfConfig = {
   },
   write: (settings) => {
     const config = settings as unknown as RegNetConfig;
-    if (config.seRatio !== SE_RATIO) return undefined;
+    if (config.seRatio !== SE_RATIO) return lacks('seRatio', config.seRatio, SE_RATIO);
     return {
       image_size: config.imgSize,
       num_channels: config.inChans,

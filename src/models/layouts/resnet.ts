@@ -3,7 +3,7 @@
  */
 import type { ResNetConfig } from '../resnet.js';
 import type { HfConfig, Json, Layout, Rule } from './layout.js';
-import { expectValue, imageSizeOf, numberOf, numbersOf } from './transformers.js';
+import { expectValue, imageSizeOf, lacks, numberOf, numbersOf } from './transformers.js';
 
 /** How much narrower transformers' bottlenecks are inside. */
 const REDUCTION = 4;
@@ -29,7 +29,7 @@ const CONFIG: HfConfig = {
   },
   write: (settings) => {
     const config = settings as unknown as ResNetConfig;
-    if (config.stem !== '7x7') return undefined;
+    if (config.stem !== '7x7') return lacks('stem', config.stem, '7x7');
     const bottleneck = config.block === 'bottleneck';
     return {
       image_size: config.imgSize,

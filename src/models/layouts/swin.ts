@@ -4,7 +4,7 @@
  */
 import type { SwinConfig } from '../swin.js';
 import type { HfConfig, Json, Layout, Rule } from './layout.js';
-import { expectValue, imageSizeOf, numberOf, numbersOf } from './transformers.js';
+import { expectValue, imageSizeOf, lacks, numberOf, numbersOf } from './transformers.js';
 
 /** The modules of a block: timm's names, those in files, and those of transformers 5 in memory. */
 const BLOCK: readonly (readonly [own: string, hf: string | string[], current: string | string[]])[] = [
@@ -44,9 +44,9 @@ const CONFIG: HfConfig = {
       normEps: numberOf(json, 'layer_norm_eps', 1e-5),
     };
   },
-  write(settings): Json | undefined {
+  write(settings): Json | string {
     const config = settings as unknown as SwinConfig;
-    if (config.absolutePositions) return undefined;
+    if (config.absolutePositions) return lacks('absolutePositions', true, false);
     return {
       image_size: config.imgSize,
       patch_size: config.patchSize,

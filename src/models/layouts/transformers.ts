@@ -33,6 +33,11 @@ export function expectValue(json: Json, key: string, expected: unknown): void {
   if (value !== expected) badValue(key, JSON.stringify(expected), value);
 }
 
+/** What transformers lacks of a model, in words: a setting that has only one value there. */
+export function lacks(key: string, value: unknown, only: unknown): string {
+  return `${key} ${JSON.stringify(value)}, where transformers has ${only === undefined ? 'none' : `${JSON.stringify(only)} alone`}`;
+}
+
 /** `mlp_ratio` as a factor whose product with the width, cut to a whole number, is `hidden`. */
 export function ratioOf(hidden: number, width: number): number {
   const ratio = hidden / width;

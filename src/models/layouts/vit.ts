@@ -6,7 +6,7 @@
  */
 import type { ViTConfig } from '../vit.js';
 import type { HfConfig, Json, Layout, Rule } from './layout.js';
-import { expectValue, imageSizeOf, numberOf, ratioOf } from './transformers.js';
+import { expectValue, imageSizeOf, lacks, numberOf, ratioOf } from './transformers.js';
 
 /** The modules of a block: timm's names, those in files, and those of transformers 5 in memory. */
 const BLOCK: readonly (readonly [own: string, hf: string | string[], current: string | string[]])[] = [
@@ -71,15 +71,16 @@ const FIXED = {
   preNorm: false,
 } as const satisfies Partial<ViTConfig>;
 
-/** The settings of a ViT, all of them, for transformers; undefined where it has other parts than `tokens` says. */
+/** The settings of a ViT, all of them, for transformers; what transformers lacks where it has other parts than `tokens` says. */
 function writeConfig(
   config: Json,
   tokens: { readonly regTokens: number; readonly distilled: boolean },
-): Json | undefined {
+): Json | string {
   const wanted: Json = { ...FIXED, ...tokens };
   const settings: Json = { distilled: false, ...config };
-  if (Object.entries(wanted).some(([key, value]) => settings[key] !== value)) return undefined;
-  if (settings['fcNorm'] === true) return undefined;
+  const other = Object.entries(wanted).find(([key, value]) => settings[key] !== value);
+  if (other !== undefined) return lacks(other[0], settings[other[0]], other[1]);
+  if (settings['fcNorm'] === true) return lacks('fcNorm', true, false);
   const { imgSize, patchSize, inChans, embedDim, depth, numHeads, mlpRatio, qkvBias, normEps } =
     settings as unknown as ViTConfig;
   return {
