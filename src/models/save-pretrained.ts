@@ -1,7 +1,7 @@
 /**
  * Models for elsewhere: folders that transformers and timm load.
  */
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { saveSafetensors, writeFileAtomic } from '../io/index.js';
@@ -15,9 +15,10 @@ import { familyOf, modelEntry, nearestEntry } from './registry.js';
 
 /**
  * Writes a folder with the weights and what says whose they are: config.json and preprocessor_config.json for
- * transformers, timm's config.json otherwise.
+ * transformers, timm's config.json otherwise. The folder is new or empty: what is in another, a run say, has files of the
+ * same names.
  *
- * @throws TensorError IO when the folder cannot be written; VALUE when the layout has no names for the model
+ * @throws TensorError IO when the folder holds something, or cannot be written; VALUE when the layout has no names for the model
  * @example
  * const { model, info } = await loadModel('runs/demo/checkpoints/best.safetensors');
  * await savePretrained('demo-hf', model, info, 'hf');
@@ -36,6 +37,7 @@ export async function savePretrained(
     settings,
     info,
   );
+  await expectEmpty(folder);
   await mkdir(folder, { recursive: true });
   const own = model.stateDict();
   const stored = toStoredNames(names, own);
@@ -48,6 +50,23 @@ export async function savePretrained(
   for (const [name, json] of Object.entries(files)) {
     await writeFileAtomic(join(folder, name), `${JSON.stringify(json, null, 2)}\n`);
   }
+}
+
+async function expectEmpty(folder: string): Promise<void> {
+  let names: string[];
+  try {
+    names = await readdir(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    return fail('savePretrained', 'IO', `expected a folder at ${folder}, got ${(error as Error).message}`);
+  }
+  if (names.length === 0) return;
+  const shown = names.sort().slice(0, 3).join(', ') + (names.length > 3 ? ', …' : '');
+  fail(
+    'savePretrained',
+    'IO',
+    `expected a new or empty folder to write, got ${folder}, which holds ${shown}`,
+  );
 }
 
 /** The table of names, and the files beside the weights. */

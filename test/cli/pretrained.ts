@@ -1,7 +1,7 @@
 /**
  * Models of other libraries and teachers on the command line: fine-tuned, converted, used.
  */
-import { copyFile, mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -127,6 +127,31 @@ test.serial('convert writes what predicts the same', async (t) => {
     await cliHere(folder, ['convert', 'vit', 'out']),
     "required option '--layout <name>' not specified; see tenon convert --help",
   );
+});
+
+test.serial('convert writes a new folder, and leaves one that holds something as it is', async (t) => {
+  const files = async (): Promise<[string, Buffer][]> => {
+    const names = (await readdir(join(folder, 'runs/teacher'), { recursive: true })).sort();
+    const paths = names
+      .filter((name) => /\.\w+$/.test(name))
+      .map((name) => join(folder, 'runs/teacher', name));
+    return Promise.all(paths.map(async (path): Promise<[string, Buffer]> => [path, await readFile(path)]));
+  };
+  const before = await files();
+  for (const [out, held] of [
+    ['runs/teacher', 'checkpoints, config.json, metrics.jsonl, …'],
+    ['vit', 'config.json, model.safetensors, preprocessor_config.json'],
+    ['photos', 'blue, green, red'],
+  ] as const) {
+    oneSentence(
+      t,
+      await cliHere(folder, ['convert', 'runs/teacher', out, '--layout', 'timm']),
+      `savePretrained: expected a new or empty folder to write, got ${out}, which holds ${held}`,
+    );
+  }
+  t.deepEqual(await files(), before);
+  await mkdir(join(folder, 'empty'));
+  t.regex(await run(t, 'convert runs/teacher empty --layout timm'), /Written to empty /);
 });
 
 test.serial('convert says what transformers lacks of a model', async (t) => {
