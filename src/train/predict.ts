@@ -7,7 +7,7 @@ import { softmax, tensor, topk } from '../ops/index.js';
 import { type Tensor, TensorError, inferenceMode } from '../tensor/index.js';
 import type { ImageModel } from './evaluate.js';
 import { type Precision, inPrecision } from './precision.js';
-import { inputTransform } from './run.js';
+import { inputTransform } from './setup.js';
 
 /** The classes of one image, the most probable first, or why it could not be read. */
 export type FilePrediction =

@@ -1,32 +1,27 @@
 /**
  * A whole training run from settings: data, model, trainer, checkpoints, metrics and report. What `tenon train` does.
  */
-import { type Dataset, DataLoader, type Transform, findData, openDataset } from '../data/index.js';
+import { type Dataset, DataLoader, findData, openDataset } from '../data/index.js';
 import {
-  type InputSpec,
-  type Model,
   type ModelInfo,
-  type ModelOptions,
   type PretrainedReport,
   type PretrainedWeights,
   applyPretrained,
-  createModel,
-  familyOf,
   loadModel,
-  modelEntry,
   readPretrained,
   readPretrainedInfo,
   saveModel,
 } from '../models/index.js';
 import { fail } from '../tensor/error.js';
 import { manualSeed, memoryStats, versions } from '../tensor/index.js';
-import { augmentation, mixing } from './augmentation.js';
+import { mixing } from './augmentation.js';
 import { readTrainingState, saveTrainingState } from './checkpoint.js';
 import { describeClasses } from './classes.js';
-import { type TrainConfig, type TrainSettings, flagOf, resolveConfig } from './config.js';
+import { type TrainConfig, type TrainSettings, resolveConfig } from './config.js';
 import { type Prediction, evaluate } from './evaluate.js';
 import type { ReportData, ReportSample } from './report.js';
 import { RunFolder, type Summary, modelPath } from './run-folder.js';
+import { inputOf, inputTransform, modelOf, trainingTransform } from './setup.js';
 import { openTeacher } from './teacher.js';
 import type { EpochMetrics, StepEvent } from './progress.js';
 import { Trainer } from './trainer.js';
@@ -162,73 +157,6 @@ export async function resume(path: string, options: TrainRunOptions = {}): Promi
   if (run.teacher?.digest !== stored.teacher)
     fail('resume', 'VALUE', `expected the teacher of the run in ${config.teacher}, got other weights`);
   return run.start(folder, options, true);
-}
-
-/** The model that a configuration describes. */
-export function modelOf(
-  config: TrainConfig,
-  classes: number,
-): { model: Model; name: string; options: ModelOptions } {
-  const { patchSize, embedDim, depth, numHeads, globalPool, drop, dropPath } = config;
-  const given = { patchSize, embedDim, depth, numHeads, globalPool };
-  const { defaults } = familyOf(modelEntry(config.model).family);
-  for (const key of Object.keys(given) as (keyof typeof given)[]) {
-    if (given[key] === undefined || key in defaults) continue;
-    fail('train', 'VALUE', `expected settings that ${config.model} has, got ${flagOf(key)}`);
-  }
-  const options: ModelOptions = {
-    ...(Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as ModelOptions),
-    ...config.modelKwargs,
-    imgSize: config.imgSize,
-    numClasses: classes,
-    dropRate: drop,
-    dropPathRate: dropPath,
-  };
-  return { model: createModel(config.model, options), name: config.model, options };
-}
-
-/** Height and width of the model's input. */
-function sizeOf(config: TrainConfig): readonly [height: number, width: number] {
-  const { imgSize } = config;
-  return typeof imgSize === 'number' ? [imgSize, imgSize] : imgSize;
-}
-
-function inputOf(config: TrainConfig): InputSpec {
-  const { mean, std, interpolation, cropPct, cropMode } = config;
-  return {
-    size: sizeOf(config),
-    mean,
-    std,
-    interpolation,
-    cropPct,
-    ...(cropMode === 'squash' && { cropMode }),
-  };
-}
-
-/** The preparation of images for a model, without augmentation. */
-export function inputTransform(input: InputSpec): Transform {
-  const { size, mean, std, interpolation: mode, cropPct, cropMode } = input;
-  const [height, width] = size;
-  // timm resizes the shorter side of a square crop, and both sides of another.
-  const resize =
-    height === width && cropMode !== 'squash'
-      ? Math.floor(height / cropPct)
-      : ([height / cropPct, width / cropPct].map(Math.floor) as [number, number]);
-  return {
-    steps: [
-      { kind: 'resize', size: resize, mode },
-      { kind: 'centerCrop', size },
-    ],
-    size,
-    mean,
-    std,
-  };
-}
-
-/** The preparation and augmentation of training images. */
-function trainingTransform(config: TrainConfig): Transform {
-  const input = inputTransform(inputOf(config));
-  return config.noAug ? input : { ...input, ...augmentation(config, input.size) };
 }
 
 async function firstImage(dataset: Dataset): Promise<{ height: number; width: number }> {

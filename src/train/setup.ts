@@ -1,0 +1,83 @@
+/**
+ * What a configuration describes: the model, and how its images are prepared.
+ */
+import type { Transform } from '../data/index.js';
+import {
+  type InputSpec,
+  type Model,
+  type ModelOptions,
+  createModel,
+  familyOf,
+  modelEntry,
+} from '../models/index.js';
+import { fail } from '../tensor/error.js';
+import { augmentation } from './augmentation.js';
+import { type TrainConfig, flagOf } from './config.js';
+
+/** The model that a configuration describes. */
+export function modelOf(
+  config: TrainConfig,
+  classes: number,
+): { model: Model; name: string; options: ModelOptions } {
+  const { patchSize, embedDim, depth, numHeads, globalPool, drop, dropPath } = config;
+  const given = { patchSize, embedDim, depth, numHeads, globalPool };
+  const { defaults } = familyOf(modelEntry(config.model).family);
+  for (const key of Object.keys(given) as (keyof typeof given)[]) {
+    if (given[key] === undefined || key in defaults) continue;
+    fail('train', 'VALUE', `expected settings that ${config.model} has, got ${flagOf(key)}`);
+  }
+  const options: ModelOptions = {
+    ...(Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as ModelOptions),
+    ...config.modelKwargs,
+    imgSize: config.imgSize,
+    numClasses: classes,
+    dropRate: drop,
+    dropPathRate: dropPath,
+  };
+  return { model: createModel(config.model, options), name: config.model, options };
+}
+
+/** Height and width of the model's input. */
+function sizeOf(config: TrainConfig): readonly [height: number, width: number] {
+  const { imgSize } = config;
+  return typeof imgSize === 'number' ? [imgSize, imgSize] : imgSize;
+}
+
+/** What the model expects of its images. */
+export function inputOf(config: TrainConfig): InputSpec {
+  const { mean, std, interpolation, cropPct, cropMode } = config;
+  return {
+    size: sizeOf(config),
+    mean,
+    std,
+    interpolation,
+    cropPct,
+    ...(cropMode === 'squash' && { cropMode }),
+  };
+}
+
+/** The preparation of images for a model, without augmentation. */
+export function inputTransform(input: InputSpec): Transform {
+  const { size, mean, std, interpolation: mode, cropPct, cropMode } = input;
+  const [height, width] = size;
+  // timm resizes the shorter side of a square crop, and both sides of another.
+  const resize =
+    height === width && cropMode !== 'squash'
+      ? Math.floor(height / cropPct)
+      : ([height / cropPct, width / cropPct].map(Math.floor) as [number, number]);
+  return {
+    steps: [
+      { kind: 'resize', size: resize, mode },
+      { kind: 'centerCrop', size },
+    ],
+    size,
+    mean,
+    std,
+  };
+}
+
+/** The preparation and augmentation of training images. */
+export function trainingTransform(config: TrainConfig): Transform {
+  const input = inputTransform(inputOf(config));
+  return config.noAug ? input : { ...input, ...augmentation(config, input.size) };
+}
