@@ -68,6 +68,17 @@ export function modelPath(op: string, path: string): string {
   return existsSync(best) ? best : fail(op, 'IO', `expected a finished epoch in the run ${path}, got none`);
 }
 
+/** @throws TensorError IO for a line that something else has written */
+function parseMetrics(line: string, where: string): EpochMetrics {
+  try {
+    const metrics = JSON.parse(line) as Partial<EpochMetrics> | null;
+    if (typeof metrics?.epoch === 'number') return metrics as EpochMetrics;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  return fail('resume', 'IO', `expected the metrics of an epoch in ${where}, got '${line.slice(0, 40)}'`);
+}
+
 export class RunFolder {
   readonly path: string;
 
@@ -169,7 +180,7 @@ export class RunFolder {
     return (await readFile(path, 'utf8'))
       .split('\n')
       .slice(0, -1)
-      .map((line) => JSON.parse(line) as EpochMetrics);
+      .map((line, i) => parseMetrics(line, `line ${i + 1} of ${path}`));
   }
 
   /** Drops the metrics of epochs from `epoch` on: a resumed run writes them anew. */

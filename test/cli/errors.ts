@@ -377,6 +377,18 @@ test.serial('a run whose files are damaged does not continue, and says which', a
     await cliHere(folder, ['train', '--resume', 'runs/photos']),
     /^tenon: resume: expected JSON in runs\/photos\/config\.json/,
   );
+  await writeFile(config, text);
+  const metrics = join(folder, 'runs/photos/metrics.jsonl');
+  const lines = await readFile(metrics, 'utf8');
+  for (const line of ['garbage', 'null']) {
+    await writeFile(metrics, `${lines}${line}\n`);
+    oneSentence(
+      t,
+      await cliHere(folder, ['train', '--resume', 'runs/photos']),
+      `resume: expected the metrics of an epoch in line 2 of runs/photos/metrics.jsonl, got '${line}'`,
+    );
+  }
+  await writeFile(metrics, lines);
   await writeFile(config, text.replace('"adamw"', '"adamwow"'));
   oneSentence(
     t,
