@@ -1,7 +1,7 @@
 /**
  * A whole training run from settings: data, model, trainer, checkpoints, metrics and report. What `tenon train` does.
  */
-import { type Dataset, DataLoader, findData, openDataset } from '../data/index.js';
+import { DataLoader } from '../data/index.js';
 import {
   type ModelInfo,
   type PretrainedReport,
@@ -20,6 +20,7 @@ import { describeClasses } from './classes.js';
 import { type TrainConfig, type TrainSettings, resolveConfig } from './config.js';
 import { type Prediction, evaluate } from './evaluate.js';
 import type { ReportData, ReportSample } from './report.js';
+import { type RunData, closeRunData, firstImage, nameOf, openRunData } from './run-data.js';
 import { RunFolder, type Summary, modelPath } from './run-folder.js';
 import { inputOf, inputTransform, modelOf, trainingTransform } from './setup.js';
 import { openTeacher } from './teacher.js';
@@ -84,39 +85,48 @@ export async function train(
   settings: TrainSettings = {},
   options: TrainRunOptions = {},
 ): Promise<RunResult> {
-  const { config, trainSet, valSet } = await open(data, settings);
+  const { config, opened } = await open(data, settings);
   // Before the folder: settings that make no sense leave none behind.
-  const run = await Run.create(config, trainSet, valSet, true);
-  return run.start(await RunFolder.create(config.output, config.name), options, false);
+  const run = await Run.create(config, opened, true);
+  try {
+    const folder = await RunFolder.create(config.output, config.name);
+    return await run.start(folder, options, false);
+  } finally {
+    await run.close();
+  }
 }
 
 /** The data, and the settings with nothing left open. */
 async function open(
   data: string,
   settings: TrainSettings,
-): Promise<{ config: TrainConfig; trainSet: Dataset; valSet: Dataset }> {
-  const specs = await findData(data, {
+): Promise<{ config: TrainConfig; opened: RunData }> {
+  const opened = await openRunData(data, {
     ...(settings.valFraction !== undefined && { valFraction: settings.valFraction }),
     ...(settings.seed !== undefined && { seed: settings.seed }),
   });
-  const trainSet = await openDataset(specs.train);
-  const valSet = await openDataset(specs.val);
-  const first = await firstImage(trainSet);
-  const { pretrained, model } = settings;
-  const info =
-    pretrained === undefined
-      ? undefined
-      : await readPretrainedInfo(modelPath('--pretrained', pretrained), model);
-  if (info !== undefined && model !== undefined && model !== info.name) {
-    fail(
-      'train',
-      'VALUE',
-      `expected no model beside --pretrained, whose model is ${info.name}, got ${model}`,
-    );
+  const { trainSet } = opened;
+  try {
+    const first = await firstImage(trainSet);
+    const { pretrained, model } = settings;
+    const info =
+      pretrained === undefined
+        ? undefined
+        : await readPretrainedInfo(modelPath('--pretrained', pretrained), model);
+    if (info !== undefined && model !== undefined && model !== info.name) {
+      fail(
+        'train',
+        'VALUE',
+        `expected no model beside --pretrained, whose model is ${info.name}, got ${model}`,
+      );
+    }
+    const facts = { kind: trainSet.spec.kind, name: nameOf(data), ...first };
+    const config = resolveConfig(data, settings, facts, info);
+    return { config, opened };
+  } catch (error) {
+    await closeRunData(opened);
+    throw error;
   }
-  const facts = { kind: specs.train.kind, name: nameOf(data), ...first };
-  const config = resolveConfig(data, settings, facts, info);
-  return { config, trainSet, valSet };
 }
 
 /**
@@ -127,8 +137,8 @@ async function open(
  * const { lr, epochs } = await resolveSettings('shapes', { recipe: 'deit' });
  */
 export async function resolveSettings(data: string, settings: TrainSettings = {}): Promise<TrainConfig> {
-  const { config, trainSet, valSet } = await open(data, settings);
-  await Promise.all([trainSet.close(), valSet.close()]);
+  const { config, opened } = await open(data, settings);
+  await closeRunData(opened);
   return config;
 }
 
@@ -144,40 +154,24 @@ export async function resume(path: string, options: TrainRunOptions = {}): Promi
   const folder = RunFolder.open(path);
   const stored = await folder.readConfig();
   const { config } = stored;
-  const specs = await findData(config.data, { valFraction: config.valFraction, seed: config.seed });
-  const trainSet = await openDataset(specs.train);
-  const valSet = await openDataset(specs.val);
+  const opened = await openRunData(config.data, { valFraction: config.valFraction, seed: config.seed });
+  const { trainSet, valSet } = opened;
   const facts = (train: number, val: number, classes: readonly string[]): string =>
     `${train} training and ${val} validation images of ${describeClasses(classes)}`;
   const now = facts(trainSet.length, valSet.length, trainSet.classes);
   const then = facts(stored.trainImages, stored.valImages, stored.classes);
-  if (now !== then || trainSet.classes.join('\n') !== stored.classes.join('\n'))
+  if (now !== then || trainSet.classes.join('\n') !== stored.classes.join('\n')) {
+    await closeRunData(opened);
     fail('resume', 'VALUE', `expected the data of the run, ${then}, got ${now}`);
-  const run = await Run.create(config, trainSet, valSet, !folder.hasCheckpoint);
-  if (run.teacher?.digest !== stored.teacher)
-    fail('resume', 'VALUE', `expected the teacher of the run in ${config.teacher}, got other weights`);
-  return run.start(folder, options, true);
-}
-
-async function firstImage(dataset: Dataset): Promise<{ height: number; width: number }> {
-  for (let i = 0; ; i++) {
-    try {
-      const { height, width } = await dataset.read(i);
-      return { height, width };
-    } catch (error) {
-      if (i + 1 >= Math.min(dataset.length, 10)) throw error; // a damaged image or two are the loader's affair
-    }
   }
-}
-
-/** A name for runs on some data: the last part of its path. */
-function nameOf(data: string): string {
-  return (
-    data
-      .split(/[/\\]/)
-      .filter((part) => part !== '' && part !== '.' && part !== '..')
-      .at(-1) ?? 'run'
-  );
+  const run = await Run.create(config, opened, !folder.hasCheckpoint);
+  try {
+    if (run.teacher?.digest !== stored.teacher)
+      fail('resume', 'VALUE', `expected the teacher of the run in ${config.teacher}, got other weights`);
+    return await run.start(folder, options, true);
+  } finally {
+    await run.close();
+  }
 }
 
 /** How many predictions a report shows. */
@@ -199,33 +193,34 @@ class Run {
   private secondsBefore = 0;
   private readonly started = performance.now();
 
-  /** Prepares a run; with `begins`, from the weights of the pretrained model, where there is one. */
-  static async create(
-    config: TrainConfig,
-    trainSet: Dataset,
-    valSet: Dataset,
-    begins: boolean,
-  ): Promise<Run> {
+  /**
+   * Prepares a run; with `begins`, from the weights of the pretrained model, where there is one. The data sets are the
+   * run's from here on: they are closed with it, and when it cannot be made.
+   */
+  static async create(config: TrainConfig, data: RunData, begins: boolean): Promise<Run> {
     const { pretrained: path, model, distillation, teacher, teacherModel, teacherCache } = config;
-    if (distillation !== 'none' && teacher === undefined) {
-      fail('train', 'VALUE', `expected a teacher for ${distillation} distillation, got none`);
-    }
-    const pretrained =
-      path !== undefined && begins ? await readPretrained(modelPath('--pretrained', path), model) : undefined;
+    let pretrained: PretrainedWeights | undefined;
+    let opened: Beginning['teacher'];
     try {
-      return new Run(config, trainSet, valSet, {
-        pretrained,
-        teacher:
-          distillation === 'none' || teacher === undefined
-            ? undefined
-            : await openTeacher(modelPath('--teacher', teacher), {
-                model: teacherModel,
-                cache: teacherCache,
-                classes: trainSet.classes,
-                input: inputOf(config),
-                device: config.device,
-              }),
-      });
+      if (distillation !== 'none' && teacher === undefined) {
+        fail('train', 'VALUE', `expected a teacher for ${distillation} distillation, got none`);
+      }
+      if (path !== undefined && begins)
+        pretrained = await readPretrained(modelPath('--pretrained', path), model);
+      if (distillation !== 'none' && teacher !== undefined) {
+        opened = await openTeacher(modelPath('--teacher', teacher), {
+          model: teacherModel,
+          cache: teacherCache,
+          classes: data.trainSet.classes,
+          input: inputOf(config),
+          device: config.device,
+        });
+      }
+      return new Run(config, data, { pretrained, teacher: opened });
+    } catch (error) {
+      await opened?.teacher.close();
+      await closeRunData(data);
+      throw error;
     } finally {
       for (const tensor of Object.values(pretrained?.tensors ?? {})) tensor.dispose();
     }
@@ -233,10 +228,10 @@ class Run {
 
   private constructor(
     private readonly config: TrainConfig,
-    private readonly trainSet: Dataset,
-    private readonly valSet: Dataset,
+    private readonly data: RunData,
     { pretrained, teacher }: Beginning,
   ) {
+    const { trainSet, valSet } = data;
     const classes = trainSet.classes;
     this.teacher = teacher;
     const { batchSize, seed, workers, onCorrupt, clipGrad, modelEmaDecay, device } = config;
@@ -254,66 +249,75 @@ class Run {
     manualSeed(seed);
     const { model, name, options } = modelOf(config, classes.length);
     this.info = { name, options, classes, input: inputOf(config) };
-    this.pretrained = pretrained && applyPretrained(model, pretrained);
-    model.to(device);
     const { distillation: type, distillationAlpha: alpha, distillationTau: tau } = config;
-    this.trainer = new Trainer(model, {
-      ...config,
-      distillation:
-        teacher === undefined || type === 'none' ? undefined : { type, alpha, tau, teacher: teacher.teacher },
-      clipGrad: clipGrad === 0 ? undefined : clipGrad,
-      modelEmaDecay: modelEmaDecay === 0 ? undefined : modelEmaDecay,
-    });
+    try {
+      this.pretrained = pretrained && applyPretrained(model, pretrained);
+      model.to(device);
+      this.trainer = new Trainer(model, {
+        ...config,
+        distillation:
+          teacher === undefined || type === 'none'
+            ? undefined
+            : { type, alpha, tau, teacher: teacher.teacher },
+        clipGrad: clipGrad === 0 ? undefined : clipGrad,
+        modelEmaDecay: modelEmaDecay === 0 ? undefined : modelEmaDecay,
+      });
+    } catch (error) {
+      model.dispose();
+      throw error;
+    }
+  }
+
+  /** Frees all that the run holds. */
+  async close(): Promise<void> {
+    const { trainer } = this;
+    await Promise.all([this.trainLoader.close(), this.valLoader.close()]);
+    await closeRunData(this.data);
+    await this.teacher?.teacher.close();
+    trainer.dispose();
+    trainer.model.dispose();
   }
 
   async start(folder: RunFolder, options: TrainRunOptions, resumed: boolean): Promise<RunResult> {
     const { config, trainer } = this;
     const save = (): Promise<void> => saveTrainingState(folder.last, trainer.state());
-    try {
-      if (resumed) await this.restore(folder);
-      else {
-        await folder.writeConfig({
-          config,
-          classes: this.info.classes,
-          trainImages: this.trainSet.length,
-          valImages: this.valSet.length,
-          ...(this.teacher && { teacher: this.teacher.digest }),
-        });
-      }
-      options.onStart?.({
-        folder: folder.path,
+    if (resumed) await this.restore(folder);
+    else {
+      await folder.writeConfig({
         config,
-        parameters: trainer.model.parameterCount,
         classes: this.info.classes,
-        trainImages: this.trainSet.length,
-        valImages: this.valSet.length,
-        workers: this.trainLoader.workers,
-        pretrained: this.pretrained,
-        epoch: trainer.progress.epoch,
+        trainImages: this.data.trainSet.length,
+        valImages: this.data.valSet.length,
+        ...(this.teacher && { teacher: this.teacher.digest }),
       });
-      const finished = await trainer.run(this.trainLoader, {
-        classes: this.info.classes.length,
-        val: this.valLoader,
-        signal: options.signal,
-        saveEvery: config.recoveryInterval === 0 ? undefined : config.recoveryInterval,
-        ...(options.onStep && { onStep: options.onStep }),
-        ...(options.onEvaluated && { onEvaluated: options.onEvaluated }),
-        onSave: save,
-        onEpoch: async (metrics, best) => {
-          await folder.appendMetrics(metrics);
-          if (best) await saveModel(folder.best, trainer.weights, this.info);
-          await save();
-          options.onEpoch?.(metrics, best);
-        },
-      });
-      return { folder: folder.path, finished, ...(await this.finish(folder, finished)) };
-    } finally {
-      await Promise.all([this.trainLoader.close(), this.valLoader.close()]);
-      await Promise.all([this.trainSet.close(), this.valSet.close()]);
-      await this.teacher?.teacher.close();
-      trainer.dispose();
-      trainer.model.dispose();
     }
+    options.onStart?.({
+      folder: folder.path,
+      config,
+      parameters: trainer.model.parameterCount,
+      classes: this.info.classes,
+      trainImages: this.data.trainSet.length,
+      valImages: this.data.valSet.length,
+      workers: this.trainLoader.workers,
+      pretrained: this.pretrained,
+      epoch: trainer.progress.epoch,
+    });
+    const finished = await trainer.run(this.trainLoader, {
+      classes: this.info.classes.length,
+      val: this.valLoader,
+      signal: options.signal,
+      saveEvery: config.recoveryInterval === 0 ? undefined : config.recoveryInterval,
+      ...(options.onStep && { onStep: options.onStep }),
+      ...(options.onEvaluated && { onEvaluated: options.onEvaluated }),
+      onSave: save,
+      onEpoch: async (metrics, best) => {
+        await folder.appendMetrics(metrics);
+        if (best) await saveModel(folder.best, trainer.weights, this.info);
+        await save();
+        options.onEpoch?.(metrics, best);
+      },
+    });
+    return { folder: folder.path, finished, ...(await this.finish(folder, finished)) };
   }
 
   private async restore(folder: RunFolder): Promise<void> {
@@ -349,8 +353,8 @@ class Run {
       parameters: trainer.model.parameterCount,
       precision: trainer.options.precision,
       classes: this.info.classes.length,
-      trainImages: this.trainSet.length,
-      valImages: this.valSet.length,
+      trainImages: this.data.trainSet.length,
+      valImages: this.data.valSet.length,
       epochs: epochs.length,
       valAccuracy: best?.valAccuracy ?? null,
       bestEpoch: best === undefined ? null : best.epoch + 1,
@@ -403,7 +407,7 @@ class Run {
     const { thumbnail } = await import('./report.js');
     const samples = await Promise.all(
       shown.map(async ({ index, label, top }) => ({
-        png: await thumbnail(await this.valSet.read(index)),
+        png: await thumbnail(await this.data.valSet.read(index)),
         truth: classes[label],
         top: top.map((guess) => ({ label: classes[guess.label], probability: guess.probability })),
       })),

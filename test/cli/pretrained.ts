@@ -11,6 +11,7 @@ import {
   type InputSpec,
   createModel,
   manualSeed,
+  memoryStats,
   readSafetensors,
   savePretrained,
   train,
@@ -167,6 +168,18 @@ test.serial('convert says what transformers lacks of a model', async (t) => {
   );
 });
 
+test.serial('settings that are refused when a teacher is loaded leave nothing in memory', async (t) => {
+  const { current } = memoryStats();
+  for (const [flag, error] of [
+    ['layers=3', /^tenon: VisionTransformer: expected settings among .*, got 'layers'\n$/],
+    ['regTokens=x', 'VisionTransformer: expected regTokens to be a whole number of at least 0, got x'],
+  ] as const) {
+    const flags = `train photos --teacher runs/teacher --img-size 16 --model-kwargs ${flag}`;
+    oneSentence(t, await cliHere(folder, flags.split(' ')), error);
+    t.is(memoryStats().current, current);
+  }
+});
+
 const DISTILLING =
   'train photos --model deit_tiny_distilled_patch16_224 --img-size 16 --patch-size 8 --embed-dim 16 --depth 1 ' +
   '--num-heads 2 -b 4 --epochs 2 -j 0 --teacher runs/teacher --teacher-cache logits';
@@ -198,11 +211,13 @@ test.serial(
     );
     const teacher = join(folder, 'runs/teacher/checkpoints/best.safetensors');
     await copyFile(join(folder, 'runs/tuned-vit/checkpoints/best.safetensors'), teacher);
+    const { current } = memoryStats();
     oneSentence(
       t,
       await cliHere(folder, ['train', '--resume', 'runs/first']),
       'resume: expected the teacher of the run in runs/teacher, got other weights',
     );
+    t.is(memoryStats().current, current, 'neither the teacher nor the student stays in memory');
   },
 );
 
