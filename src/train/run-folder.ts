@@ -165,7 +165,7 @@ export class RunFolder {
     }
   }
 
-  /** Removes temporary files that a kill left behind. */
+  /** Removes temporary files that a kill left behind. Under the run's lock: those of a living process are no leftovers. */
   async removeLeftovers(): Promise<void> {
     for (const folder of [this.path, join(this.path, 'checkpoints')]) {
       const names = existsSync(folder) ? await readdir(folder) : [];

@@ -21,6 +21,7 @@ import { type TrainConfig, type TrainSettings, resolveConfig } from './config.js
 import { type Prediction, evaluate } from './evaluate.js';
 import type { ReportData, ReportSample } from './report.js';
 import { type RunData, closeRunData, firstImage, nameOf, openRunData } from './run-data.js';
+import { withLock } from './run-lock.js';
 import { RunFolder, type Summary, modelPath } from './run-folder.js';
 import { inputOf, inputTransform, modelOf, trainingTransform } from './setup.js';
 import { openTeacher } from './teacher.js';
@@ -90,7 +91,7 @@ export async function train(
   const run = await Run.create(config, opened, true);
   try {
     const folder = await RunFolder.create(config.output, config.name);
-    return await run.start(folder, options, false);
+    return await withLock('train', folder.path, () => run.start(folder, options, false));
   } finally {
     await run.close();
   }
@@ -146,12 +147,16 @@ export async function resolveSettings(data: string, settings: TrainSettings = {}
  * Continues a run that was stopped or killed, from its last checkpoint (from the beginning, where it had none yet),
  * exactly as if it had never stopped.
  *
- * @throws TensorError IO when the folder holds no run, or a damaged checkpoint; VALUE when the data has changed since
+ * @throws TensorError IO when the folder holds no run, one that is being trained, or a damaged checkpoint; VALUE when the data has changed since
  * @example
  * await resume('runs/shapes');
  */
 export async function resume(path: string, options: TrainRunOptions = {}): Promise<RunResult> {
   const folder = RunFolder.open(path);
+  return withLock('resume', folder.path, () => goOn(folder, options));
+}
+
+async function goOn(folder: RunFolder, options: TrainRunOptions): Promise<RunResult> {
   const stored = await folder.readConfig();
   const { config } = stored;
   const opened = await openRunData(config.data, { valFraction: config.valFraction, seed: config.seed });

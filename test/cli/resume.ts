@@ -2,14 +2,16 @@
  * Runs that are stopped, killed, or run out of disk: they go on as if nothing had been, bit for bit.
  */
 import { spawnSync } from 'node:child_process';
-import { cp, mkdtemp, readFile, readdir, rm, stat, watch } from 'node:fs/promises';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { cp, mkdtemp, readFile, readdir, rm, stat, utimes, watch, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { train } from '../../src/index.js';
-import { TINY, cli, fileDigests, startCli, tinyPhotos } from '../helpers/training.js';
+import { resume, train } from '../../src/index.js';
+import { TINY, cli, fileDigests, oneSentence, startCli, tinyPhotos } from '../helpers/training.js';
 
 // Everything that has a state: averages, dropout, momentum, accumulation; a checkpoint after every update.
 const SETTINGS = {
@@ -163,6 +165,59 @@ for (const [signal, exitCode] of [
     },
   );
 }
+
+test.serial('a run that is being trained is not resumed by another process, nor twice by one', async (t) => {
+  const { child, done } = startCli(folder, [
+    'train',
+    'photos',
+    '--name',
+    'busy',
+    ...FLAGS,
+    '--epochs',
+    '300',
+  ]);
+  await once(child.stdout!, 'data'); // it has its folder, and trains
+  const refused = (pid: number): string =>
+    `resume: expected a run that nothing else trains, got runs/busy, which process ${pid} trains ` +
+    `(if that is another program, remove runs/busy/.${pid}.lock)`;
+  oneSentence(t, await cli(folder, ['train', '--resume', 'runs/busy']), refused(child.pid!));
+  t.true(existsSync(join(folder, `runs/busy/.${child.pid}.lock`)));
+  child.kill('SIGINT');
+  t.is((await done).code, 130);
+  t.false(existsSync(join(folder, `runs/busy/.${child.pid}.lock`)));
+  const epochs = (await accuracies('busy')) as { epoch: number }[];
+  t.deepEqual(
+    epochs.map(({ epoch }) => epoch),
+    epochs.map((_, i) => i),
+  );
+
+  const before = process.cwd();
+  process.chdir(folder);
+  const stop = new AbortController();
+  const first = resume('runs/busy', { signal: stop.signal });
+  const error = await t.throwsAsync(resume('runs/busy'));
+  t.is(error.message, refused(process.pid));
+  stop.abort();
+  t.false((await first).finished);
+  process.chdir(before);
+});
+
+test.serial('locks of dead processes, and of ids that others have now, do not count', async (t) => {
+  await stopped('stale');
+  const { child, done } = startCli(folder, ['--version']);
+  await done;
+  const lock = (pid: number): string => join(folder, `runs/stale/.${pid}.lock`);
+  await writeFile(lock(child.pid!), ''); // died
+  for (const pid of [1, process.pid]) {
+    await writeFile(lock(pid), ''); // lives, but began after the lock was made
+    await utimes(lock(pid), 1000, 1000);
+  }
+  await endsTheSame(t, 'stale');
+  t.deepEqual(
+    (await readdir(join(folder, 'runs/stale'))).filter((name) => name.endsWith('.lock')),
+    [],
+  );
+});
 
 /** A run that was stopped after its second epoch, and its checkpoint. */
 async function stopped(run: string): Promise<Buffer> {
