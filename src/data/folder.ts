@@ -58,7 +58,7 @@ export async function imagesBelow(path: string): Promise<string[]> {
  * Lists a folder of class folders; images may be in folders below them.
  *
  * @param classes to take instead of the folders' names: those of the training images, for the validation images
- * @throws TensorError IO when there is no image, or a folder that is no class
+ * @throws TensorError IO when there is no image, a class without one, or a folder that is no class
  */
 export async function listFolder(path: string, classes?: readonly string[]): Promise<FolderSpec> {
   const found = await classFolders(path);
@@ -73,19 +73,29 @@ export async function listFolder(path: string, classes?: readonly string[]): Pro
   }
   const files: string[] = [];
   const labels: number[] = [];
+  const empty: string[] = [];
   for (const [label, name] of names.entries()) {
     if (!found.includes(name)) continue;
-    for (const file of await imagesBelow(join(path, name))) {
+    const images = await imagesBelow(join(path, name));
+    if (images.length === 0) empty.push(name);
+    for (const file of images) {
       files.push(join(name, file));
       labels.push(label);
     }
   }
   if (files.length === 0)
     fail('openDataset', 'IO', `expected images in folders by class in ${path}, found none`);
+  // A model would learn never to say such a class, and still give it some probability. Validation may lack one.
+  if (classes === undefined && empty.length > 0)
+    fail('openDataset', 'IO', `expected images in each folder of ${path}, found none in ${empty.join(', ')}`);
   return { kind: 'folder', path, classes: names, files, labels: sharedInt32(labels) };
 }
 
-/** Parts a list in two, the same share of every class, at random by the seed. */
+/**
+ * Parts a list in two, the same share of every class, at random by the seed.
+ *
+ * @throws TensorError IO when no class has an image to spare
+ */
 export function splitFolder(
   spec: FolderSpec,
   valFraction: number,
@@ -102,6 +112,13 @@ export function splitFolder(
     // A class with one image trains on it; any other has at least one image on each side.
     const count = Math.min(members.length - 1, Math.max(1, Math.round(members.length * valFraction)));
     for (const i of members.slice(0, count)) isVal[i] = 1;
+  }
+  if (!isVal.includes(1)) {
+    fail(
+      'splitFolder',
+      'IO',
+      `expected two images of a class in ${spec.path}, one of them for validation, got one of each`,
+    );
   }
   const part = (value: number): FolderSpec => {
     const kept = [...isVal.keys()].filter((i) => isVal[i] === value);

@@ -16,7 +16,7 @@ import { fail } from '../tensor/error.js';
 import { manualSeed, memoryStats, versions } from '../tensor/index.js';
 import { mixing } from './augmentation.js';
 import { readTrainingState, saveTrainingState } from './checkpoint.js';
-import { describeClasses } from './classes.js';
+import { checkClasses, describeClasses } from './classes.js';
 import { type TrainConfig, type TrainSettings, resolveConfig } from './config.js';
 import { type Prediction, evaluate } from './evaluate.js';
 import type { ReportData, ReportSample } from './report.js';
@@ -108,6 +108,7 @@ async function open(
   });
   const { trainSet } = opened;
   try {
+    checkClasses(trainSet);
     const first = await firstImage(trainSet);
     const { pretrained, model } = settings;
     const info =

@@ -26,6 +26,12 @@ test.before(async () => {
     for (const i of [0, 1])
       await copyFile(join(folder, `photos/red/${i}.jpg`), join(folder, `two/${name}/${i}.jpg`));
   }
+  for (const place of ['up/mac/a', 'up/mac/b', 'one/a', 'few/a', 'few/b', 'gaps/a']) {
+    await mkdir(join(folder, place), { recursive: true });
+    await copyFile(join(folder, 'photos/red/0.jpg'), join(folder, place, '0.jpg'));
+  }
+  await copyFile(join(folder, 'photos/red/1.jpg'), join(folder, 'one/a/1.jpg'));
+  for (const place of ['gaps/b', 'gaps/c']) await mkdir(join(folder, place));
   await mkdir(join(folder, 'damaged/a'), { recursive: true });
   await mkdir(join(folder, 'damaged/b'));
   const jpeg = await readFile(join(folder, 'photos/red/0.jpg'));
@@ -210,6 +216,22 @@ const CASES: readonly [what: string, command: string, error: string | RegExp][] 
     "findData: expected 'shapes' or a folder, got the file photos/red/0.jpg",
   ],
   ['an empty folder', 'train empty', 'openDataset: expected images in folders by class in empty, found none'],
+  [
+    'a folder above that of the classes',
+    'train up',
+    'train: expected at least two classes in up, got one (mac), which holds folders: did you mean up/mac?',
+  ],
+  ['one class', 'train one', 'train: expected at least two classes in one, got one (a)'],
+  [
+    'classes without images',
+    'train gaps',
+    'openDataset: expected images in each folder of gaps, found none in b, c',
+  ],
+  [
+    'one image of each class',
+    'train few',
+    'splitFolder: expected two images of a class in few, one of them for validation, got one of each',
+  ],
   [
     'a damaged image that must not be',
     `train damaged --on-corrupt error ${TINY_FLAGS.join(' ')}`,

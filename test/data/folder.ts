@@ -83,6 +83,30 @@ test('a folder without images, or that is none, is an error that names it', asyn
   await t.throwsAsync(findData(empty), { message: /expected images in folders by class in .*, found none$/ });
 });
 
+test('a class without images is an error that names it; in validation it may be', async (t) => {
+  const root = await temporaryFolder(t, {
+    'train/cat/1.png': red,
+    'train/dog/1.png': red,
+    'val/cat/2.png': blue,
+    'val/dog/notes.txt': 'none yet',
+  });
+  const { val } = await findData(root);
+  t.deepEqual([val.kind, (await openDataset(val)).length], ['folder', 1]);
+  const gaps = await temporaryFolder(t, { 'cat/1.png': red, 'dog/.1.png': red, 'elk/notes.txt': 'none yet' });
+  await t.throwsAsync(listFolder(gaps), {
+    instanceOf: TensorError,
+    message: `openDataset: expected images in each folder of ${gaps}, found none in dog, elk`,
+  });
+});
+
+test('one image of each class leaves none for validation, which is an error', async (t) => {
+  const root = await temporaryFolder(t, { 'cat/1.png': red, 'dog/1.png': red, 'elk/1.png': red });
+  await t.throwsAsync(findData(root), {
+    instanceOf: TensorError,
+    message: `splitFolder: expected two images of a class in ${root}, one of them for validation, got one of each`,
+  });
+});
+
 test('a folder with train and val takes the classes of train, and val may lack one', async (t) => {
   const root = await temporaryFolder(t, {
     'train/cat/1.png': red,
