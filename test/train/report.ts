@@ -153,6 +153,18 @@ test('the curves go through the numbers of the epochs', async (t) => {
   t.is(Number(/<circle\s+cx="[^"]*"\s+cy="([^"]*)"/.exec(accuracy)![1]), 28 + (210 - 28) * 0.5);
 });
 
+test('the dots of a lone epoch are in the middle, and no other epoch is on the axis', async (t) => {
+  const source = await page({ ...(await full()), epochs: [epoch(1)], steps: undefined });
+  const middle = (54 + (460 - 14)) / 2; // of the plot's sides
+  for (const title of ['Loss', 'Accuracy', 'Learning rate', 'Images per second']) {
+    const from = source.indexOf(`aria-label="${title}"`);
+    const chart = source.slice(from, source.indexOf('</figure>', from));
+    t.deepEqual(new Set(all(chart, /<circle\s+cx="([^"]*)"/).map(Number)), new Set([middle]), title);
+    const labels = all(chart, /<text[^>]*text-anchor="middle"[^>]*>([^<]*)</); // those of the x axis
+    t.deepEqual(labels, ['epoch', '1'], title);
+  }
+});
+
 test('steps are drawn as at most 300 means, which end with the last epoch', async (t) => {
   const rates = readout(await page(await full()), 'Learning rate');
   t.true(rates.length > 100 && rates.length <= 300);

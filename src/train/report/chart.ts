@@ -80,7 +80,7 @@ function draw(plot: EChartsType, chart: Chart): Markup {
       nameLocation: 'middle',
       nameGap: 24,
       nameTextStyle: label,
-      axisLabel: { ...label, hideOverlap: true, formatter: (x: number) => x.toLocaleString('en') },
+      axisLabel: { ...label, hideOverlap: true, formatter: wholeNumber },
       axisLine: { onZero: false, lineStyle: { color: 'var(--axis)' } },
       axisTick: { lineStyle: { color: 'var(--axis)' } },
       splitLine: { show: false },
@@ -114,6 +114,11 @@ function draw(plot: EChartsType, chart: Chart): Markup {
       ${raw(drawing)}${columns(plot, chart)}
     </svg>
   </figure>`;
+}
+
+/** Of a range from halves, ECharts would label the ends too. */
+function wholeNumber(x: number): string {
+  return Number.isInteger(x) ? x.toLocaleString('en') : '';
 }
 
 function series({ color, points, dashed, faint, mark }: Line): LineSeriesOption {

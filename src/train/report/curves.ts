@@ -12,8 +12,10 @@ const STEP_POINTS = 300;
 export function curves({ epochs, steps = [], classes, summary }: ReportData): Chart[] {
   if (epochs.length === 0) return [];
   const [first, last] = [epochs[0].epoch, epochs[epochs.length - 1].epoch];
-  const start = steps.length > 0 || first === last ? first - 1 : first;
-  const common = { xName: 'epoch', xRange: [start, last] } as const;
+  // Steps begin at the end of the epoch before; the dots of a lone epoch are in the middle.
+  const start = steps.length > 0 ? first - 1 : first;
+  const margin = start === last ? 0.5 : 0;
+  const common = { xName: 'epoch', xRange: [start - margin, last + margin] } as const;
   const over = (key: Exclude<keyof ReportEpoch, 'epoch'>): Point[] =>
     epochs.flatMap((epoch) => {
       const y = epoch[key];
