@@ -6,14 +6,17 @@ import { type CifarSpec, openCifar } from './cifar.js';
 import { type FolderSpec, openFolder } from './folder.js';
 import type { Image } from './image.js';
 import { type MemorySpec, openMemory } from './memory.js';
+import { type ModuleSpec, openModule } from './module.js';
 import { type ShapesSpec, openShapes } from './shapes-dataset.js';
+import { type DatasetSource, openSource } from './source.js';
 import { type SubsetSpec, openSubset } from './subset.js';
 import { type TarSpec, openTar } from './tar.js';
 
 /**
  * What a data set is, as plain data: worker threads open the same set from it. Large parts lie in shared memory.
  */
-export type DatasetSpec = FolderSpec | TarSpec | CifarSpec | MemorySpec | ShapesSpec | SubsetSpec;
+export type DatasetSpec =
+  FolderSpec | TarSpec | CifarSpec | MemorySpec | ShapesSpec | SubsetSpec | ModuleSpec;
 
 /** A set of labelled images. */
 export interface Dataset {
@@ -21,7 +24,8 @@ export interface Dataset {
   readonly name: string;
   readonly classes: readonly string[];
   readonly length: number;
-  readonly spec: DatasetSpec;
+  /** What threads open the same set from. Without it images are decoded on the calling thread. */
+  readonly spec?: DatasetSpec | undefined;
   /** The class of an image. */
   label(index: number): number;
   /** Where an image is, for messages. */
@@ -33,15 +37,16 @@ export interface Dataset {
 }
 
 /**
- * Opens a data set.
+ * Opens a data set: of a specification, as `findData`, `memoryData` or `moduleData` make them, or of images of your own.
  *
- * @throws TensorError IO when it is empty or its files cannot be read
+ * @throws TensorError IO when it is empty or its files cannot be read; VALUE for images of your own with a label that is no
+ *   class
  * @example
  * const { train } = await findData('photos');
  * const dataset = await openDataset(train);
  */
-export async function openDataset(spec: DatasetSpec): Promise<Dataset> {
-  const dataset = await open(spec);
+export async function openDataset(data: DatasetSpec | DatasetSource): Promise<Dataset> {
+  const dataset = 'kind' in data ? await open(data) : openSource(data);
   if (dataset.length === 0) fail('openDataset', 'IO', `expected images in ${dataset.name}, found none`);
   return dataset;
 }
@@ -58,6 +63,8 @@ async function open(spec: DatasetSpec): Promise<Dataset> {
       return openMemory(spec);
     case 'shapes':
       return openShapes(spec);
+    case 'module':
+      return openModule(spec);
     case 'subset':
       return openSubset(spec, await open(spec.of));
   }

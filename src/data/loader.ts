@@ -32,7 +32,10 @@ export interface LoaderOptions {
   readonly shuffle?: boolean;
   /** Of the order and the augmentation. Default 0. */
   readonly seed?: number;
-  /** Threads that decode; 0 decodes on the calling thread. Default: one less than `cpuInfo().cores`, from 1 to 8. */
+  /**
+   * Threads that decode; 0 decodes on the calling thread. Default: one less than `cpuInfo().cores`, from 1 to 8; 0 for a data
+   * set without a `spec`, which other threads cannot open.
+   */
   readonly workers?: number;
   /** Batches to make ahead. Default 3. */
   readonly prefetch?: number;
@@ -136,7 +139,9 @@ export class DataLoader implements BatchSource {
       onCorrupt: 'skip',
       ...options,
     };
-    this.workers = options.workers ?? Math.max(1, Math.min(8, cpuInfo().cores - 1));
+    const { spec } = dataset;
+    this.workers =
+      options.workers ?? (spec === undefined ? 0 : Math.max(1, Math.min(8, cpuInfo().cores - 1)));
     this.useCache = options.cache ?? true;
     this.mix = options.mix;
     const { batchSize, dropLast, shard, repeats, prefetch } = this.options;
@@ -154,6 +159,14 @@ export class DataLoader implements BatchSource {
     whole('prefetch', prefetch, 1);
     whole('repeats', repeats, 1);
     whole('workers', this.workers, 0);
+    if (this.workers > 0 && spec === undefined) {
+      fail(
+        'DataLoader',
+        'VALUE',
+        `expected workers: 0 for ${dataset.name}, which other threads cannot open as they could one of moduleData, ` +
+          `got ${this.workers}`,
+      );
+    }
     whole('shard.count', shard.count, 1);
     if (!(Number.isInteger(shard.index) && shard.index >= 0 && shard.index < shard.count)) {
       fail('DataLoader', 'VALUE', `expected a shard.index below ${shard.count}, got ${shard.index}`);
@@ -186,9 +199,9 @@ export class DataLoader implements BatchSource {
       const bytes = 4 * batchSize * 3 * transform.size[0] * transform.size[1];
       this.slots = Array.from({ length: prefetch + 1 }, () => new Float32Array(new SharedArrayBuffer(bytes)));
       this.cache = this.useCache ? await this.makeCache() : undefined;
-      if (this.workers > 0) {
-        this.pool = new WorkerPool(this.workers, { spec: this.dataset.spec, transform, cache: this.cache });
-      }
+      const { spec } = this.dataset;
+      if (this.workers > 0 && spec !== undefined)
+        this.pool = new WorkerPool(this.workers, { spec, transform, cache: this.cache });
     })();
     return this.ready;
   }

@@ -17,7 +17,7 @@ export function describeClasses(classes: readonly string[]): string {
 export function checkClasses({ name, classes, spec }: Dataset): void {
   if (classes.length >= 2) return;
   const [lone] = classes;
-  const holdsFolders = spec.kind === 'folder' && spec.files.every((file) => file.split(sep).length > 2);
+  const holdsFolders = spec?.kind === 'folder' && spec.files.every((file) => file.split(sep).length > 2);
   const hint = holdsFolders ? `, which holds folders: did you mean ${join(name, lone)}?` : '';
   fail('train', 'IO', `expected at least two classes in ${name}, got one (${lone})${hint}`);
 }
