@@ -1,10 +1,11 @@
 /**
  * The data of a run: images to train on, and images to evaluate on.
  */
-import { type Dataset, type FindDataOptions, findData, openDataset } from '../data/index.js';
+import { type Dataset, type DatasetSpec, type FindDataOptions, findData, openDataset } from '../data/index.js';
 
 /** Both sets, open. */
 export interface RunData {
+  readonly kind: DatasetSpec['kind'];
   readonly trainSet: Dataset;
   readonly valSet: Dataset;
 }
@@ -14,7 +15,7 @@ export async function openRunData(path: string, options: FindDataOptions): Promi
   const { train, val } = await findData(path, options);
   const trainSet = await openDataset(train);
   try {
-    return { trainSet, valSet: await openDataset(val) };
+    return { kind: train.kind, trainSet, valSet: await openDataset(val) };
   } catch (error) {
     await trainSet.close();
     throw error;

@@ -122,7 +122,7 @@ async function open(
         `expected no model beside --pretrained, whose model is ${info.name}, got ${model}`,
       );
     }
-    const facts = { kind: trainSet.spec.kind, name: nameOf(data), ...first };
+    const facts = { kind: opened.kind, name: nameOf(data), ...first };
     const config = resolveConfig(data, settings, facts, info);
     return { config, opened };
   } catch (error) {
