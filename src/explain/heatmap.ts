@@ -12,9 +12,9 @@ export interface HeatmapOptions {
   /** Rows and columns of the map. */
   readonly grid: readonly [rows: number, columns: number];
   /** Longer side of the picture in pixels: smaller ones are enlarged by a whole factor. Default 224. */
-  readonly minSize?: number;
+  readonly minSize?: number | undefined;
   /** How much of the colours covers the picture where the map is largest, in [0, 1]. Default 0.7. */
-  readonly opacity?: number;
+  readonly opacity?: number | undefined;
 }
 
 /** RGB pixels, 8 bits each: `[height, width, 3]`. */

@@ -26,5 +26,5 @@ export { inputTransform } from './setup.js';
 export { Trainer } from './trainer.js';
 export type { RunOptions, TrainerEvents } from './trainer.js';
 export type { ResolvedTrainerOptions, TrainerOptions } from './trainer-options.js';
-export { explainFiles } from './explain-files.js';
-export type { ExplainFilesOptions, FileExplanation } from './explain-files.js';
+export { explainFiles } from './explain.js';
+export type { ExplainFilesOptions, FileExplanation } from './explain.js';

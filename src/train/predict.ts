@@ -46,15 +46,15 @@ export async function predict(
   const results: FilePrediction[] = [];
   for (let start = 0; start < files.length; start += batchSize) {
     const batch = files.slice(start, start + batchSize);
-    const images = await readImages(batch, info);
-    const [values, classes] = await classify(model, images, k, precision);
+    const { paths, images, failed } = await readImages(batch);
+    const [values, classes] = await classify(model, modelInput(images, info), k, precision);
     for (const path of batch) {
-      const error = images.failed.get(path);
+      const error = failed.get(path);
       if (error !== undefined) {
         results.push({ path, error });
         continue;
       }
-      const row = images.read.indexOf(path) * k;
+      const row = paths.indexOf(path) * k;
       const top = Array.from({ length: k }, (_, i) => ({
         label: info.classes[classes[row + i]],
         probability: values[row + i],
@@ -65,57 +65,66 @@ export async function predict(
   return results;
 }
 
-/** Image files as a model takes them. */
-export interface ReadImages {
-  /** The files that could be read, in order. */
-  readonly read: readonly string[];
-  /** What was wrong with the others. */
-  readonly failed: ReadonlyMap<string, string>;
+/** Images as a model takes them. */
+export interface ModelInput {
   /** What the model sees, before it is normalised. */
   readonly views: readonly Image[];
-  /** `[read, 3, height, width]` */
+  /** `[count, 3, height, width]`, normalised. */
   readonly pixels: Float32Array;
   readonly shape: readonly [count: number, channels: 3, height: number, width: number];
 }
 
-/** Reads image files as evaluation does. A file that is no image is left out and named. */
-export async function readImages(files: readonly string[], info: ModelInfo): Promise<ReadImages> {
+/** Prepares images as evaluation does. */
+export function modelInput(images: readonly Image[], info: ModelInfo): ModelInput {
   const { steps, size, mean, std } = inputTransform(info.input);
   const values = 3 * size[0] * size[1];
   const still = new SampleRandom(0, 0, 0); // evaluation draws nothing
-  const pixels = new Float32Array(files.length * values);
-  const read: string[] = [];
-  const views: Image[] = [];
+  const views = images.map((image) => applySteps(image, steps, still));
+  const pixels = new Float32Array(images.length * values);
+  for (const [i, view] of views.entries()) normalizeInto(view, mean, std, pixels, i * values);
+  return { views, pixels, shape: [images.length, 3, ...size] };
+}
+
+/** The input as a tensor, where the model is. */
+export function tensorOf({ pixels, shape }: ModelInput, model: ImageModel): Tensor<'float32'> {
+  return tensor(pixels, { shape, device: model.device });
+}
+
+/** Image files, read. */
+export interface ReadImages {
+  /** The files that could be read, and what is in them. */
+  readonly paths: readonly string[];
+  readonly images: readonly Image[];
+  /** What was wrong with the others. */
+  readonly failed: ReadonlyMap<string, string>;
+}
+
+/** Reads image files. One that is no image is left out and named. */
+export async function readImages(files: readonly string[]): Promise<ReadImages> {
+  const paths: string[] = [];
+  const images: Image[] = [];
   const failed = new Map<string, string>();
   for (const path of files) {
     try {
-      const view = applySteps(await readImage(path), steps, still);
-      normalizeInto(view, mean, std, pixels, read.length * values);
-      read.push(path);
-      views.push(view);
+      images.push(await readImage(path));
+      paths.push(path);
     } catch (error) {
       if (!(error instanceof TensorError)) throw error;
       failed.set(path, error.message);
     }
   }
-  const shape = [read.length, 3, ...size] as const;
-  return { read, failed, views, pixels: pixels.subarray(0, read.length * values), shape };
-}
-
-/** Images as a tensor. */
-export function tensorOf({ pixels, shape }: ReadImages, model: ImageModel): Tensor<'float32'> {
-  return tensor(pixels, { shape, device: model.device });
+  return { paths, images, failed };
 }
 
 async function classify(
   model: ImageModel,
-  images: ReadImages,
+  input: ModelInput,
   k: number,
   precision: Precision,
 ): Promise<[probabilities: ArrayLike<number>, classes: ArrayLike<number>]> {
-  if (images.read.length === 0) return [[], []];
+  if (input.views.length === 0) return [[], []];
   const { values, indices } = inferenceMode(() =>
-    inPrecision(precision, () => topk(softmax(model.call(tensorOf(images, model))), k)),
+    inPrecision(precision, () => topk(softmax(model.call(tensorOf(input, model))), k)),
   );
   try {
     return await Promise.all([values.data(), indices.data()]);

@@ -1,7 +1,13 @@
 /**
  * The data of a run: images to train on, and images to evaluate on.
  */
-import { type Dataset, type DatasetSpec, type FindDataOptions, findData, openDataset } from '../data/index.js';
+import {
+  type Dataset,
+  type DatasetSpec,
+  type FindDataOptions,
+  findData,
+  openDataset,
+} from '../data/index.js';
 
 /** Both sets, open. */
 export interface RunData {

@@ -19,6 +19,7 @@ import { readTrainingState, saveTrainingState } from './checkpoint.js';
 import { checkClasses, describeClasses } from './classes.js';
 import { type TrainConfig, type TrainSettings, resolveConfig } from './config.js';
 import { type Prediction, evaluate } from './evaluate.js';
+import { explainImages } from './explain.js';
 import type { ReportData, ReportSample } from './report.js';
 import { type RunData, closeRunData, firstImage, nameOf, openRunData } from './run-data.js';
 import { withLock } from './run-lock.js';
@@ -404,16 +405,19 @@ class Run {
       precision: this.trainer.options.precision,
       onPrediction: (prediction) => predictions.push(prediction),
     });
-    model.dispose();
     // Half of the samples are mistakes, where there are enough: they come last.
     const wrong = predictions.filter(({ label, top }) => top[0].label !== label);
     const right = predictions.filter(({ label, top }) => top[0].label === label);
     const mistakes = spread(wrong, SAMPLES / 2);
     const shown = [...spread(right, SAMPLES - mistakes.length), ...mistakes];
+    const images = await Promise.all(shown.map(({ index }) => this.data.valSet.read(index)));
+    const explained = await explainImages(model, this.info, images, { minSize: 128 });
+    model.dispose();
     const { thumbnail } = await import('./report.js');
     const samples = await Promise.all(
-      shown.map(async ({ index, label, top }) => ({
-        png: await thumbnail(await this.data.valSet.read(index)),
+      shown.map(async ({ label, top }, i) => ({
+        png: await thumbnail(images[i]),
+        explained: explained[i].png,
         truth: classes[label],
         top: top.map((guess) => ({ label: classes[guess.label], probability: guess.probability })),
       })),

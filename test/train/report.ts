@@ -59,6 +59,7 @@ async function full(): Promise<ReportData> {
     samples: [
       {
         png,
+        explained: png,
         truth: 'cat',
         top: [
           { label: 'cat', probability: 0.875 },
@@ -221,6 +222,18 @@ test('samples show both classes, probabilities and which are wrong', async (t) =
   const [, base64] = /src="data:image\/png;base64,([^"]+)"/.exec(cards[0])!;
   const { width, height } = await sharp(Buffer.from(base64, 'base64')).metadata();
   t.deepEqual([width, height], [128, 128]);
+});
+
+test('what speaks for a guess lies over the image, where it is there', async (t) => {
+  const data = await full();
+  const source = await page(data);
+  const maps = all(source, /(<span class="picture"[\s\S]*?<\/span>)/).map((card) =>
+    card.includes('class="map"'),
+  );
+  t.deepEqual(maps, [true, false, false]);
+  t.regex(source, /<input type="checkbox"[^>]*>\s*Show it for all/);
+  const without = await page({ ...data, samples: data.samples!.slice(1) });
+  t.notRegex(without, /Show it for all|Point at an image|class="map"/);
 });
 
 test('settings and versions are listed, open ones left out', async (t) => {

@@ -29,6 +29,8 @@ export interface ReportStep {
 export interface ReportSample {
   /** See `thumbnail`. */
   readonly png: Uint8Array;
+  /** What speaks for the most probable class in it, as PNG: see `heatmap`. */
+  readonly explained?: Uint8Array | undefined;
   /** The true class; undefined when unknown. */
   readonly truth: string | undefined;
   /** Classes from the most probable down. */

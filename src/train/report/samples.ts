@@ -6,7 +6,7 @@ import sharp from 'sharp';
 import { fail } from '../../tensor/error.js';
 import { type ReportSample } from './data.js';
 import { shortPercent } from './format.js';
-import { type Markup, html } from './markup.js';
+import { type Markup, html, raw } from './markup.js';
 
 /** Longer sides, in pixels: smaller images are enlarged to at least the one, larger ones shrunk to the other. */
 const SMALL = 128;
@@ -44,20 +44,22 @@ export async function thumbnail(image: {
 /** Cards, in the order given. */
 export function sampleSection(samples: readonly ReportSample[]): Markup {
   const wrong = samples.filter((sample) => verdict(sample) === 'wrong').length;
+  const isExplained = samples.some(({ explained }) => explained !== undefined);
   return html`<section class="card">
     <h2>Sample predictions</h2>
     <p class="note">
       Bold is the true class, below it what the model takes the image for. Of this selection of
       ${samples.length}, ${wrong} are wrong.
+      ${isExplained ? 'Point at an image for what speaks for the first guess: dark is little, red is most.' : undefined}
     </p>
+    ${isExplained ? html`<label class="switch"><input type="checkbox" /> Show it for all</label>` : undefined}
     <div class="samples">${samples.map(card)}</div>
   </section>`;
 }
 
 function card(sample: ReportSample): Markup {
-  const { png, truth, top } = sample;
+  const { png, explained, truth, top } = sample;
   const state = verdict(sample);
-  const source = `data:image/png;base64,${Buffer.from(png.buffer, png.byteOffset, png.length).toString('base64')}`;
   const guesses = top.slice(0, GUESSES).map(
     ({ label, probability }) =>
       html`<li${label === truth ? html` class="true"` : undefined}>
@@ -66,7 +68,10 @@ function card(sample: ReportSample): Markup {
       </li>`,
   );
   return html`<figure class="sample ${state}">
-    <img src="${source}" alt="" loading="lazy" />
+    <span class="picture" ${explained === undefined ? undefined : raw('tabindex="0"')}>
+      <img src="${dataUrl(png)}" alt="" loading="lazy" />
+      ${explained === undefined ? undefined : html`<img src="${dataUrl(explained)}" alt="" class="map" loading="lazy" />`}
+    </span>
     ${state === 'unknown' ? undefined : html`<span class="verdict">${VERDICTS[state]}</span>`}
     <figcaption>
       <span class="truth" title="${truth}">${truth ?? 'unlabelled'}</span>
@@ -76,6 +81,9 @@ function card(sample: ReportSample): Markup {
     </figcaption>
   </figure>`;
 }
+
+const dataUrl = (png: Uint8Array): string =>
+  `data:image/png;base64,${Buffer.from(png.buffer, png.byteOffset, png.length).toString('base64')}`;
 
 const VERDICTS = { right: '✓', wrong: '✗ wrong', unknown: '' } as const;
 

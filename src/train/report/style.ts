@@ -91,6 +91,10 @@ table { border-collapse: collapse; }
 .samples { display: grid; gap: 12px; margin-top: 14px; grid-template-columns: repeat(auto-fill, minmax(148px, 1fr)); }
 .sample { position: relative; border: 1px solid var(--line); border-radius: 10px; overflow: hidden; min-width: 0; }
 .sample img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; background: var(--page); image-rendering: pixelated; }
+.sample .picture { display: block; position: relative; outline-offset: -3px; }
+.sample .map { position: absolute; inset: 0; opacity: 0; image-rendering: auto; transition: opacity 0.15s; }
+.sample .picture:hover .map, .sample .picture:focus .map, .switch:has(:checked) ~ .samples .map { opacity: 1; }
+.switch { display: inline-block; margin-top: 8px; font-size: 13px; color: var(--muted); cursor: pointer; }
 .sample figcaption { padding: 8px 10px 10px; font-size: 13px; border-top: 3px solid var(--line); }
 .sample.right figcaption { border-top-color: var(--good); }
 .sample.wrong figcaption { border-top-color: var(--bad); }
