@@ -5,14 +5,14 @@
 namespace tenon::ops {
 
 Tensor contiguous(const Tensor& x) {
-  if (x.is_contiguous()) return x;
+  if (x.is_contiguous()) return x.with(x.shape(), contiguous_strides(x.shape()), x.offset());
   Tensor out = empty_like(x);
   launch(x.device(), "contiguous", &Kernels::copy, CopyArgs{x.view(), out.view()});
   return out;
 }
 
 Tensor channels_last(const Tensor& x) {
-  if (x.view().is_channels_last()) return x;
+  if (x.view().is_channels_last()) return x.with(x.shape(), channels_last_strides(x.shape()), x.offset());
   Tensor out = empty_channels_last(x.device(), x.shape(), x.dtype());
   launch(x.device(), "channelsLast", &Kernels::copy, CopyArgs{x.view(), out.view()});
   return out;

@@ -115,10 +115,11 @@ inline Tensor empty_channels_last(Device& device, const Shape& shape, DType dtyp
 
 inline View optional_view(const std::optional<Tensor>& x) { return x ? x->view() : View{}; }
 
-// x itself when its elements lie in row-major order, else a copy that does.
+// x's elements where they lie in row-major order, else a copy that does. Its strides are those of its shape also where a
+// dimension of size 1 had another: kernels read them as the distance to the next row.
 Tensor contiguous(const Tensor& x);
 
-// x itself when it is an image that lies channels-last, else a copy that does.
+// The same for an image that lies channels-last.
 Tensor channels_last(const Tensor& x);
 
 // x itself when the last dimension has stride 1 (and no stride is negative), else a contiguous copy.

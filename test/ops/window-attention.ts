@@ -168,6 +168,13 @@ opCases(ops, {
   },
 });
 
+test('a map of width 1 may be a view with any stride along it', async (t) => {
+  const table = tensor([[1], [2], [3]]);
+  const view = normal([1, 1, 4, 6]).transpose(1, 2); // strides [24, 6, 24, 1]
+  const [y, expected] = [view, view.clone()].map((x) => ops.windowAttention(x, table, { window: [2, 1] }));
+  t.deepEqual(await y.data(), await expected.data());
+});
+
 /** Window attention from simple ops, as the reference implementation of Swin goes about it. */
 function composed(
   x: FloatTensor,
