@@ -3,7 +3,7 @@
  */
 import test from 'ava';
 
-import { relu, zeros } from '../../src/index.js';
+import { ones, relu, zeros } from '../../src/index.js';
 import * as ops from '../../src/ops/conv2d.js';
 import { forbidden, opCases } from '../helpers/op-case.js';
 import { type Nd, combine, random, table } from '../helpers/nd.js';
@@ -63,6 +63,10 @@ opCases(ops, {
       [random([1, 2, 9, 9]), random([2, 2, 3, 3]), random([2]), { dilation: 2, padding: 2 }],
       [random([2, 6, 5, 5]), random([4, 3, 3, 3]), random([4]), { groups: 2, padding: 1, stride: 2 }],
       [random([2, 17, 4, 5]), random([17, 1, 3, 3]), random([17]), { groups: 17, padding: 1 }],
+      [random([1, 4, 5, 6]), random([3, 4, 1, 1])], // bfloat16 are summed in pairs: of 3, and of 1
+      [random([1, 1, 5, 6]), random([1, 1, 1, 1])],
+      [random([1, 2, 4, 1]), random([1, 2, 1, 3]), undefined, { stride: 3, padding: [0, 1] }], // taps that meet the
+      [random([2, 4, 1, 1]), random([6, 4, 3, 3]), random([6]), { stride: 2, padding: 1 }], // padding alone
       [random([2, 3, 4, 4]), random([5, 3, 1, 1]), random([5]), { residual: random([2, 5, 4, 4]) }],
       [random([1, 3, 4, 5]), random([16, 3, 3, 3]), undefined, { padding: 1, activation: 'relu' }],
       [
@@ -133,4 +137,21 @@ test('results lie channels-last, and elementwise ops keep it so', (t) => {
   for (const x of [y, relu(y), y.add(1), y.mul(zeros([2, 6, 1, 1]))]) {
     t.deepEqual(x.strides, [120, 1, 30, 6]);
   }
+});
+
+test('the gradient of a bfloat16 tap that meets the padding alone is 0, whatever the memory held', async (t) => {
+  const gradient = async (
+    shape: number[],
+    weight: number[],
+    options: ops.Conv2dOptions,
+  ): Promise<number[]> => {
+    const w = ones(weight, { dtype: 'bfloat16' }).setRequiresGrad();
+    ops
+      .conv2d(ones(shape, { dtype: 'bfloat16' }), w, undefined, options)
+      .sum()
+      .backward();
+    return Array.from(await (w.grad as typeof w).data());
+  };
+  await gradient([2, 8, 5, 5], [8, 8, 3, 3], { padding: 1 }); // leaves numbers in the scratch memory
+  t.deepEqual(await gradient([1, 2, 4, 1], [1, 2, 1, 3], { stride: 3, padding: [0, 1] }), [0, 2, 0, 0, 2, 0]);
 });
