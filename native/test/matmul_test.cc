@@ -101,6 +101,22 @@ TEST_P(Matmul, MultipliesBatchesAndBroadcastsThem) {
   }
 }
 
+TEST_P(Matmul, TakesMatricesThatLieWithinEachOther) {
+  for (const DType dtype : float_dtypes()) {
+    for (const int64_t step :
+         {20, 4}) {  // rows 8 apart: beginning before the last ends, and between its rows
+      Buffer a(dtype, {2, 3, 4}, {step, 8, 1}), b(dtype, {2, 4, 3}), out(dtype, {2, 3, 3});
+      a.fill_normal(1);
+      b.fill_normal(2);
+      expect_product({a.view(), b.view(), out.view(), {}, {}}, out, "matrices " + std::to_string(step));
+      Buffer left(dtype, {2, 5, 3}), product(dtype, {2, 5, 4});
+      left.fill_normal(3);
+      expect_product({left.view(), a.view(), product.view(), {}, {}}, product,
+                     "as b " + std::to_string(step));
+    }
+  }
+}
+
 TEST_P(Matmul, TakesRepeatedAndReversedRows) {
   for (const DType dtype : float_dtypes()) {
     Buffer a(dtype, {6, 9}, {0, 1}), b(dtype, {9, 4}, {-4, 1}), bias(dtype, {4}, {3}), out(dtype, {6, 4});

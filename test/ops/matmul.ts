@@ -1,7 +1,9 @@
 /**
  * Matrix products against three loops.
  */
-import { zeros } from '../../src/index.js';
+import test from 'ava';
+
+import { normal, zeros } from '../../src/index.js';
 import * as ops from '../../src/ops/matmul.js';
 import { forbidden, opCases } from '../helpers/op-case.js';
 import { type Nd, product, random, reshaped } from '../helpers/nd.js';
@@ -69,4 +71,15 @@ opCases(ops, {
       ],
     ],
   },
+});
+
+test('a matrix of a batch may begin before the last one ends', async (t) => {
+  const wide = normal([2, 5, 4], { dtype: 'float64' });
+  const b = normal([2, 4, 3], { dtype: 'float64' });
+  for (const dtype of ['float32', 'float64'] as const) {
+    const [a, c] = [wide.to(dtype).slice(null, [0, undefined, 2]), b.to(dtype)]; // rows 8 apart, matrices 20
+    const y = await ops.matmul(a, c).data();
+    const expected = await ops.matmul(wide.slice(null, [0, undefined, 2]).clone(), b).data();
+    t.true(y.every((value, i) => Math.abs(value - expected[i]) < 1e-5));
+  }
 });

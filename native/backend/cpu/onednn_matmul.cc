@@ -42,18 +42,23 @@ struct Key {
 };
 
 // The strides of x as [batch, rows, columns] where a dimension of size 1 gets the stride that it would have in
-// row-major order; nothing where oneDNN cannot take them (rows that overlap, no unit stride).
+// row-major order; false where oneDNN cannot take them: it wants a unit stride, and from dimension to dimension (the
+// matrices behind each other, or between the rows of one) steps over all of those before.
 bool matrix_strides(const View& x, int64_t* strides) {
-  const int64_t rows = x.size(-2), columns = x.size(-1);
+  const int64_t rows = x.size(-2), columns = x.size(-1), matrices = x.ndim() == 3 ? x.size(0) : 1;
+  const int64_t batch = matrices > 1 ? x.stride(0) : 0;
   int64_t row = x.stride(-2), column = x.stride(-1);
   if (columns == 1) column = 1;
   if (rows == 1) row = column == 1 ? columns : 1;
   const bool row_major = column == 1 && row >= columns;
   const bool column_major = row == 1 && column >= rows;
-  strides[0] = x.ndim() == 3 ? x.stride(0) : 0;
+  strides[0] = batch;
   strides[1] = row;
   strides[2] = column;
-  return (row_major || column_major) && strides[0] >= 0;
+  const auto fits = [batch, matrices](int64_t inner, int64_t outer, int64_t stride) {
+    return batch == 0 || batch >= outer * stride || (batch >= inner && stride >= matrices * batch);
+  };
+  return (row_major && fits(columns, rows, row)) || (column_major && fits(rows, columns, column));
 }
 
 // Whether to reorder b into the layout that the primitive likes best, within the call: it costs one pass over b and
