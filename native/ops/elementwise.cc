@@ -38,6 +38,14 @@ Tensor unary(const char* op, UnaryOp kind, const Tensor& x, double a = 0, double
   return out;
 }
 
+// A number as a tensor of a 16-bit dtype holds it.
+double rounded(DType dtype, double number) {
+  const auto value = static_cast<float>(number);
+  if (dtype == DType::BFloat16) return static_cast<float>(bfloat16(value));
+  if (dtype == DType::Float16) return static_cast<float>(float16(value));
+  return number;
+}
+
 bool is_comparison(BinaryOp kind) { return kind >= BinaryOp::Equal && kind <= BinaryOp::GreaterEqual; }
 bool is_logical(BinaryOp kind) { return kind == BinaryOp::LogicalAnd || kind == BinaryOp::LogicalOr; }
 bool is_floating_only(BinaryOp kind) {
@@ -65,7 +73,9 @@ Tensor binary(const char* op, BinaryOp kind, const OptionalTensor& a, const Opti
   const auto operand = [&](const OptionalTensor& t) {
     return t ? broadcast_to(op, *t, shape).view() : View{};
   };
-  launch(x.device(), op, &Kernels::binary, BinaryArgs{kind, operand(a), operand(b), out.view(), scalar});
+  // Arithmetic takes the number as it is and rounds once; what it is compared with was rounded before.
+  const double number = is_comparison(kind) ? rounded(x.dtype(), scalar) : scalar;
+  launch(x.device(), op, &Kernels::binary, BinaryArgs{kind, operand(a), operand(b), out.view(), number});
   return out;
 }
 

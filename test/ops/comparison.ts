@@ -1,7 +1,9 @@
 /**
  * Comparisons and logic against JavaScript's operators.
  */
-import { zeros } from '../../src/index.js';
+import test from 'ava';
+
+import { full, zeros } from '../../src/index.js';
 import * as ops from '../../src/ops/comparison.js';
 import { ALL, NUMERIC, type OpCase, forbidden, opCases } from '../helpers/op-case.js';
 import { type Nd, combine, random, truths, values } from '../helpers/nd.js';
@@ -81,4 +83,13 @@ opCases(ops, {
   greaterEqual: comparison('greaterEqual', (a, b) => a >= b),
   logicalAnd: logical('logicalAnd', (a, b) => a & b),
   logicalOr: logical('logicalOr', (a, b) => a | b),
+});
+
+test('a number is compared as the dtype holds it', async (t) => {
+  for (const dtype of ['bfloat16', 'float16', 'float32', 'float64'] as const) {
+    const x = full([1], 0.1, { dtype });
+    const truths = [ops.equal(x, 0.1), ops.greaterEqual(x, 0.1), ops.lessEqual(0.1, x)];
+    t.deepEqual(await Promise.all(truths.map((truth) => truth.item())), [true, true, true], dtype);
+    t.false(await ops.notEqual(0.1, x).item());
+  }
 });

@@ -1,11 +1,14 @@
 /**
  * Functions of one operand against JavaScript's Math.
  */
-import { zeros } from '../../src/index.js';
+import test from 'ava';
+
+import { full, zeros } from '../../src/index.js';
 import * as ops from '../../src/ops/unary.js';
 import { NUMERIC, type OpCase, forbidden, opCases } from '../helpers/op-case.js';
 import { erf, gelu, geluTanh, sigmoid, silu } from '../helpers/functions.js';
 import { type Nd, random, truths, values } from '../helpers/nd.js';
+import { close } from '../helpers/numbers.js';
 
 const { NaN: nan, POSITIVE_INFINITY: inf } = Number;
 
@@ -115,4 +118,10 @@ opCases(ops, {
     gradient: false,
     errors: [[forbidden(ops.logicalNot, int32), 'DTYPE', 'logicalNot: expected a bool tensor, got int32']],
   },
+});
+
+test('the gradient of clamp passes at a bound that the dtype rounds', async (t) => {
+  const x = full([2], 0.1, { dtype: 'bfloat16' }).setRequiresGrad();
+  ops.clamp(x, 0.1, 0.1).sum().backward();
+  await close(t, x.grad?.to('float32'), [1, 1]);
 });
