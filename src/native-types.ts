@@ -25,6 +25,7 @@ export interface NativeOps {
   readonly to: (x: TensorId, dtype: DTypeCode) => TensorId;
   readonly toDevice: (x: TensorId, device: DeviceIndex) => TensorId;
   readonly clone: (x: TensorId) => TensorId;
+  readonly own: (x: TensorId) => TensorId;
   readonly copyInto: (target: TensorId, source: TensorId) => void;
   readonly alias: (x: TensorId) => TensorId;
   readonly writes: (x: TensorId) => number;

@@ -19,6 +19,7 @@ void define_ops(Module& m) {
   m.def<&ops::to>("to", {"x", "dtype"});
   m.def<&ops::to_device>("toDevice", {"x", "device"});
   m.def<&ops::clone>("clone", {"x"});
+  m.def<&ops::own>("own", {"x"});
   m.def<&ops::copy_into>("copyInto", {"target", "source"});
 
   m.def<&ops::alias>("alias", {"x"});

@@ -61,8 +61,18 @@ Tensor to_device(const Tensor& x, Device& device) {
 
 Tensor clone(const Tensor& x) { return to(x, x.dtype()); }
 
+Tensor own(const Tensor& x) { return x.is_contiguous() && x.storage().use_count() == 1 ? x : clone(x); }
+
 void copy_into(const Tensor& target, const Tensor& source) {
-  const Tensor wide = broadcast_to("copyInto", source, target.shape());
+  for (int i = 0; i < target.ndim(); ++i) {
+    if (target.size(i) > 1 && target.stride(i) == 0) {
+      fail("copyInto", code::kValue, "expected a target with memory for each element, got ", target,
+           " with strides ", target.strides());
+    }
+  }
+  // The kernel reads and writes in any order, so that it must not read what it has written.
+  const Tensor from = source.storage() == target.storage() ? clone(source) : source;
+  const Tensor wide = broadcast_to("copyInto", from, target.shape());
   launch(target.device(), "copyInto", &Kernels::copy, CopyArgs{wide.view(), target.view()});
   target.storage()->count_write();
 }

@@ -22,6 +22,7 @@ Tensor eye(Device& device, int64_t n, DType dtype);
 Tensor to(const Tensor& x, DType dtype);            // always a new tensor
 Tensor to_device(const Tensor& x, Device& device);  // always a new tensor; to or from the CPU it waits for x
 Tensor clone(const Tensor& x);
+Tensor own(const Tensor& x);  // x itself where it is row-major and alone on its storage, else a copy
 void copy_into(const Tensor& target, const Tensor& source);  // in place, converting
 
 // ---- views.cc: no data moves, except where reshape must copy

@@ -21,6 +21,11 @@ export class Handle {
     return this;
   }
 
+  /** Whether it has other owners than the one that asks. */
+  get isShared(): boolean {
+    return this.owners > 1;
+  }
+
   /** One owner fewer; the last frees the native tensor. */
   release(): void {
     this.owners -= 1;

@@ -56,7 +56,7 @@ export function synchronize(device: Device = 'cpu'): Promise<void> {
  * Overwrites the elements of a tensor, in place and unseen by autograd: for loading weights and updating buffers. The
  * source broadcasts to the target, is converted to its dtype, and may be on another device.
  *
- * @throws TensorError SHAPE
+ * @throws TensorError SHAPE; VALUE for a target whose elements share memory, as those of an expanded view do
  * @example
  * copyInto(model.head.weight, zeros(model.head.weight.shape));
  */

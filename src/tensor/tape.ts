@@ -290,7 +290,7 @@ function runHooks(node: GraphNode, slots: Slots): void {
   });
 }
 
-/** leaf.grad += gradient */
+/** leaf.grad += gradient, in memory of its own: `grad` may be changed in place. */
 function collect(op: string, leaf: Tensor, gradient: Tensor): void {
   if (leaf.isDisposed) return;
   if (gradient.shape.join() !== leaf.shape.join()) {
@@ -302,6 +302,11 @@ function collect(op: string, leaf: Tensor, gradient: Tensor): void {
   }
   checkGradient(op, leaf);
   const before = leaf.grad;
-  leaf.grad = keep(before === undefined ? share(gradient) : wrap(native.add(before.id, gradient.id, 0)));
+  leaf.grad = keep(before === undefined ? own(gradient) : wrap(native.add(before.id, gradient.id, 0)));
   before?.dispose();
+}
+
+/** A gradient that nobody else holds, not copied where that is so already. */
+function own(gradient: Tensor): Tensor {
+  return wrap(gradient.handle.isShared ? native.clone(gradient.id) : native.own(gradient.id));
 }

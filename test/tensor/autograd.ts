@@ -3,6 +3,7 @@ import test from 'ava';
 import {
   TensorError,
   add,
+  copyInto,
   detach,
   enableGrad,
   exp,
@@ -19,9 +20,11 @@ import {
   noGrad,
   normal,
   ones,
+  resetPeakMemory,
   scope,
   setRequiresGrad,
   sum,
+  synchronize,
   tensor,
   topk,
   zeros,
@@ -148,6 +151,31 @@ test('what a hook returns takes the place of the gradient, until the hook is rem
   remove();
   run();
   await close(t, x.grad, [61, 61]);
+});
+
+test('a collected gradient has memory of its own', async (t) => {
+  const [a, b, c] = [leaf([1, 2, 3]), leaf([4, 5, 6]), leaf([7, 8, 9])];
+  const given = tensor([1, 2, 3]);
+  sum(a).backward(); // an expanded scalar
+  add(b, c).backward({ gradient: given }); // one tensor for both, and the caller's
+  const grads = [a, b, c].map(({ grad }) => grad as FloatTensor);
+  copyInto(grads[0], tensor([7, 8, 9]));
+  copyInto(grads[1], zeros([3]));
+  await close(t, grads[0], [7, 8, 9]);
+  await close(t, grads[1], [0, 0, 0]);
+  await close(t, grads[2], [1, 2, 3]);
+  await close(t, given, [1, 2, 3]);
+});
+
+test("a gradient that is nobody else's is not copied", async (t) => {
+  const [x, w] = [ones([512, 512]), ones([512, 512]).setRequiresGrad()];
+  const y = linear(x, w);
+  const dy = ones([512, 512]);
+  await synchronize();
+  resetPeakMemory();
+  const before = memoryStats().current;
+  y.backward({ gradient: dy });
+  t.true(memoryStats().peak - before < 1.5 * 512 * 512 * 4);
 });
 
 test('detach shares the elements and leaves the graph', async (t) => {

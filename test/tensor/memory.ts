@@ -12,6 +12,7 @@ import {
   Linear,
   TensorError,
   add,
+  copyInto,
   crossEntropy,
   exp,
   keep,
@@ -310,3 +311,21 @@ test.serial('the garbage collector hears of tensors outside scopes, and of no ot
   t.true(busy >= 3, `${busy} collections while 1.6 GiB were dropped`);
   t.true(most < 800 * 2 ** 20, `${most} bytes at most`);
 });
+
+test.serial(
+  'copyInto refuses a target whose elements share memory, and reads before it writes',
+  async (t) => {
+    t.throws(() => copyInto(zeros([1]).expand([3]), tensor([1, 2, 3])), {
+      instanceOf: TensorError,
+      code: 'VALUE',
+      message: 'copyInto: expected a target with memory for each element, got [3] with strides [0]',
+    });
+    const x = tensor(Array.from({ length: 1000 }, (_, i) => i));
+    copyInto(x, x.flip(0));
+    copyInto(x.narrow(0, 1, 999), x.narrow(0, 0, 999));
+    t.deepEqual(
+      Array.from(await x.data()),
+      Array.from({ length: 1000 }, (_, i) => (i === 0 ? 999 : 1000 - i)),
+    );
+  },
+);
