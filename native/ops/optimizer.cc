@@ -143,7 +143,8 @@ Tensor global_norm(const std::vector<Tensor>& tensors) {
     copies.push_back(contiguous(t));
     args.tensors.push_back(copies.back().view());
   }
-  Tensor norm = empty(tensors.front().device(), Shape{}, DType::Float32);
+  // The squares of float32 numbers, and so their sum's root, may lie beyond float32.
+  Tensor norm = empty(tensors.front().device(), Shape{}, DType::Float64);
   args.norm = norm.view();
   launch(tensors.front().device(), "globalNorm", &Kernels::global_norm, std::move(args));
   return norm;

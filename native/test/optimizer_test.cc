@@ -147,6 +147,16 @@ TEST(GlobalNorm, SumsInFloat64) {
   }
 }
 
+TEST(GlobalNorm, OfWhatFloat32CannotHold) {
+  Buffer x(DType::Float32, Shape{4}), wide(DType::Float64, Shape{4}), norm(DType::Float64, Shape{});
+  x.fill(3e38);
+  testing::run(&Kernels::global_norm, GlobalNormArgs{{x.view()}, norm.view()});
+  EXPECT_NEAR(norm.values()[0] / 6e38, 1, 1e-6);
+  wide.fill(1e60);
+  testing::run(&Kernels::global_norm, GlobalNormArgs{{x.view(), wide.view()}, norm.view()});
+  EXPECT_NEAR(norm.values()[0] / 2e60, 1, 1e-12);
+}
+
 TEST(Clip, ScalesOnlyAboveTheLimit) {
   Buffer x(DType::Float32, Shape{5}), norm(DType::Float32, Shape{});
   x.fill({1, 2, 3, 4, 5});

@@ -49,7 +49,7 @@ export class GradScaler {
   private factor: number;
   private growthTracker = 0;
   /** Since the last update: the norm of each optimizer's gradients, then whether it was finite. */
-  private readonly seen = new Map<Optimizer, Tensor<'float32'> | boolean>();
+  private readonly seen = new Map<Optimizer, Tensor<'float64'> | boolean>();
 
   /** @throws TensorError VALUE for factors or an interval on the wrong side of 1 */
   constructor(options: GradScalerOptions = {}) {
@@ -106,7 +106,7 @@ export class GradScaler {
       param.grad = unscaled;
       return unscaled;
     });
-    const norm = globalNorm(grads); // it is finite when all of them are
+    const norm = globalNorm(grads); // finite when all of them are (a float64 one as far as its square is)
     norm.kept = true;
     this.seen.set(optimizer, norm);
   }

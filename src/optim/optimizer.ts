@@ -124,7 +124,7 @@ export abstract class Optimizer {
    * Updates every parameter that has a gradient. Returns the global gradient norm (before clipping) as a scalar on the
    * device when `maxNorm` is given.
    */
-  step(options: StepOptions = {}): Tensor<'float32'> | undefined {
+  step(options: StepOptions = {}): Tensor<'float64'> | undefined {
     const ready = this.slots.filter((slot) => slot.param.grad !== undefined);
     if (ready.length === 0) return undefined;
     const { maxNorm } = options;
@@ -280,9 +280,12 @@ function gradOf(param: Tensor): Tensor {
   return param.grad as Tensor;
 }
 
-/** The square root of the sum of squares over all tensors, as a float32 scalar on the device. */
-export function globalNorm(tensors: readonly Tensor[]): Tensor<'float32'> {
-  return wrap<'float32'>(native.globalNorm(tensors.map((t) => t.id)));
+/**
+ * The square root of the sum of squares over all tensors, as a scalar on the device: in float64, which holds that of any
+ * finite float32 numbers.
+ */
+export function globalNorm(tensors: readonly Tensor[]): Tensor<'float64'> {
+  return wrap<'float64'>(native.globalNorm(tensors.map((t) => t.id)));
 }
 
 /**
@@ -291,13 +294,13 @@ export function globalNorm(tensors: readonly Tensor[]): Tensor<'float32'> {
  *
  * @throws TensorError VALUE when no parameter has a gradient or maxNorm is not above 0
  */
-export function clipGradNorm(params: Iterable<Tensor<FloatDType>>, maxNorm: number): Tensor<'float32'> {
+export function clipGradNorm(params: Iterable<Tensor<FloatDType>>, maxNorm: number): Tensor<'float64'> {
   if (!(maxNorm > 0)) fail('clipGradNorm', 'VALUE', `expected a maxNorm above 0, got ${maxNorm}`);
   const owners = [...params].filter((param) => param.grad !== undefined);
   if (owners.length === 0) fail('clipGradNorm', 'VALUE', 'expected at least one gradient, got none');
   const grads = owners.map((param) => {
-    // A gradient may be a view, or share its memory with another's (both operands of a sum get one): clipping in place
-    // needs it in one piece, and its own.
+    // Who set a gradient may have set a view, or one that shares its memory: clipping in place needs it in one piece, and
+    // its own.
     checkGradient('clipGradNorm', param);
     const grad = param.grad as Tensor;
     const own = wrap(native.clone(grad.id));

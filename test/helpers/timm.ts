@@ -101,7 +101,7 @@ export async function followsTimm(
     });
     const got = await loss.item();
     t.true(Math.abs(got / expected - 1) < 1e-3, `loss of step ${step}: ${got}, expected ${expected}`);
-    const gotNorm = await (norm as Tensor<'float32'>).item();
+    const gotNorm = await (norm as Tensor<'float64'>).item();
     t.true(Math.abs(gotNorm / recipe.grad_norms[step] - 1) < 5e-3, `norm of step ${step}: ${gotNorm}`);
   }
   for (const [name, parameter] of model.namedParameters()) {

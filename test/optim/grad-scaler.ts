@@ -45,6 +45,18 @@ test('the scale halves at an overflow, whose update is left out, and doubles aft
   await close(t, p, [-7, -7]);
 });
 
+test('gradients whose norm float32 cannot hold are finite all the same', async (t) => {
+  const scaler = new GradScaler({ initScale: 1 });
+  const p = leaf([0, 0]);
+  lossOf(scaler, p, 3e38);
+  t.true(await scaler.step(new SGD([p], { lr: 1 })));
+  await close(
+    t,
+    (await p.data()).map((x) => x / 3e38),
+    [-1, -1],
+  );
+});
+
 test('a gradient that float16 cannot hold survives by the scale', async (t) => {
   const gradient = async (scaler: GradScaler): Promise<number> => {
     const [x, w] = [leaf([1]), leaf([1])];

@@ -175,6 +175,14 @@ test('gradients that share their memory are clipped once each', async (t) => {
   for (const { grad } of [a, b]) await close(t, grad, [3 / Math.sqrt(50), 4 / Math.sqrt(50)], 1e-5);
 });
 
+test('a norm beyond float32 clips', async (t) => {
+  const wide = tensor([0, 0], { dtype: 'float64', requiresGrad: true });
+  wide.mul(1e60).sum().backward();
+  const norm = await clipGradNorm([wide], 1).item();
+  t.true(Math.abs(norm / Math.hypot(1e60, 1e60) - 1) < 1e-12, `${norm}`);
+  await close(t, wide.grad, [Math.SQRT1_2, Math.SQRT1_2], 1e-12);
+});
+
 test('wrong settings are errors that name the optimizer and the value', (t) => {
   const p = [param([1])];
   const cases: [() => unknown, string][] = [
