@@ -157,6 +157,14 @@ TEST(GlobalNorm, OfWhatFloat32CannotHold) {
   EXPECT_NEAR(norm.values()[0] / 2e60, 1, 1e-12);
 }
 
+TEST(Clip, MakesEverythingNaNWhereTheNormIs) {
+  Buffer x(DType::Float32, Shape{5}), norm(DType::Float64, Shape{});
+  x.fill(1);
+  norm.fill(std::nan(""));
+  testing::run(&Kernels::clip, ClipArgs{{x.view()}, norm.view(), 1});
+  for (const double value : x.values()) EXPECT_TRUE(std::isnan(value));
+}
+
 TEST(Clip, ScalesOnlyAboveTheLimit) {
   Buffer x(DType::Float32, Shape{5}), norm(DType::Float32, Shape{});
   x.fill({1, 2, 3, 4, 5});

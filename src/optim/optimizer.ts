@@ -290,13 +290,13 @@ export function globalNorm(tensors: readonly Tensor[]): Tensor<'float64'> {
 
 /**
  * Multiplies every gradient by `min(1, maxNorm / (norm + 1e-6))`, in place, and returns the norm before, on the device.
- * `optimizer.step({ maxNorm })` does the same without a pass of its own.
+ * A NaN among them makes them all NaN. `optimizer.step({ maxNorm })` does the same without a pass of its own.
  *
  * @throws TensorError VALUE when no parameter has a gradient or maxNorm is not above 0
  */
 export function clipGradNorm(params: Iterable<Tensor<FloatDType>>, maxNorm: number): Tensor<'float64'> {
   if (!(maxNorm > 0)) fail('clipGradNorm', 'VALUE', `expected a maxNorm above 0, got ${maxNorm}`);
-  const owners = [...params].filter((param) => param.grad !== undefined);
+  const owners = [...new Set(params)].filter((param) => param.grad !== undefined);
   if (owners.length === 0) fail('clipGradNorm', 'VALUE', 'expected at least one gradient, got none');
   const grads = owners.map((param) => {
     // Who set a gradient may have set a view, or one that shares its memory: clipping in place needs it in one piece, and

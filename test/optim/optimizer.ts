@@ -175,12 +175,31 @@ test('gradients that share their memory are clipped once each', async (t) => {
   for (const { grad } of [a, b]) await close(t, grad, [3 / Math.sqrt(50), 4 / Math.sqrt(50)], 1e-5);
 });
 
-test('a norm beyond float32 clips', async (t) => {
+test('a norm beyond float32 clips, and a NaN makes every gradient NaN', async (t) => {
   const wide = tensor([0, 0], { dtype: 'float64', requiresGrad: true });
   wide.mul(1e60).sum().backward();
   const norm = await clipGradNorm([wide], 1).item();
   t.true(Math.abs(norm / Math.hypot(1e60, 1e60) - 1) < 1e-12, `${norm}`);
   await close(t, wide.grad, [Math.SQRT1_2, Math.SQRT1_2], 1e-12);
+
+  const [a, b] = [param([1, 2]), param([1])];
+  mul(a, tensor([NaN, 1]))
+    .sum()
+    .add(mul(b, 5).sum())
+    .backward();
+  t.is(await clipGradNorm([a, b], 1).item(), NaN);
+  for (const { grad } of [a, b]) t.true((await grad?.data())?.every(Number.isNaN));
+  const [c, d] = [param([1]), param([1])];
+  mul(c, NaN).add(d).sum().backward();
+  new SGD([c, d], { lr: 1 }).step({ maxNorm: 1 });
+  t.deepEqual([await c.item(), await d.item()], [NaN, NaN]);
+});
+
+test('a parameter that is listed twice is clipped once', async (t) => {
+  const w = param([3, 4]);
+  lossOf([w]);
+  await close(t, clipGradNorm([w, w], 1), [5]);
+  await close(t, w.grad, [0.6, 0.8]);
 });
 
 test('wrong settings are errors that name the optimizer and the value', (t) => {

@@ -51,9 +51,10 @@ double read_scalar(const View& v) {
   return v.dtype == DType::Float64 ? *v.as<const double>() : *v.as<const float>();
 }
 
-// What clipping multiplies gradients with.
+// What clipping multiplies gradients with: NaN where the norm is.
 double clip_scale(const View& norm, double max_norm) {
-  return norm ? std::min(1.0, max_norm / (read_scalar(norm) + 1e-6)) : 1.0;
+  const double scale = norm ? max_norm / (read_scalar(norm) + 1e-6) : 1.0;
+  return scale > 1 ? 1.0 : scale;
 }
 
 void store_copy(const View& copy, const float* param, int64_t begin, int64_t end) {

@@ -127,13 +127,13 @@ __device__ __forceinline__ void for_each_group(const ItemType& item, int chunk, 
   }
 }
 
-// What clipping multiplies gradients with.
+// What clipping multiplies gradients with: NaN where the norm is.
 __device__ __forceinline__ double clip_scale(const Operand& norm, double max_norm) {
   if (norm.data == nullptr) return 1;
   const double value = norm.dtype == DType::Float64 ? *static_cast<const double*>(norm.data)
                                                     : double{*static_cast<const float*>(norm.data)};
   const double scale = max_norm / (value + 1e-6);
-  return scale < 1 ? scale : 1;
+  return scale > 1 ? 1 : scale;
 }
 
 // ---- Adam --------------------------------------------------------------------------------------------------------------
