@@ -143,6 +143,20 @@ const attentionPackedOp = defineOp({
   },
 });
 
+const attentionRowsOp = defineOp({
+  name: 'attentionRows',
+  autocast: 'lower',
+  forward: (
+    _ctx,
+    q: Tensor,
+    k: Tensor,
+    rows: Tensor,
+    bias: Tensor | undefined,
+    mask: Tensor | undefined,
+    scale: number,
+  ): Tensor => wrap(native.attentionRows(q.id, k.id, bias?.id, mask?.id, rows.id, scale)),
+});
+
 function runAttention(
   q: Tensor,
   k: Tensor,
@@ -236,5 +250,6 @@ export function attentionRows<D extends FloatDType>(
   options: Pick<AttentionOptions<D>, 'bias' | 'mask' | 'scale'> = {},
 ): Tensor<D> {
   const scale = options.scale ?? 1 / Math.sqrt(q.shape.at(-1) ?? 1);
-  return wrap<D>(native.attentionRows(q.id, k.id, options.bias?.id, options.mask?.id, rows.id, scale));
+  const { bias, mask } = options as { bias?: Tensor; mask?: Tensor };
+  return attentionRowsOp(q, k, rows, bias, mask, scale) as Tensor<D>;
 }

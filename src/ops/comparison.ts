@@ -2,9 +2,25 @@
  * Comparisons and logic. Operands broadcast as in arithmetic; results are bool and have no gradient.
  */
 import { native } from '../native.js';
+import { defineOp } from '../tensor/define-op.js';
 import type { DType, NumericDType } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { type Operand, applyBinary } from './operand.js';
+
+type Name =
+  'equal' | 'notEqual' | 'less' | 'lessEqual' | 'greater' | 'greaterEqual' | 'logicalAnd' | 'logicalOr';
+
+const comparison = (name: Name): ((a: Operand, b: Operand) => Tensor) =>
+  defineOp({ name, forward: (_ctx, a: Operand, b: Operand): Tensor => applyBinary(native[name], a, b) });
+
+const equalOp = comparison('equal');
+const notEqualOp = comparison('notEqual');
+const lessOp = comparison('less');
+const lessEqualOp = comparison('lessEqual');
+const greaterOp = comparison('greater');
+const greaterEqualOp = comparison('greaterEqual');
+const logicalAndOp = comparison('logicalAnd');
+const logicalOrOp = comparison('logicalOr');
 
 /**
  * True where a equals b: `y = a == b`, with broadcasting. NaN equals nothing.
@@ -17,7 +33,7 @@ import { type Operand, applyBinary } from './operand.js';
 export function equal<D extends DType>(a: Tensor<D>, b: Tensor<NoInfer<D>> | number): Tensor<'bool'>;
 export function equal<D extends DType>(a: number, b: Tensor<D>): Tensor<'bool'>;
 export function equal(a: Operand, b: Operand): Tensor {
-  return applyBinary(native.equal, a, b);
+  return equalOp(a, b);
 }
 
 /**
@@ -31,7 +47,7 @@ export function equal(a: Operand, b: Operand): Tensor {
 export function notEqual<D extends DType>(a: Tensor<D>, b: Tensor<NoInfer<D>> | number): Tensor<'bool'>;
 export function notEqual<D extends DType>(a: number, b: Tensor<D>): Tensor<'bool'>;
 export function notEqual(a: Operand, b: Operand): Tensor {
-  return applyBinary(native.notEqual, a, b);
+  return notEqualOp(a, b);
 }
 
 /**
@@ -45,7 +61,7 @@ export function notEqual(a: Operand, b: Operand): Tensor {
 export function less<D extends NumericDType>(a: Tensor<D>, b: Tensor<NoInfer<D>> | number): Tensor<'bool'>;
 export function less<D extends NumericDType>(a: number, b: Tensor<D>): Tensor<'bool'>;
 export function less(a: Operand, b: Operand): Tensor {
-  return applyBinary(native.less, a, b);
+  return lessOp(a, b);
 }
 
 /**
@@ -62,7 +78,7 @@ export function lessEqual<D extends NumericDType>(
 ): Tensor<'bool'>;
 export function lessEqual<D extends NumericDType>(a: number, b: Tensor<D>): Tensor<'bool'>;
 export function lessEqual(a: Operand, b: Operand): Tensor {
-  return applyBinary(native.lessEqual, a, b);
+  return lessEqualOp(a, b);
 }
 
 /**
@@ -76,7 +92,7 @@ export function lessEqual(a: Operand, b: Operand): Tensor {
 export function greater<D extends NumericDType>(a: Tensor<D>, b: Tensor<NoInfer<D>> | number): Tensor<'bool'>;
 export function greater<D extends NumericDType>(a: number, b: Tensor<D>): Tensor<'bool'>;
 export function greater(a: Operand, b: Operand): Tensor {
-  return applyBinary(native.greater, a, b);
+  return greaterOp(a, b);
 }
 
 /**
@@ -93,7 +109,7 @@ export function greaterEqual<D extends NumericDType>(
 ): Tensor<'bool'>;
 export function greaterEqual<D extends NumericDType>(a: number, b: Tensor<D>): Tensor<'bool'>;
 export function greaterEqual(a: Operand, b: Operand): Tensor {
-  return applyBinary(native.greaterEqual, a, b);
+  return greaterEqualOp(a, b);
 }
 
 /**
@@ -104,7 +120,7 @@ export function greaterEqual(a: Operand, b: Operand): Tensor {
  * logicalAnd(greater(x, 0), less(x, 1))
  */
 export function logicalAnd(a: Tensor<'bool'>, b: Tensor<'bool'>): Tensor<'bool'> {
-  return applyBinary(native.logicalAnd, a, b) as Tensor<'bool'>;
+  return logicalAndOp(a, b) as Tensor<'bool'>;
 }
 
 /**
@@ -115,5 +131,5 @@ export function logicalAnd(a: Tensor<'bool'>, b: Tensor<'bool'>): Tensor<'bool'>
  * logicalOr(less(x, 0), greater(x, 1))
  */
 export function logicalOr(a: Tensor<'bool'>, b: Tensor<'bool'>): Tensor<'bool'> {
-  return applyBinary(native.logicalOr, a, b) as Tensor<'bool'>;
+  return logicalOrOp(a, b) as Tensor<'bool'>;
 }

@@ -46,9 +46,10 @@ export interface OpDefinition<Args extends readonly unknown[], Result extends Te
   forward(ctx: OpContext, ...args: Args): Result;
   /**
    * The gradients of forward's arguments, in their order, from those of its results (undefined for a result that
-   * nothing depended on). Arguments that are not tensors, and those with `needsGrad` false, may be undefined.
+   * nothing depended on). Arguments that are not tensors, and those with `needsGrad` false, may be undefined. Left out
+   * where no result has a gradient: the op is then never recorded.
    */
-  backward(ctx: OpContext, ...gradients: (Tensor | undefined)[]): readonly Gradient[] | Gradient;
+  backward?(ctx: OpContext, ...gradients: (Tensor | undefined)[]): readonly Gradient[] | Gradient;
 }
 
 /**
@@ -67,7 +68,8 @@ export function defineOp<Args extends readonly unknown[], Result extends Tensor 
 ): (...args: Args) => Result {
   const { name } = definition;
   return (...args: Args): Result => {
-    if (!isGradEnabled() || !args.some(wantsGrad)) return runForward(definition, UNRECORDED, args);
+    const isRecorded = definition.backward !== undefined && isGradEnabled() && args.some(wantsGrad);
+    if (!isRecorded) return runForward(definition, UNRECORDED, args);
 
     const needsGrad = args.map(wantsGrad);
     let saved: Tensor[] | undefined = [];
@@ -115,7 +117,7 @@ export function defineOp<Args extends readonly unknown[], Result extends Tensor 
         take = given;
         let results: (Tensor | undefined)[];
         try {
-          results = flatten(name, layout, definition.backward(ctx, ...gradients));
+          results = flatten(name, layout, definition.backward?.(ctx, ...gradients));
         } finally {
           take = nothing; // what it hands out belongs to this run
         }
