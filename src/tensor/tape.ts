@@ -92,8 +92,8 @@ export function detach<D extends DType>(tensor: Tensor<D>): Tensor<D> {
 }
 
 /**
- * Calls `hook` with the gradient of `tensor` during backward; a tensor it returns takes the gradient's place.
- * Returns a function that removes the hook.
+ * Calls `hook` with the gradient of `tensor` during backward; a tensor it returns takes the gradient's place, and backward
+ * throws a TensorError SHAPE or DTYPE where that is not like it. Returns a function that removes the hook.
  * @throws TensorError AUTOGRAD when the tensor wants no gradient
  */
 export function registerHook(tensor: Tensor, hook: GradientHook): () => void {
@@ -207,13 +207,17 @@ function seed(op: string, output: Tensor, gradient: Tensor | undefined): Tensor 
     }
     return wrap(native.full(deviceIndex(output.device), output.shape, 1, dtypeCode(output.dtype)));
   }
-  if (gradient.shape.join() !== output.shape.join()) {
-    fail(op, 'SHAPE', `expected a gradient [${output.shape.join(', ')}], got [${gradient.shape.join(', ')}]`);
-  }
-  if (gradient.dtype !== output.dtype) {
-    fail(op, 'DTYPE', `expected a gradient of ${output.dtype}, got ${gradient.dtype}`);
-  }
+  checkLike(op, gradient, output);
   return share(gradient);
+}
+
+function checkLike(op: string, gradient: Tensor, like: Tensor): void {
+  if (gradient.shape.join() !== like.shape.join()) {
+    fail(op, 'SHAPE', `expected a gradient [${like.shape.join(', ')}], got [${gradient.shape.join(', ')}]`);
+  }
+  if (gradient.dtype !== like.dtype) {
+    fail(op, 'DTYPE', `expected a gradient of ${like.dtype}, got ${gradient.dtype}`);
+  }
 }
 
 /** Every node that the outputs depend on, latest first. */
@@ -284,6 +288,7 @@ function runHooks(node: GraphNode, slots: Slots): void {
       if (gradient === undefined) return;
       const replacement = hook(gradient);
       if (replacement === undefined || replacement === gradient) continue;
+      checkLike('registerHook', replacement, gradient);
       slots[index] = share(replacement);
       gradient.dispose();
     }

@@ -153,6 +153,19 @@ test('what a hook returns takes the place of the gradient, until the hook is rem
   await close(t, x.grad, [61, 61]);
 });
 
+test('what a hook returns must be like the gradient', (t) => {
+  const x = leaf([1, 2]);
+  const cases: [FloatTensor, string][] = [
+    [ones([2], { dtype: 'float64' }), 'registerHook: expected a gradient of float32, got float64'],
+    [ones([3]), 'registerHook: expected a gradient [2], got [3]'],
+  ];
+  for (const [replacement, message] of cases) {
+    const remove = x.registerHook(() => replacement);
+    t.throws(() => mul(x, 3).sum().backward(), { instanceOf: TensorError, message });
+    remove();
+  }
+});
+
 test('a collected gradient has memory of its own', async (t) => {
   const [a, b, c] = [leaf([1, 2, 3]), leaf([4, 5, 6]), leaf([7, 8, 9])];
   const given = tensor([1, 2, 3]);
