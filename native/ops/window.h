@@ -32,13 +32,14 @@ inline Window make_window(const char* op, const Dims& kernel, const Dims& stride
 inline int64_t window_count(const char* op, const Window& window, int dim, int64_t n,
                             bool ceil_mode = false) {
   const int64_t reach = (window.kernel[dim] - 1) * window.dilation[dim] + 1, padding = window.padding[dim];
-  const int64_t room = n + 2 * padding - reach, stride = window.stride[dim];
+  const int64_t stride = window.stride[dim], beyond = ceil_mode ? stride - 1 : 0;
+  const int64_t room = n + 2 * padding + beyond - reach;
   if (n < 1 || room < 0) {
     fail(op, code::kShape, "expected ", dim == 0 ? "a height" : "a width", " of at least ",
-         std::max<int64_t>(1, reach - 2 * padding), " for a window over ", reach, " with padding ", padding,
-         ", got ", n);
+         std::max<int64_t>(1, n - room), " for a window over ", reach, " with padding ", padding, ", got ",
+         n);
   }
-  int64_t count = (room + (ceil_mode ? stride - 1 : 0)) / stride + 1;
+  int64_t count = room / stride + 1;
   if (ceil_mode && (count - 1) * stride >= n + padding) --count;
   return count;
 }

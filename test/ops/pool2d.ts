@@ -83,6 +83,8 @@ const SHARED = [
   [random([1, 2, 7, 8]), [3, 2], { stride: [2, 1], padding: [1, 0] }],
   [random([1, 2, 6, 6]), 3, { stride: 2, ceilMode: true }],
   [random([1, 1, 5, 5]), 2, { stride: 2, padding: 1, ceilMode: true }],
+  [random([1, 1, 1, 3]), 2, { ceilMode: true }], // lower than the window
+  [random([1, 1, 3, 2]), [5, 3], { stride: [4, 2], padding: [1, 0], ceilMode: true }],
   [random([0, 2, 4, 4]), 2],
 ] as const;
 
@@ -103,6 +105,11 @@ const errors = (name: 'maxPool2d' | 'avgPool2d') =>
       () => ops[name](image, 5),
       'SHAPE',
       `${name}: expected a height of at least 5 for a window over 5 with padding 0, got 4`,
+    ],
+    [
+      () => ops[name](image, 7, { stride: 2, ceilMode: true }),
+      'SHAPE',
+      `${name}: expected a height of at least 6 for a window over 7 with padding 0, got 4`,
     ],
     [
       () => ops[name](image, 2, { padding: [1, 2] }),
