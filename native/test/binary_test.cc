@@ -149,6 +149,14 @@ TEST(Binary, NaNWinsMaximumAndMinimum) {
   }
 }
 
+TEST(Binary, ReluBackwardPassesWhereTheResultIsNaN) {
+  Buffer dy(DType::Float32, Shape{4}), y(DType::Float32, Shape{4});
+  dy.fill(3);
+  y.fill({NAN, -1, 0, 2});
+  run(&Kernels::binary, {BinaryOp::ReluBackward, dy.view(), y.view(), dy.view()});
+  EXPECT_EQ(dy.values(), (std::vector<double>{3, 0, 0, 3}));
+}
+
 TEST(Binary, GeluBackwardIsZeroOrOneAtInfinity) {
   Buffer dy(DType::Float32, Shape{2}), x(DType::Float32, Shape{2});
   dy.fill(3);

@@ -15,10 +15,13 @@ interface Partial {
   readonly of: (dy: Tensor, a: Operand, b: Operand, y: Tensor) => Tensor;
 }
 
-/** Where the gradient of a maximum or minimum goes: to the operand that was taken, half to each where they are equal. */
-function taken(kernel: typeof native.greater, dy: Tensor, mine: Operand, other: Operand): Tensor {
-  const ties = choose(applyBinary(native.equal, mine, other), times(dy, 0.5), 0);
-  return choose(applyBinary(kernel, mine, other), dy, ties);
+/**
+ * Where the gradient of a maximum or minimum goes: to the operand that did not lose, half to each where they are equal, and
+ * whole to both where one is NaN.
+ */
+function taken(loses: typeof native.less, dy: Tensor, mine: Operand, other: Operand): Tensor {
+  const shared = choose(applyBinary(native.equal, mine, other), times(dy, 0.5), dy);
+  return choose(applyBinary(loses, mine, other), 0, shared);
 }
 
 /** b a^(b-1), and 0 where b is 0. */
@@ -53,12 +56,12 @@ const DERIVATIVES = {
     db: { reads: 'aby', of: (dy, a, b, y) => times(dy, powerByExponent(a, b, y)) },
   },
   maximum: {
-    da: { reads: 'ab', of: (dy, a, b) => taken(native.greater, dy, a, b) },
-    db: { reads: 'ab', of: (dy, a, b) => taken(native.greater, dy, b, a) },
-  },
-  minimum: {
     da: { reads: 'ab', of: (dy, a, b) => taken(native.less, dy, a, b) },
     db: { reads: 'ab', of: (dy, a, b) => taken(native.less, dy, b, a) },
+  },
+  minimum: {
+    da: { reads: 'ab', of: (dy, a, b) => taken(native.greater, dy, a, b) },
+    db: { reads: 'ab', of: (dy, a, b) => taken(native.greater, dy, b, a) },
   },
 } as const satisfies Record<string, { readonly da: Partial; readonly db: Partial }>;
 
@@ -184,7 +187,7 @@ export function pow(a: Operand, b: Operand): Tensor {
 
 /**
  * The larger of each pair, NaN where either is: `y = max(a, b)`, with broadcasting. Where they are equal, each gets half
- * of the gradient.
+ * of the gradient; where one is NaN, each gets all of it.
  *
  * @throws TensorError SHAPE when the shapes do not broadcast; DTYPE when the dtypes differ or are bool; VALUE for
  *   a number that the dtype cannot hold
@@ -199,7 +202,7 @@ export function maximum(a: Operand, b: Operand): Tensor {
 
 /**
  * The smaller of each pair, NaN where either is: `y = min(a, b)`, with broadcasting. Where they are equal, each gets
- * half of the gradient.
+ * half of the gradient; where one is NaN, each gets all of it.
  *
  * @throws TensorError SHAPE when the shapes do not broadcast; DTYPE when the dtypes differ or are bool; VALUE for
  *   a number that the dtype cannot hold

@@ -5,7 +5,7 @@ import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
-import { times } from './operand.js';
+import { applyBinary, choose, minus, times } from './operand.js';
 
 /** The dimension that sums to one. */
 export interface SoftmaxOptions {
@@ -67,15 +67,17 @@ const logsumexpOp = defineOp({
   autocast: 'float32',
   forward(ctx, x: Tensor, dim: number, keepdim: boolean): Tensor {
     const y = wrap(native.logsumexp(x.id, dim, true));
-    ctx.save(x);
+    ctx.save(x, y);
     ctx.state = { dim, keepdim };
     return keepdim ? y : wrap(native.squeeze(y.id, [dim]));
   },
-  backward({ saved: [x], state }, dy) {
+  backward({ saved: [x, y], state }, dy) {
     if (dy === undefined) return [];
     const { dim, keepdim } = state as { dim: number; keepdim: boolean };
     const kept = keepdim ? dy : wrap(native.unsqueeze(dy.id, dim));
-    return [times(wrap(native.softmax(x.id, dim, false)), kept)];
+    // Softmax, more exact than e^(x - y), is NaN all along a row with an infinite element.
+    const none = applyBinary(native.equal, minus(x, y), -Infinity);
+    return [times(choose(none, 0, wrap(native.softmax(x.id, dim, false))), kept)];
   },
 });
 

@@ -1,10 +1,13 @@
 /**
  * Arithmetic of two operands against plain loops.
  */
-import { zeros } from '../../src/index.js';
+import test from 'ava';
+
+import { full, tensor, zeros } from '../../src/index.js';
 import * as ops from '../../src/ops/arithmetic.js';
 import { FLOATS, NUMERIC, type OpCase, forbidden, opCases } from '../helpers/op-case.js';
 import { type Nd, combine, random, values } from '../helpers/nd.js';
+import { close } from '../helpers/numbers.js';
 
 const { NaN: nan, POSITIVE_INFINITY: inf } = Number;
 
@@ -103,3 +106,19 @@ opCases(ops, {
 function power(a: number, b: number): number {
   return a === 1 || (a === -1 && !Number.isFinite(b) && !Number.isNaN(b)) ? 1 : a ** b;
 }
+
+test('the gradient of maximum and minimum: ties in halves, whole to both where one is NaN', async (t) => {
+  for (const [op, expected] of [
+    [ops.maximum, [0, 0.5, 1, 1, 1]],
+    [ops.minimum, [1, 0.5, 0, 1, 1]],
+  ] as const) {
+    const a = tensor([1, 2, 3, NaN, 1]).setRequiresGrad();
+    const b = tensor([2, 2, 2, 1, NaN]).setRequiresGrad();
+    op(a, b).sum().backward();
+    await close(t, a.grad, expected);
+    await close(t, b.grad, [...expected.slice(0, 3).map((share) => 1 - share), 1, 1]);
+  }
+  const x = full([1], 0.1, { dtype: 'bfloat16' }).setRequiresGrad();
+  ops.maximum(x, 0.1).sum().backward(); // a tie, as bfloat16 holds the number
+  await close(t, x.grad?.to('float32'), [0.5]);
+});

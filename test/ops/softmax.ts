@@ -1,7 +1,9 @@
 /**
  * Softmax and its logarithms, in the shifted form.
  */
-import { zeros } from '../../src/index.js';
+import test from 'ava';
+
+import { tensor, zeros } from '../../src/index.js';
 import * as ops from '../../src/ops/softmax.js';
 import { type OpCase, forbidden, opCases } from '../helpers/op-case.js';
 import { type Nd, fold, lines, random, values } from '../helpers/nd.js';
@@ -74,4 +76,13 @@ opCases(ops, {
     ],
     errors: errorsOf('logsumexp'),
   },
+});
+
+test('the gradient of logsumexp is 0 for what lies beside an infinite element', async (t) => {
+  const x = tensor([
+    [1, inf, -inf],
+    [0, 0, -inf],
+  ]).setRequiresGrad();
+  ops.logsumexp(x).sum().backward();
+  t.deepEqual(Array.from(await (x.grad as typeof x).data()), [0, nan, 0, 0.5, 0.5, 0]);
 });

@@ -3,7 +3,7 @@
  */
 import test from 'ava';
 
-import { full, zeros } from '../../src/index.js';
+import { full, tensor, zeros } from '../../src/index.js';
 import * as ops from '../../src/ops/unary.js';
 import { NUMERIC, type OpCase, forbidden, opCases } from '../helpers/op-case.js';
 import { erf, gelu, geluTanh, sigmoid, silu } from '../helpers/functions.js';
@@ -124,4 +124,10 @@ test('the gradient of clamp passes at a bound that the dtype rounds', async (t) 
   const x = full([2], 0.1, { dtype: 'bfloat16' }).setRequiresGrad();
   ops.clamp(x, 0.1, 0.1).sum().backward();
   await close(t, x.grad?.to('float32'), [1, 1]);
+});
+
+test('the gradient of relu passes where x is NaN, as in PyTorch', async (t) => {
+  const x = tensor([NaN, -1, 0, 2]).setRequiresGrad();
+  ops.relu(x).sum().backward();
+  await close(t, x.grad, [1, 0, 0, 1]);
 });

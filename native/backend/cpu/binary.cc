@@ -70,7 +70,7 @@ Kernel<T, T> float_kernel(BinaryOp op) {
       return vectors<T>([](auto, auto a, auto b) { return minimum(a, b); });
     case BinaryOp::ReluBackward:
       return vectors<T>(
-          [](auto d, auto dy, auto x) { return hn::IfThenElseZero(hn::Gt(x, hn::Zero(d)), dy); });
+          [](auto d, auto dy, auto x) { return hn::IfThenZeroElse(hn::Le(x, hn::Zero(d)), dy); });
     case BinaryOp::GeluBackward:
       return vectors<T>([](auto d, auto dy, auto x) { return hn::Mul(dy, gelu_at(d, x).slope); });
     case BinaryOp::GeluTanhBackward:

@@ -40,7 +40,7 @@ __device__ __forceinline__ T apply(T a, T b) {
   if constexpr (op == BinaryOp::Pow) return std::pow(a, b);
   if constexpr (op == BinaryOp::Maximum) return a > b || a != a ? a : b;
   if constexpr (op == BinaryOp::Minimum) return a < b || a != a ? a : b;
-  if constexpr (op == BinaryOp::ReluBackward) return b > 0 ? a : T(0);
+  if constexpr (op == BinaryOp::ReluBackward) return b <= 0 ? T(0) : a;
   if constexpr (op == BinaryOp::GeluBackward) return a * gelu_slope(b);
   if constexpr (op == BinaryOp::GeluTanhBackward) return a * gelu_tanh_slope(b);
   if constexpr (op == BinaryOp::SiluBackward) return a * silu_slope(b);
