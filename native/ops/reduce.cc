@@ -35,8 +35,8 @@ Tensor reduce(const char* op, ReduceOp kind, const Tensor& x, const Dims& dims, 
               double correction = 0) {
   Tensor out = empty(x.device(), reduced_shape(op, x, dims), dtype);
   const bool needs_elements = kind == ReduceOp::Max || kind == ReduceOp::Min;
-  if (needs_elements && x.numel() == 0 && out.numel() > 0) {
-    fail(op, code::kShape, "expected at least one element to reduce, got ", x);
+  for (int i = 0; needs_elements && i < x.ndim(); ++i) {
+    if (x.size(i) < out.size(i)) fail(op, code::kShape, "expected at least one element to reduce, got ", x);
   }
   launch(x.device(), op, &Kernels::reduce, ReduceArgs{kind, x.view(), out.view(), correction, -1});
   return keepdim ? out : drop_reduced(out, x, dims);
@@ -75,6 +75,9 @@ Tensor mean(const Tensor& x, const Dims& dims, bool keepdim) {
 
 Tensor variance(const Tensor& x, const Dims& dims, double correction, bool keepdim) {
   check_floating("variance", "x", x);
+  if (!std::isfinite(correction)) {
+    fail("variance", code::kValue, "expected a finite correction, got ", correction);
+  }
   return reduce("variance", ReduceOp::Var, x, dims, keepdim, x.dtype(), correction);
 }
 

@@ -154,7 +154,8 @@ export function mean<D extends FloatDType>(x: Tensor<D>, options: ReduceOptions 
 /**
  * The variance over dimensions: `y = Σ (x - mean)² / (n - correction)`, in two passes.
  *
- * @throws TensorError INDEX for a dimension that x lacks; DTYPE unless x is floating-point; VALUE for an empty list
+ * @throws TensorError INDEX for a dimension that x lacks; DTYPE unless x is floating-point; VALUE for an empty list, or
+ *   a correction that is not finite
  * @example
  * variance(tensor([1, 2, 3, 4]), { correction: 0 }) // 1.25
  */
@@ -166,7 +167,7 @@ export function variance<D extends FloatDType>(x: Tensor<D>, options: VarianceOp
 /**
  * The largest element over dimensions, NaN where there is one. Equal ones share the gradient evenly.
  *
- * @throws TensorError INDEX for a dimension that x lacks; SHAPE when there are no elements; VALUE for an empty list
+ * @throws TensorError INDEX for a dimension that x lacks; SHAPE where a reduced dimension is empty; VALUE for an empty list
  * @example
  * max(tensor([[1, 5], [3, 2]]), { dim: 1 }) // [5, 3]
  */
@@ -177,7 +178,7 @@ export function max<D extends NumericDType>(x: Tensor<D>, options: ReduceOptions
 /**
  * The smallest element over dimensions, NaN where there is one. Equal ones share the gradient evenly.
  *
- * @throws TensorError INDEX for a dimension that x lacks; SHAPE when there are no elements; VALUE for an empty list
+ * @throws TensorError INDEX for a dimension that x lacks; SHAPE where a reduced dimension is empty; VALUE for an empty list
  * @example
  * min(tensor([[1, 5], [3, 2]]), { dim: 1 }) // [1, 2]
  */

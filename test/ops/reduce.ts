@@ -78,6 +78,11 @@ const extreme = (name: 'max' | 'min', f: (...values: number[]) => number): OpCas
       'SHAPE',
       `${name}: expected at least one element to reduce, got [0, 3]`,
     ],
+    [
+      () => ops[name](zeros([0, 5, 0]), { dim: 0 }),
+      'SHAPE',
+      `${name}: expected at least one element to reduce, got [0, 5, 0]`,
+    ],
   ],
 });
 
@@ -162,6 +167,11 @@ opCases(ops, {
     errors: [
       ...dimErrors('variance', zeros([2, 3])),
       [forbidden(ops.variance, int32), 'DTYPE', 'variance: expected a floating-point x, got int32'],
+      [
+        () => ops.variance(zeros([2]), { correction: NaN }),
+        'VALUE',
+        'variance: expected a finite correction, got nan',
+      ],
     ],
   },
   max: extreme('max', Math.max),
