@@ -55,10 +55,10 @@ const REGISTRY = new Map(
   ),
 );
 
-/** The registered models, in the order of the registry; `filter` is a part of the name, with `*` for anything. */
+/** The registered models, in the order of the registry; `filter` is a part of the name in either case, with `*` for anything. */
 export function listModels(filter = '*'): ModelEntry[] {
   const words = filter.split('*').map((word) => word.replace(/[.+?^${}()|[\]\\]/g, '\\$&'));
-  const pattern = new RegExp(filter.includes('*') ? `^${words.join('.*')}$` : words[0]);
+  const pattern = new RegExp(filter.includes('*') ? `^${words.join('.*')}$` : words[0], 'i');
   return [...REGISTRY.values()].filter(({ name }) => pattern.test(name));
 }
 
