@@ -20,7 +20,7 @@ export type NestedArray<T> = readonly (T | NestedArray<T>)[];
 
 /** What `tensor()` accepts. */
 export type TensorData =
-  TypedData | Scalar | NestedArray<number> | NestedArray<boolean> | NestedArray<bigint>;
+  TypedData | Scalar | NestedArray<bigint> | NestedArray<boolean> | NestedArray<number>;
 
 /** The dtype of data when none is asked for. */
 export type DTypeOfData<T> = T extends Float32Array

@@ -91,6 +91,11 @@ function creation(): void {
   gives<Tensor<'bool'>>()(tensor([true, false]), true);
   gives<Tensor<'int64'>>()(tensor([1n, 2n]), true);
   gives<Tensor<'uint8'>>()(tensor([1, 2], { dtype: 'uint8' }), true);
+  tensor([
+    [1, 2],
+    // @ts-expect-error the error is at the element that is wrong, and at no other
+    ['3', 4],
+  ]);
   // @ts-expect-error zeros are float32 unless the options say otherwise
   const wrong: Tensor<'float64'> = zeros([2]);
   void wrong;
