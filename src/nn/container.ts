@@ -3,7 +3,12 @@
  */
 import { type AnyModule, type FloatTensor, Module, type TensorModule } from './module.js';
 
-/** A list of modules, which the owner calls as it likes. */
+/**
+ * A list of modules, which the owner calls as it likes. A plain array would not do: its modules would have no names.
+ *
+ * @example
+ * readonly blocks = new ModuleList(Array.from({ length: 12 }, () => new Linear(64, 64)));
+ */
 export class ModuleList<M extends AnyModule> extends Module implements Iterable<M> {
   private readonly items: readonly M[];
 

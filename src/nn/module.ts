@@ -67,20 +67,34 @@ function snakeCase(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
+/** The modules and tensors in an array, a Map or a Set, however deep. */
+function itemsIn(value: unknown): (AnyModule | Tensor)[] {
+  const isSeries = Array.isArray(value) || value instanceof Set;
+  const items: Iterable<unknown> = value instanceof Map ? value.values() : isSeries ? value : [];
+  return Array.from(items).flatMap((item) =>
+    item instanceof Module || item instanceof Tensor ? [item as AnyModule | Tensor] : itemsIn(item),
+  );
+}
+
 /**
  * The base of every layer and model. Subclasses set parameters, buffers and submodules as properties and define
- * `forward`; callers use `call`.
+ * `forward`; callers use `call`. The type arguments are what `forward` takes and gives; by default one tensor and one tensor.
+ *
+ * Several modules in one property are a {@link ModuleList} (or a `Sequential`), which gives each a name. In an array, a Map
+ * or a Set they are an error: `parameters()` and `stateDict()` would leave them out. What `#private` fields hold is left out,
+ * because nobody sees it from outside: keep there only what is no part of the model, such as a teacher.
  *
  * @example
- * class Classifier extends Module<[FloatTensor], FloatTensor> {
- *   readonly fc1 = new Linear(64, 128);
- *   readonly fc2 = new Linear(128, 10);
+ * class Classifier extends Module {
+ *   readonly layers = new ModuleList([new Linear(64, 128), new Linear(128, 128)]);
+ *   readonly head = new Linear(128, 10);
  *   override forward(x: FloatTensor): FloatTensor {
- *     return this.fc2.call(relu(this.fc1.call(x)));
+ *     for (const layer of this.layers) x = relu(layer.call(x));
+ *     return this.head.call(x);
  *   }
  * }
  */
-export abstract class Module<Args extends readonly unknown[] = never, Result = unknown> {
+export abstract class Module<Args extends readonly unknown[] = [x: FloatTensor], Result = FloatTensor> {
   /** True in training: dropout and stochastic depth act. */
   training = true;
   private readonly hooks: ForwardHook<Args, Result>[] = [];
@@ -111,21 +125,48 @@ export abstract class Module<Args extends readonly unknown[] = never, Result = u
     return this.hooks.length > 0 || this.children().some(([, child]) => child.isHooked);
   }
 
-  /** The modules directly below, by name. */
+  /** The modules directly below, by name. Overridden where their names are others than those of properties. */
   children(): [name: string, module: AnyModule][] {
     return Object.entries(this).flatMap(([key, value]): [string, AnyModule][] =>
       value instanceof Module ? [[snakeCase(key), value as AnyModule]] : [],
     );
   }
 
-  /** This module (named '') and all below, parents first. */
+  /**
+   * This module (named '') and all below, parents first.
+   *
+   * @throws TensorError VALUE where an array, a Map or a Set holds modules or parameters that have no name
+   */
   namedModules(): [name: string, module: AnyModule][] {
     const below = this.children().flatMap(([name, child]) =>
       child
         .namedModules()
         .map(([path, module]): [string, AnyModule] => [path === '' ? name : `${name}.${path}`, module]),
     );
-    return [['', this], ...below];
+    const modules: [name: string, module: AnyModule][] = [['', this], ...below];
+    this.checkNames(new Set(modules.map(([, module]) => module)));
+    return modules;
+  }
+
+  /** What none of the named modules is or has would be left out without a word. */
+  private checkNames(named: ReadonlySet<AnyModule>): void {
+    const isNamed = (item: AnyModule | Tensor): boolean => {
+      if (item instanceof Module) return named.has(item);
+      const set = [parameters, buffers].find((one) => one.has(item));
+      return !set || [...named].some((module) => module.own(set).some(([, tensor]) => tensor === item));
+    };
+    for (const [key, value] of Object.entries(this) as [string, unknown][]) {
+      const lost = itemsIn(value).find((item) => !isNamed(item));
+      if (lost === undefined) continue;
+      const [what, place] =
+        lost instanceof Module ? ['modules', 'a ModuleList'] : ['parameters', 'properties of their own'];
+      const kind = Array.isArray(value) ? 'an array' : `a ${(value as object).constructor.name}`;
+      fail(
+        'Module',
+        'VALUE',
+        `expected the ${what} of ${this.constructor.name}.${key} in ${place}, got ${kind}, where they have no names`,
+      );
+    }
   }
 
   /** Tensors of this module alone that belong to a set, by property. */

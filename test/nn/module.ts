@@ -51,6 +51,54 @@ test('parameters and buffers are named by the path to them, in snake case', (t) 
   t.is(net.parameterCount, 3 + 6 + 3 + 9);
 });
 
+test('modules and parameters in arrays, Maps and Sets are an error, not left out', (t) => {
+  class Lists extends Module {
+    readonly blocks = [[new Linear(2, 2)], []];
+    override forward(x: FloatTensor): FloatTensor {
+      return x;
+    }
+  }
+  class Scales extends Lists {
+    override readonly blocks = [];
+    readonly sizes = [2, 2];
+    readonly scales = new Map([['a', parameter(ones([2]))]]);
+  }
+  const lists =
+    'Module: expected the modules of Lists.blocks in a ModuleList, got an array, where they have no names';
+  const scales =
+    'Module: expected the parameters of Scales.scales in properties of their own, got a Map, where they have no names';
+  class Known extends Module {
+    readonly fc = new Linear(2, 2);
+    readonly list = new ModuleList([new Linear(2, 2)]);
+    readonly watched = new Set([this.list.at(0), this.fc.weight]);
+    override forward(x: FloatTensor): FloatTensor {
+      return x;
+    }
+  }
+  t.deepEqual(Object.keys(new Known().stateDict()), ['fc.weight', 'fc.bias', 'list.0.weight', 'list.0.bias']);
+  const nested = new ModuleList([new Lists()]);
+  for (const [module, message] of [
+    [new Lists(), lists],
+    [nested, lists],
+    [new Scales(), scales],
+  ] as const) {
+    const expected = { instanceOf: TensorError, code: 'VALUE', message };
+    t.throws(() => module.parameters(), expected);
+    t.throws(() => module.stateDict(), expected);
+    t.throws(() => module.eval(), expected);
+  }
+});
+
+test('without type arguments, a module takes and gives one tensor', async (t) => {
+  class Twice extends Module {
+    override forward(x: FloatTensor): FloatTensor {
+      return x.mul(2);
+    }
+  }
+  const y: FloatTensor = new Twice().call(tensor([1, 2]));
+  await close(t, y, [2, 4]);
+});
+
 test('a state dict moves to another module and dtype, copying', async (t) => {
   const [from, into] = [new Net(), new Net().to('float64')];
   t.deepEqual(into.loadStateDict(from.stateDict()), { missing: [], unexpected: [], mismatched: [] });
