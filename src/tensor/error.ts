@@ -21,6 +21,19 @@ export class TensorError extends Error {
   }
 }
 
+/**
+ * @internal Waits for a device. Its errors come from a thread of its own and know nobody: they get the stack of whoever
+ * waits.
+ */
+export async function awaited<T>(promise: Promise<T>): Promise<T> {
+  try {
+    return await promise;
+  } catch (error) {
+    if (error instanceof Error) Error.captureStackTrace(error, awaited);
+    throw error;
+  }
+}
+
 /** Throws a TensorError whose message starts with the op's name. */
 export function fail(op: string, code: ErrorCode, message: string): never {
   throw new TensorError(`${op}: ${message}`, op, code);

@@ -4,7 +4,7 @@
 import { type MemoryStats, native } from '../native.js';
 import { type Device, deviceIndex } from './device.js';
 import { type Tensor, wrap } from './tensor.js';
-import { fail } from './error.js';
+import { awaited, fail } from './error.js';
 
 export type { MemoryStats } from '../native.js';
 
@@ -49,7 +49,7 @@ export function releaseCachedMemory(device: Device = 'cpu'): void {
  * @throws TensorError the first error of the ops waited for
  */
 export function synchronize(device: Device = 'cpu'): Promise<void> {
-  return native.synchronize(deviceIndex(device));
+  return awaited(native.synchronize(deviceIndex(device)));
 }
 
 /**

@@ -5,7 +5,7 @@
 import { native, type TensorId } from '../native.js';
 import { DTYPES, type DType, type DataOf, type ItemOf, dtypeCode } from './dtype.js';
 import { type Device, deviceName } from './device.js';
-import { fail, TensorError } from './error.js';
+import { awaited, fail, TensorError } from './error.js';
 import { Handle, enterScope } from './handle.js';
 
 native.setErrorClass(TensorError as new (message: string, op: string, code: string) => Error);
@@ -192,10 +192,12 @@ export class Tensor<D extends DType = DType> {
   async data(options: { bigint?: boolean } = {}): Promise<DataOf[D] | BigInt64Array> {
     const dtype = this.dtype;
     const readable = this.readable();
-    const buffer = await native.read(readable.id).finally(() => {
+    try {
+      const buffer = await awaited(native.read(readable.id));
+      return toTypedArray(buffer, dtype, options.bigint === true) as DataOf[D];
+    } finally {
       if (readable !== (this as unknown as Tensor)) readable.dispose();
-    });
-    return toTypedArray(buffer, dtype, options.bigint === true) as DataOf[D];
+    }
   }
 
   /** As `data()`, but blocks the thread until the values are there. */
