@@ -349,7 +349,8 @@ type OwnKeys =
   | 'dataSync'
   | 'item'
   | 'itemSync'
-  | 'toString';
+  | 'toString'
+  | 'toJSON';
 
 /** The declared methods and the attached ones are the same; a missing or surplus one is a type error here. */
 type Declared = Exclude<Extract<keyof Tensor, string>, OwnKeys>;

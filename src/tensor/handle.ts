@@ -5,8 +5,15 @@
  */
 import { native, type TensorId } from '../native.js';
 
+/**
+ * What no structured clone takes: `structuredClone()` and `postMessage()` would make an object of a tensor, and no tensor.
+ * The description is what their error says.
+ */
+const UNCLONEABLE = Symbol('a Tensor: expected values, such as those of await x.data()');
+
 export class Handle {
   readonly id: TensorId;
+  readonly uncloneable = UNCLONEABLE;
   private owners = 1;
 
   constructor(id: TensorId) {

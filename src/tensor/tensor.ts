@@ -248,6 +248,21 @@ export class Tensor<D extends DType = DType> {
     return `Tensor ${this.dtype} [${this.shape.join(', ')}] ${this.device}`;
   }
 
+  /**
+   * A tensor has no JSON: its values arrive later.
+   *
+   * @throws TensorError VALUE
+   * @example
+   * JSON.stringify({ loss: await loss.toArray() });
+   */
+  toJSON(): never {
+    return fail(
+      'toJSON',
+      'VALUE',
+      `expected values, got ${this.toString()}; put await x.toArray(), or what await x.data() gives, in its place`,
+    );
+  }
+
   [Symbol.for('nodejs.util.inspect.custom')](): string {
     return this.toString();
   }

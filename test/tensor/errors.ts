@@ -3,7 +3,7 @@
  */
 import test from 'ava';
 
-import { TensorError, indexSelect, synchronize, tensor } from '../../src/index.js';
+import { TensorError, indexSelect, ones, synchronize, tensor } from '../../src/index.js';
 
 /** An op whose error depends on the data. */
 const beyond = (): ReturnType<typeof tensor> =>
@@ -29,4 +29,20 @@ test.serial('an error of a value that is awaited has the stack of whoever awaits
     const error = await t.throwsAsync(read, { instanceOf: TensorError });
     t.regex(error.stack ?? '', new RegExp(`^TensorError: indexSelect: .*\\n[^]* at async .*${name} `));
   }
+});
+
+test('a tensor is not silently JSON, nor a structured clone', (t) => {
+  const loss = ones([]);
+  t.throws(() => JSON.stringify({ loss }), {
+    instanceOf: TensorError,
+    code: 'VALUE',
+    message:
+      'toJSON: expected values, got Tensor float32 [] cpu; ' +
+      'put await x.toArray(), or what await x.data() gives, in its place',
+  });
+  t.throws(() => structuredClone({ loss }), {
+    any: true,
+    name: 'DataCloneError',
+    message: 'Symbol(a Tensor: expected values, such as those of await x.data()) could not be cloned.',
+  });
 });
