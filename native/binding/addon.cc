@@ -132,7 +132,8 @@ void define_ops(Module& m) {
 }
 
 napi_value wrap(const Napi::CallbackInfo& info, napi_value (*body)(const Napi::CallbackInfo&, Instance&)) {
-  return guarded(info.Env(), [&] { return body(info, Instance::of(info.Env())); });
+  const auto* op = static_cast<const char*>(info.Data());
+  return guarded(info.Env(), op, [&] { return body(info, Instance::of(info.Env())); });
 }
 
 const Tensor& tensor_argument(const Napi::CallbackInfo& info, size_t i) {
@@ -382,12 +383,13 @@ napi_value set_error_class(const Napi::CallbackInfo& info, Instance& instance) {
   return info.Env().Undefined();
 }
 
+// `op` is what errors name where they do not name one.
 template <napi_value (*body)(const Napi::CallbackInfo&, Instance&)>
-void define(Napi::Env env, Napi::Object exports, const char* name) {
+void define(Napi::Env env, Napi::Object exports, const char* name, const char* op = nullptr) {
   exports.Set(
       name, Napi::Function::New(
                 env, [](const Napi::CallbackInfo& info) { return Napi::Value(info.Env(), wrap(info, body)); },
-                name));
+                name, const_cast<char*>(op == nullptr ? name : op)));
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
@@ -401,7 +403,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define_ops(module);
   exports.Set("schema", module.schema());
   exports.Set("mailbox", instance->mailbox_array(env));
-  define<&upload>(env, exports, "upload");
+  define<&upload>(env, exports, "upload", "tensor");
   define<&read>(env, exports, "read");
   define<&read_sync>(env, exports, "readSync");
   define<&synchronize>(env, exports, "synchronize");

@@ -23,6 +23,20 @@ namespace tenon::binding {
 
 inline constexpr double kMaxSafeInteger = 9007199254740991.0;
 
+// A JavaScript value in a message: 1.5, 'text', undefined, an array.
+inline std::string shown(napi_env env, napi_value value) {
+  const Napi::Value js(env, value);
+  if (js.IsString()) return "'" + js.As<Napi::String>().Utf8Value() + "'";
+  if (js.IsArray()) return "an array";
+  if (js.IsObject()) return js.IsFunction() ? "a function" : "an object";
+  return js.IsSymbol() ? "a symbol" : js.ToString().Utf8Value();
+}
+
+[[noreturn]] inline void mismatch(napi_env env, const std::string& expected, napi_value got,
+                                  const char* code = code::kValue) {
+  throw TensorError(code, "expected " + expected + ", got " + shown(env, got));
+}
+
 // Convert<T>::from_js(env, value), Convert<T>::to_js(env, value) and Convert<T>::type(), the TypeScript type.
 template <typename T>
 struct Convert;
@@ -32,7 +46,7 @@ struct Convert<double> {
   static double from_js(napi_env env, napi_value value) {
     double number = 0;
     if (napi_get_value_double(env, value, &number) != napi_ok) {
-      throw TensorError("argument", code::kValue, "expected a number");
+      mismatch(env, "a number", value);
     }
     return number;
   }
@@ -45,7 +59,7 @@ struct Convert<int64_t> {
   static int64_t from_js(napi_env env, napi_value value) {
     const double number = Convert<double>::from_js(env, value);
     if (number != std::trunc(number) || std::abs(number) > kMaxSafeInteger) {
-      throw TensorError("argument", code::kValue, "expected a whole number, got " + std::to_string(number));
+      mismatch(env, "a whole number", value);
     }
     return static_cast<int64_t>(number);
   }
@@ -59,8 +73,7 @@ template <>
 struct Convert<uint64_t> {
   static uint64_t from_js(napi_env env, napi_value value) {
     const int64_t number = Convert<int64_t>::from_js(env, value);
-    if (number < 0)
-      throw TensorError("argument", code::kValue, "expected 0 or more, got " + std::to_string(number));
+    if (number < 0) mismatch(env, "0 or more", value);
     return static_cast<uint64_t>(number);
   }
   static std::string type() { return "number"; }
@@ -71,7 +84,7 @@ struct Convert<bool> {
   static bool from_js(napi_env env, napi_value value) {
     bool truth = false;
     if (napi_get_value_bool(env, value, &truth) != napi_ok) {
-      throw TensorError("argument", code::kValue, "expected a boolean");
+      mismatch(env, "a boolean", value);
     }
     return truth;
   }
@@ -82,7 +95,7 @@ template <>
 struct Convert<std::string> {
   static std::string from_js(napi_env env, napi_value value) {
     const Napi::Value text(env, value);
-    if (!text.IsString()) throw TensorError("argument", code::kValue, "expected a string");
+    if (!text.IsString()) mismatch(env, "a string", value);
     return text.As<Napi::String>().Utf8Value();
   }
   static napi_value to_js(napi_env env, const std::string& text) { return Napi::String::New(env, text); }
@@ -93,8 +106,7 @@ template <>
 struct Convert<DType> {
   static DType from_js(napi_env env, napi_value value) {
     const int64_t index = Convert<int64_t>::from_js(env, value);
-    if (index < 0 || index >= kDTypeCount)
-      throw TensorError("argument", code::kDType, "expected a dtype's number");
+    if (index < 0 || index >= kDTypeCount) mismatch(env, "a dtype's number", value, code::kDType);
     return static_cast<DType>(index);
   }
   static std::string type() { return "DTypeCode"; }
@@ -113,7 +125,7 @@ struct Convert<Tensor> {
   static const Tensor& from_js(napi_env env, napi_value value) {
     uint32_t id = 0;
     if (napi_get_value_uint32(env, value, &id) != napi_ok) {
-      throw TensorError("argument", code::kValue, "expected a tensor");
+      throw TensorError(code::kValue, "expected a tensor, got none");  // what has no identifier
     }
     return Instance::of(env).tensor(id);
   }
@@ -145,7 +157,7 @@ struct Convert<std::vector<T>> {
   static std::vector<T> from_js(napi_env env, napi_value value) {
     uint32_t length = 0;
     if (napi_get_array_length(env, value, &length) != napi_ok) {
-      throw TensorError("argument", code::kValue, "expected an array");
+      mismatch(env, "an array", value);
     }
     std::vector<T> items;
     items.reserve(length);
@@ -188,6 +200,17 @@ struct Convert<std::tuple<T...>> {
   }
 };
 
+// The value of a parameter, whose name goes into the message where it is not what it should be.
+template <typename T>
+decltype(auto) argument(napi_env env, napi_value value, const char* parameter) {
+  try {
+    return Convert<std::remove_cvref_t<T>>::from_js(env, value);
+  } catch (const TensorError& error) {
+    if (!error.op().empty()) throw;
+    throw TensorError(error.code(), std::string(error.what()) + " for " + parameter);
+  }
+}
+
 // Sees the arguments of a call, whose tensors must all be on one device.
 class CommonDevice {
  public:
@@ -213,15 +236,15 @@ class CommonDevice {
   const Device* device_ = nullptr;
 };
 
-// Runs `body`; a C++ exception becomes a pending JavaScript TensorError.
+// Runs the body of an op; a C++ exception becomes a pending JavaScript TensorError.
 template <typename Body>
-napi_value guarded(napi_env env, Body&& body) {
+napi_value guarded(napi_env env, const char* op, Body&& body) {
   try {
     return body();
   } catch (const Napi::Error& error) {
     error.ThrowAsJavaScriptException();
   } catch (...) {
-    napi_throw(env, Instance::of(env).to_js_error(env, std::current_exception()));
+    napi_throw(env, Instance::of(env).to_js_error(env, std::current_exception(), op));
   }
   return nullptr;
 }
@@ -235,11 +258,12 @@ struct Signature<R (*)(A...)> {
   static constexpr size_t arity = sizeof...(A);
 
   template <R (*function)(A...), size_t... I>
-  static napi_value call(napi_env env, const char* op, const napi_value* js, std::index_sequence<I...>) {
+  static napi_value call(napi_env env, const Definition& definition, const napi_value* js,
+                         std::index_sequence<I...>) {
     // References where from_js returns them.
     std::tuple<decltype(Convert<std::remove_cvref_t<A>>::from_js(env, js[I]))...> arguments{
-        Convert<std::remove_cvref_t<A>>::from_js(env, js[I])...};
-    CommonDevice device(op);
+        argument<A>(env, js[I], definition.parameters[I])...};
+    CommonDevice device(definition.op);
     (device.see(std::get<I>(arguments)), ...);
     if constexpr (std::is_void_v<R>) {
       function(std::get<I>(arguments)...);
@@ -262,16 +286,17 @@ struct Signature<R (*)(A...)> {
 template <auto function>
 napi_value invoke(napi_env env, napi_callback_info info) {
   using S = Signature<decltype(function)>;
-  return guarded(env, [&]() -> napi_value {
-    std::array<napi_value, S::arity> arguments{};
-    size_t count = S::arity;
-    void* op = nullptr;
-    napi_get_cb_info(env, info, &count, arguments.data(), nullptr, &op);
+  std::array<napi_value, S::arity> arguments{};
+  size_t count = S::arity;
+  void* data = nullptr;
+  napi_get_cb_info(env, info, &count, arguments.data(), nullptr, &data);
+  const auto& definition = *static_cast<const Definition*>(data);
+  return guarded(env, definition.op, [&]() -> napi_value {
     if (count < S::arity) {
-      throw TensorError("argument", code::kValue,
+      throw TensorError(code::kValue,
                         "expected " + std::to_string(S::arity) + " arguments, got " + std::to_string(count));
     }
-    return S::template call<function>(env, static_cast<const char*>(op), arguments.data(),
+    return S::template call<function>(env, definition, arguments.data(),
                                       std::make_index_sequence<S::arity>());
   });
 }
@@ -291,7 +316,9 @@ class Module {
       throw Napi::Error::New(env_, "binding: " + name + " names the wrong number of parameters");
     }
     napi_value js = nullptr;
-    napi_create_function(env_, name.c_str(), name.size(), &invoke<function>, const_cast<char*>(op), &js);
+    const Definition& definition = Instance::of(env_).definitions().emplace_back(Definition{op, parameters});
+    napi_create_function(env_, name.c_str(), name.size(), &invoke<function>,
+                         const_cast<Definition*>(&definition), &js);
     exports_.Set(name, js);
 
     Napi::Array list = Napi::Array::New(env_);

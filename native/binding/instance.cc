@@ -167,7 +167,7 @@ void Instance::settle() {
 
 Napi::Value Instance::mailbox_array(Napi::Env) { return mailbox_reference_.Value(); }
 
-Napi::Value Instance::to_js_error(Napi::Env env, std::exception_ptr error) {
+Napi::Value Instance::to_js_error(Napi::Env env, std::exception_ptr error, const char* called) {
   std::string message, op = "native", code = code::kKernel;
   try {
     std::rethrow_exception(std::move(error));
@@ -175,6 +175,10 @@ Napi::Value Instance::to_js_error(Napi::Env env, std::exception_ptr error) {
     message = e.what();
     op = e.op();
     code = e.code();
+    if (op.empty()) {
+      op = camel_case(called);
+      message = op + ": " + message;
+    }
   } catch (const std::bad_alloc&) {
     message = "native: out of memory";
     code = code::kMemory;

@@ -5,6 +5,7 @@
 #include <napi.h>
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -61,6 +62,12 @@ class Waiter {
   size_t pending_ = 0;
 };
 
+// What a bound op needs to know of itself: literals.
+struct Definition {
+  const char* op;
+  std::vector<const char*> parameters;
+};
+
 class Instance {
  public:
   explicit Instance(Napi::Env env);
@@ -81,14 +88,16 @@ class Instance {
     captures_.see(x);
     return x;
   }
+  std::deque<Definition>& definitions() { return definitions_; }
   Captures& captures() { return captures_; }
   Waiter& waiter() { return waiter_; }
   double* mailbox() { return mailbox_; }
   Napi::Value mailbox_array(Napi::Env env);
   void set_error_class(Napi::Function constructor) { error_class_ = Napi::Persistent(constructor); }
 
-  // The JavaScript error for a C++ exception: TypeScript's TensorError(message, op, code).
-  Napi::Value to_js_error(Napi::Env env, std::exception_ptr error);
+  // The JavaScript error for a C++ exception: TypeScript's TensorError(message, op, code). `called` is the op of an error
+  // that does not name one.
+  Napi::Value to_js_error(Napi::Env env, std::exception_ptr error, const char* called = "native");
 
   // Tells V8 how many native bytes its handles keep alive, in lumps. Each 64 MB more make V8 collect garbage, on the cores
   // that kernels run on: hence it is called only where garbage can arise, outside scopes.
@@ -101,6 +110,7 @@ class Instance {
   std::optional<OpenedPlugin> cuda_;
   std::vector<std::unique_ptr<Device>> devices_;  // null: nobody has asked for it
   TensorTable tensors_;                           // after the devices: it goes first
+  std::deque<Definition> definitions_;            // which stay where they are
   Captures captures_;
   Waiter waiter_;
   Napi::FunctionReference error_class_;

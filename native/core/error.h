@@ -27,7 +27,11 @@ class TensorError : public std::runtime_error {
   TensorError(const std::string& op, std::string code, const std::string& message)
       : std::runtime_error(camel_case(op) + ": " + message), op_(camel_case(op)), code_(std::move(code)) {}
 
-  const std::string& op() const { return op_; }
+  // Thrown below the ops: the binding, which knows the op that was called, puts its name before the message.
+  TensorError(std::string code, const std::string& message)
+      : std::runtime_error(message), code_(std::move(code)) {}
+
+  const std::string& op() const { return op_; }  // empty where it is not known
   const std::string& code() const { return code_; }
 
  private:

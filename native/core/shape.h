@@ -35,7 +35,7 @@ class Shape {
 
   void push_back(int64_t value) {
     if (ndim_ == kMaxDims) {
-      throw TensorError("shape", code::kShape,
+      throw TensorError(code::kShape,
                         "expected at most " + std::to_string(kMaxDims) + " dimensions, got more");
     }
     values_[static_cast<size_t>(ndim_++)] = value;

@@ -6,7 +6,7 @@ import { native, type TensorId } from '../native.js';
 import { type Device, deviceIndex } from '../tensor/device.js';
 import { type DType, type IndexDType, dtypeCode } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
-import { type Tensor, wrap } from '../tensor/tensor.js';
+import { Tensor, wrap } from '../tensor/tensor.js';
 
 /** A tensor, or a number that takes the dtype of the tensor beside it. */
 export type Operand<D extends DType = DType> = Tensor<D> | number;
@@ -37,12 +37,18 @@ export function zeroView(like: { dtype: DType; device: Device }, shape: readonly
 
 type BinaryKernel = (a: TensorId | undefined, b: TensorId | undefined, scalar: number) => TensorId;
 
-/** Calls a native function of two operands. */
+/** The identifier of an operand, undefined for a number. @throws TensorError VALUE for what JavaScript may give instead */
+function idOf(op: string, x: unknown): TensorId | undefined {
+  if (x instanceof Tensor) return x.id;
+  if (typeof x === 'number') return undefined;
+  const kind = Array.isArray(x) ? 'an array' : typeof x === 'object' && x !== null ? 'an object' : String(x);
+  return fail(op, 'VALUE', `expected a tensor or a number, got ${typeof x === 'string' ? `'${x}'` : kind}`);
+}
+
+/** Calls a native function of two operands, which bears its op's name. */
 export function applyBinary(kernel: BinaryKernel, a: Operand, b: Operand): Tensor {
-  if (typeof a === 'number') {
-    return wrap(kernel(undefined, typeof b === 'number' ? undefined : b.id, a));
-  }
-  return typeof b === 'number' ? wrap(kernel(a.id, undefined, b)) : wrap(kernel(a.id, b.id, 0));
+  const scalar = typeof a === 'number' ? a : typeof b === 'number' ? b : 0;
+  return wrap(kernel(idOf(kernel.name, a), idOf(kernel.name, b), scalar));
 }
 
 export const plus = (a: Operand, b: Operand): Tensor => applyBinary(native.add, a, b);
@@ -54,9 +60,9 @@ export const negative = (x: Tensor): Tensor => wrap(native.neg(x.id));
 
 /** `chosen` where `condition` holds, else `other`. */
 export function choose(condition: Tensor, chosen: Operand, other: Operand): Tensor {
-  const [a, aScalar] = typeof chosen === 'number' ? [undefined, chosen] : [chosen.id, 0];
-  const [b, bScalar] = typeof other === 'number' ? [undefined, other] : [other.id, 0];
-  return wrap(native.where(condition.id, a, b, aScalar, bScalar));
+  const scalar = (x: Operand): number => (typeof x === 'number' ? x : 0);
+  const [a, b] = [idOf('where', chosen), idOf('where', other)];
+  return wrap(native.where(condition.id, a, b, scalar(chosen), scalar(other)));
 }
 
 /** Undoes broadcasting: sums a gradient over the dimensions along which an operand of `shape` was repeated. */

@@ -12,9 +12,10 @@ const shapeOf = (x: Operand): readonly number[] => (typeof x === 'number' ? [] :
 const whereOp = defineOp({
   name: 'where',
   forward(ctx, condition: Tensor<'bool'>, a: Operand, b: Operand): Tensor {
+    const y = choose(condition, a, b);
     ctx.save(condition);
     ctx.state = [shapeOf(a), shapeOf(b)];
-    return choose(condition, a, b);
+    return y;
   },
   backward({ saved: [condition], needsGrad, state }, dy) {
     if (dy === undefined) return [];

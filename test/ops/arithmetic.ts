@@ -68,6 +68,9 @@ function errorsOf(name: Name, floatingOnly: boolean): OpCase['errors'] {
       `${name}: dtypes differ: a is float32, b is float64; convert one with to()`,
     ],
     [forbidden(op, 1, 2), 'VALUE', `${name}: expected at least one tensor, got two numbers`],
+    [forbidden(op, undefined, 1), 'VALUE', `${name}: expected a tensor or a number, got undefined`],
+    [forbidden(op, float, [1, 2]), 'VALUE', `${name}: expected a tensor or a number, got an array`],
+    [forbidden(op, '1', float), 'VALUE', `${name}: expected a tensor or a number, got '1'`],
   ];
 }
 

@@ -41,6 +41,7 @@ function commonErrors(name: keyof typeof ops): NonNullable<OpCase['errors']> {
       `${name}: dtypes differ: a is bool, b is int32; convert one with to()`,
     ],
     [forbidden(op, 1, 2), 'VALUE', `${name}: expected at least one tensor, got two numbers`],
+    [forbidden(op, bool, undefined), 'VALUE', `${name}: expected a tensor or a number, got undefined`],
   ];
 }
 

@@ -23,7 +23,7 @@ const constant = (name: 'zeros' | 'ones', value: number): OpCase => ({
   gradient: false,
   errors: [
     ...shapeError(() => ops[name]([2, -1])),
-    [() => ops[name]([1, 1, 1, 1, 1, 1, 1, 1, 1]), 'SHAPE', 'shape: expected at most 8 dimensions, got more'],
+    [() => ops[name]([1, 1, 1, 1, 1, 1, 1, 1, 1]), 'SHAPE', 'full: expected at most 8 dimensions, got more'],
     [
       forbidden(ops[name], [2], { device: 'tpu' }),
       'DEVICE',

@@ -51,7 +51,7 @@ opCases(ops, {
       [
         () => ops.reshape(zeros([1]), [1, 1, 1, 1, 1, 1, 1, 1, 1]),
         'SHAPE',
-        'shape: expected at most 8 dimensions, got more',
+        'reshape: expected at most 8 dimensions, got more',
       ],
     ],
   },

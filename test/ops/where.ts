@@ -27,6 +27,12 @@ opCases(ops, {
     errors: [
       [forbidden(ops.where, int32, int32, int32), 'DTYPE', 'where: expected a bool condition, got int32'],
       [forbidden(ops.where, bool, 1, 2), 'VALUE', 'where: expected at least one tensor, got two numbers'],
+      [forbidden(ops.where, bool, null, 2), 'VALUE', 'where: expected a tensor or a number, got null'],
+      [
+        forbidden(ops.where, true, zeros([2]), 2),
+        'VALUE',
+        'where: expected a tensor, got none for condition',
+      ],
       [
         forbidden(ops.where, bool, zeros([2]), int32),
         'DTYPE',

@@ -3,7 +3,8 @@
  */
 import test from 'ava';
 
-import { TensorError, indexSelect, ones, synchronize, tensor } from '../../src/index.js';
+import { TensorError, eye, indexSelect, matmul, ones, synchronize, tensor, zeros } from '../../src/index.js';
+import { forbidden } from '../helpers/op-case.js';
 
 /** An op whose error depends on the data. */
 const beyond = (): ReturnType<typeof tensor> =>
@@ -45,4 +46,18 @@ test('a tensor is not silently JSON, nor a structured clone', (t) => {
     name: 'DataCloneError',
     message: 'Symbol(a Tensor: expected values, such as those of await x.data()) could not be cloned.',
   });
+});
+
+test('an argument of another type is an error with the name of the op', (t) => {
+  const x = ones([2, 2]);
+  const cases: readonly [call: () => unknown, message: string][] = [
+    [forbidden(zeros, 3), 'full: expected an array, got 3 for shape'],
+    [forbidden(zeros, [NaN]), 'full: expected a whole number, got NaN for shape'],
+    [forbidden(zeros, ['2']), "full: expected a number, got '2' for shape"],
+    [forbidden(eye, 2.5), 'eye: expected a whole number, got 2.5 for n'],
+    [forbidden(eye), 'eye: expected a number, got undefined for n'],
+    [forbidden(matmul, x, 5), 'matmul: expected a tensor, got none for b'],
+    [forbidden(matmul, [1, 2], x), 'matmul: expected a tensor, got none for a'],
+  ];
+  for (const [call, message] of cases) t.throws(call, { instanceOf: TensorError, code: 'VALUE', message });
 });
