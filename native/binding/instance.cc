@@ -111,7 +111,7 @@ void Waiter::settle(napi_env raw, napi_value, void* context, void* data) {
 // ---- Instance
 
 Instance::Instance(Napi::Env env) : waiter_(env) {
-  devices_.push_back(cpu::make_device(0));
+  devices_.resize(1);
   Napi::Float64Array mailbox = Napi::Float64Array::New(env, kMailbox);
   mailbox_ = mailbox.Data();
   mailbox_reference_ = Napi::Persistent(mailbox);
@@ -146,6 +146,7 @@ Device& Instance::device(uint32_t index) {
                       "expected a loaded device, got number " + std::to_string(index));
   }
   std::unique_ptr<Device>& device = devices_[index];
+  if (!device && index == 0) device = cpu::make_device(0);
   if (!device) device.reset(cuda_->plugin->make_device(static_cast<int>(index) - 1));
   return *device;
 }

@@ -35,6 +35,15 @@ export function report(error: unknown): void {
  * @param args what follows `tenon`
  */
 export async function runCli(args: readonly string[]): Promise<void> {
+  try {
+    await makeProgram().parseAsync(args, { from: 'user' });
+  } catch (error) {
+    report(error);
+  }
+}
+
+/** @throws TensorError VALUE where the environment's settings cannot be read */
+function makeProgram(): Command {
   const program = new Command('tenon')
     .description('Train, evaluate and use vision transformers.')
     .version(versions()['tenon'])
@@ -59,10 +68,5 @@ export async function runCli(args: readonly string[]): Promise<void> {
       },
     });
   }
-
-  try {
-    await program.parseAsync(args, { from: 'user' });
-  } catch (error) {
-    report(error);
-  }
+  return program;
 }

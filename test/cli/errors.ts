@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import test from 'ava';
 
 import { readSafetensors, saveSafetensors, train } from '../../src/index.js';
-import { TINY, TINY_FLAGS, cli, cliHere, oneSentence, tinyPhotos } from '../helpers/training.js';
+import { TINY, TINY_FLAGS, cli, cliHere, oneSentence, startCli, tinyPhotos } from '../helpers/training.js';
 
 let folder: string;
 
@@ -325,6 +325,18 @@ test.serial('a process that fails exits with 1 and without a stack', async (t) =
     await cli(folder, ['eval', 'photos']),
     "required option '--checkpoint <path>' not specified; see tenon eval --help",
   );
+});
+
+test.serial('a malformed TENON_NUM_THREADS is a sentence', async (t) => {
+  for (const value of ['abc', '0', '-1', '1e3', '100000']) {
+    for (const args of [['info'], ['predict', 'photos/red/0.jpg', '--checkpoint', 'runs/photos']]) {
+      oneSentence(
+        t,
+        await startCli(folder, args, `export TENON_NUM_THREADS=${value}`).done,
+        `device: TENON_NUM_THREADS: expected a whole number from 1 to 1024, got '${value}'`,
+      );
+    }
+  }
 });
 
 test.serial('commands that fail leave no folder of a run', async (t) => {

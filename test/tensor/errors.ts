@@ -1,6 +1,9 @@
 /**
  * What errors say beside their sentence: where they came from, and what JavaScript does with a tensor elsewhere.
  */
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+
 import test from 'ava';
 
 import { TensorError, eye, indexSelect, matmul, ones, synchronize, tensor, zeros } from '../../src/index.js';
@@ -60,4 +63,22 @@ test('an argument of another type is an error with the name of the op', (t) => {
     [forbidden(matmul, [1, 2], x), 'matmul: expected a tensor, got none for a'],
   ];
   for (const [call, message] of cases) t.throws(call, { instanceOf: TensorError, code: 'VALUE', message });
+});
+
+const execute = promisify(execFile);
+
+test('a malformed TENON_NUM_THREADS is an error that a program can catch', async (t) => {
+  const module = new URL('../../src/index.js', import.meta.url).href;
+  const program = `
+    const { TensorError, ones } = await import('${module}');
+    try { ones([2]); } catch (error) { console.log(error instanceof TensorError, error.code, error.message); }`;
+  for (const value of ['abc', '0', '-1', '1e3', '100000']) {
+    const { stdout } = await execute(process.execPath, ['--input-type=module', '-e', program], {
+      env: { ...process.env, TENON_NUM_THREADS: value },
+    });
+    t.is(
+      stdout,
+      `true VALUE device: TENON_NUM_THREADS: expected a whole number from 1 to 1024, got '${value}'\n`,
+    );
+  }
 });
