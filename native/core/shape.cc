@@ -2,6 +2,10 @@
 
 namespace tenon {
 
+void Shape::refuse() const {
+  throw TensorError(code::kShape, "expected a shape of at most 2^53 elements, got " + to_string(*this));
+}
+
 Shape contiguous_strides(const Shape& shape) {
   Shape strides = shape;
   int64_t step = 1;

@@ -14,6 +14,10 @@ namespace tenon {
 
 constexpr int kMaxDims = 8;
 
+// Elements of a tensor, those of views included, which cost no memory: as far as JavaScript counts exactly. Offsets and
+// bytes are then far from the end of 64 bits.
+constexpr int64_t kMaxElements = int64_t{1} << 53;
+
 class Shape {
  public:
   Shape() = default;
@@ -50,13 +54,20 @@ class Shape {
     --ndim_;
   }
 
+  // Throws TensorError SHAPE beyond kMaxElements. A size of 0 counts as 1 there: strides are products of the others.
   int64_t numel() const {
     int64_t n = 1;
-    for (const int64_t v : *this) n *= v;
-    return n;
+    bool none = false;
+    for (const int64_t v : *this) {
+      none |= v == 0;
+      if (__builtin_mul_overflow(n, v == 0 ? 1 : v, &n) || n > kMaxElements) refuse();
+    }
+    return none ? 0 : n;
   }
 
  private:
+  [[noreturn]] void refuse() const;
+
   std::array<int64_t, kMaxDims> values_{};
   int ndim_ = 0;
 };

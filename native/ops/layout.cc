@@ -28,6 +28,7 @@ Tensor cat(const std::vector<Tensor>& tensors, int64_t dim) {
     if (t.ndim() == expected.ndim()) expected[at] = t.size(at);
     check_shape("cat", ("tensor " + std::to_string(i)).c_str(), t, expected);
     shape[at] += t.size(at);
+    shape.numel();  // throws before the sum leaves 64 bits
   }
   Tensor out = empty(first.device(), shape, first.dtype());
   int64_t begin = 0;

@@ -50,19 +50,20 @@ Tensor alias(const Tensor& x) { return x; }
 Tensor reshape(const Tensor& x, const Dims& sizes) {
   Shape shape{std::span<const int64_t>(sizes)};
   int unknown = -1;
-  int64_t known = 1;
   for (int i = 0; i < shape.ndim(); ++i) {
     if (shape[i] == -1 && unknown < 0) {
       unknown = i;
+      shape[i] = 1;
     } else if (shape[i] < 0) {
-      fail("reshape", code::kShape, "expected sizes of 0 or more and at most one -1, got ", shape);
-    } else {
-      known *= shape[i];
+      fail("reshape", code::kShape, "expected sizes of 0 or more and at most one -1, got ",
+           Shape{std::span<const int64_t>(sizes)});
     }
   }
   if (unknown >= 0) {
+    const int64_t known = shape.numel();
     if (known == 0 || x.numel() % known != 0) {
-      fail("reshape", code::kShape, "cannot infer -1 in ", shape, " for ", x);
+      fail("reshape", code::kShape, "cannot infer -1 in ", Shape{std::span<const int64_t>(sizes)}, " for ",
+           x);
     }
     shape[unknown] = x.numel() / known;
   }
@@ -146,7 +147,7 @@ Tensor slice(const Tensor& x, int64_t dim, int64_t start, int64_t stop, int64_t 
   const int64_t count = step > 0 ? (last - first + step - 1) / step : (first - last - step - 1) / -step;
   Shape shape = x.shape(), strides = x.strides();
   shape[at] = std::max<int64_t>(count, 0);
-  strides[at] = x.stride(at) * step;
+  strides[at] = x.stride(at) * std::clamp(step, -n - 1, n + 1);  // a longer one leads out as well
   return x.with(shape, strides, shape[at] > 0 ? x.offset() + first * x.stride(at) : x.offset());
 }
 

@@ -13,10 +13,14 @@ inline void check_image(const char* op, const char* name, const Tensor& x) {
 inline Window make_window(const char* op, const Dims& kernel, const Dims& stride, const Dims& padding,
                           const Dims& dilation) {
   Window window;
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();  // the product of two fits 64 bits
   const auto take = [op](const char* name, const Dims& values, int64_t least, int64_t* to) {
     if (values.size() != 2 || values[0] < least || values[1] < least) {
       fail(op, code::kValue, "expected a ", name, " of ", least, " or more for rows and columns, got ",
            Shape(values));
+    }
+    if (values[0] > kMost || values[1] > kMost) {
+      fail(op, code::kValue, "expected a ", name, " below 2^31, got ", Shape(values));
     }
     std::copy(values.begin(), values.end(), to);
   };

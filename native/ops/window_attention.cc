@@ -28,6 +28,7 @@ Windows check_operands(const char* op, const Tensor& qkv, const Tensor& table, c
   check_ndim(op, "qkv [B, H, W, 3 * heads * d]", qkv, 4);
   check_same_dtype(op, "qkv", qkv, "table", table);
   const Windows windows = make_windows(op, qkv, window, shift);
+  Shape{2 * window[0] - 1, 2 * window[1] - 1}.numel();  // throws where the table's rows cannot be counted
   if (table.ndim() != 2 || table.size(0) != windows.offsets() || table.size(1) < 1) {
     fail(op, code::kShape, "expected a table [", windows.offsets(), ", heads] for windows of ", Shape(window),
          ", got ", table);

@@ -61,6 +61,16 @@ TEST(Shape, StridesAndText) {
   EXPECT_THROW(full.push_back(1), TensorError);
 }
 
+TEST(Shape, CountsAsFarAsJavaScriptDoes) {
+  constexpr int64_t kHalf = int64_t{1} << 32, kMost = int64_t{1} << 53;
+  EXPECT_EQ((Shape{kMost}.numel()), kMost);
+  EXPECT_EQ((Shape{kHalf, 0}.numel()), 0);
+  EXPECT_THROW((Shape{kMost + 1}.numel()), TensorError);
+  EXPECT_THROW((Shape{kHalf, kHalf}.numel()), TensorError);            // 2^64 wraps to 0
+  EXPECT_THROW((Shape{kHalf, kHalf, 3, kHalf}.numel()), TensorError);  // and so does this
+  EXPECT_THROW((Shape{0, kHalf, kHalf}.numel()), TensorError);         // whose strides would wrap
+}
+
 TEST(Error, OpsBearTheirTypeScriptNames) {
   const TensorError error("layer_norm", code::kShape, "no");
   EXPECT_EQ(error.op(), "layerNorm");
