@@ -2,10 +2,11 @@ import { Command } from 'commander';
 
 import { fail } from '../tensor/error.js';
 import {
+  RunFolder,
   type RunResult,
   SETTINGS,
   type TrainRunOptions,
-  type TrainSettings,
+  type TrainConfig,
   resolveSettings,
   resume,
   train,
@@ -20,7 +21,10 @@ export function trainCommand(): Command {
   const command = new Command('train')
     .description('train a model on images; writes runs/NAME/ with checkpoints, metrics and a report')
     .argument('[data]', "'shapes' (built in), a folder of images by class, tar shards, CIFAR or MNIST files")
-    .option('--resume <folder>', 'continue a run that was stopped, exactly as if it had not been')
+    .option(
+      '--resume <folder>',
+      'continue a run that was stopped, exactly as if it had not been; [data] says where its images are now',
+    )
     .option('--config <file>', 'settings from YAML or JSON; flags override them')
     .option('--print-config', 'write all settings as YAML for --config, and stop');
   addSettings(command);
@@ -30,24 +34,25 @@ export function trainCommand(): Command {
     const file = options['config'] as string | undefined;
     let run: (options: TrainRunOptions) => Promise<RunResult>;
     if (folder !== undefined) {
-      const extra = [
-        ...Object.keys(given),
-        ...(data === undefined ? [] : ['data']),
-        ...(file === undefined ? [] : ['config']),
-      ];
+      const extra = [...Object.keys(given), ...(file === undefined ? [] : ['config'])];
       if (extra.length > 0) {
         fail(
           'train',
           'VALUE',
-          `expected --resume alone: a run continues with its own settings, got ${extra.join(', ')}`,
+          `expected no settings beside --resume: a run continues with its own, got ${extra.join(', ')}`,
         );
       }
-      run = (runOptions) => resume(folder, runOptions);
+      if (options['printConfig'] === true) {
+        const { config } = await RunFolder.open(folder).readConfig();
+        console.log(configText(data ?? config.data, config));
+        return;
+      }
+      run = (runOptions) => resume(folder, { ...runOptions, data });
     } else {
       const settings = { ...(file === undefined ? {} : await readSettingsFile(file)), ...given };
       const source = data ?? fail('train', 'VALUE', "expected what to train on: a path, or 'shapes'");
       if (options['printConfig'] === true) {
-        console.log(await configText(source, settings));
+        console.log(configText(source, await resolveSettings(source, settings)));
         return;
       }
       run = (runOptions) => train(source, settings, runOptions);
@@ -57,9 +62,8 @@ export function trainCommand(): Command {
 }
 
 /** A configuration file that says everything. */
-async function configText(source: string, settings: TrainSettings): Promise<string> {
-  const config = await resolveSettings(source, settings);
-  const lines = (Object.keys(SETTINGS) as (keyof TrainSettings)[])
+function configText(source: string, config: TrainConfig): string {
+  const lines = (Object.keys(SETTINGS) as (keyof typeof SETTINGS)[])
     .filter((key) => config[key] !== undefined)
     .map((key) => `${key}: ${JSON.stringify(config[key])}`); // JSON is YAML
   return [`# tenon train ${source} --config <this file>`, ...lines].join('\n');

@@ -17,7 +17,7 @@ export { predict } from './predict.js';
 export type { Precision } from './precision.js';
 export type { FilePrediction, PredictOptions } from './predict.js';
 export { resolveSettings, resume, train } from './run.js';
-export type { RunEvents, RunResult, RunStart, TrainRunOptions } from './run.js';
+export type { ResumeOptions, RunEvents, RunResult, RunStart, TrainRunOptions } from './run.js';
 export { RunFolder, modelPath } from './run-folder.js';
 export type { Summary } from './run-folder.js';
 export { cosineSchedule } from './schedule.js';

@@ -5,13 +5,17 @@ import {
   type Dataset,
   type DatasetSpec,
   type FindDataOptions,
+  digestOfData,
   findData,
   openDataset,
 } from '../data/index.js';
+import { fail } from '../tensor/error.js';
+import { describeClasses } from './classes.js';
+import type { StoredConfig } from './run-folder.js';
 
 /** Both sets, open. */
 export interface RunData {
-  readonly kind: DatasetSpec['kind'];
+  readonly specs: { readonly train: DatasetSpec; readonly val: DatasetSpec };
   readonly trainSet: Dataset;
   readonly valSet: Dataset;
 }
@@ -21,7 +25,7 @@ export async function openRunData(path: string, options: FindDataOptions): Promi
   const { train, val } = await findData(path, options);
   const trainSet = await openDataset(train);
   try {
-    return { kind: train.kind, trainSet, valSet: await openDataset(val) };
+    return { specs: { train, val }, trainSet, valSet: await openDataset(val) };
   } catch (error) {
     await trainSet.close();
     throw error;
@@ -30,6 +34,29 @@ export async function openRunData(path: string, options: FindDataOptions): Promi
 
 export async function closeRunData({ trainSet, valSet }: RunData): Promise<void> {
   await Promise.all([trainSet.close(), valSet.close()]);
+}
+
+/** Tells whether images have been renamed or changed, or have come or gone. */
+export function digestOfRunData({ specs: { train, val } }: RunData): Promise<string> {
+  return digestOfData([train, val]);
+}
+
+/** @throws TensorError VALUE when a run's images are others than when it began */
+export async function expectSameData(stored: StoredConfig, data: RunData, path: string): Promise<void> {
+  const facts = (train: number, val: number, classes: readonly string[]): string =>
+    `${train} training and ${val} validation images of ${describeClasses(classes)}`;
+  const { trainSet, valSet } = data;
+  const now = facts(trainSet.length, valSet.length, trainSet.classes);
+  const then = facts(stored.trainImages, stored.valImages, stored.classes);
+  if (now !== then || trainSet.classes.join('\n') !== stored.classes.join('\n'))
+    fail('resume', 'VALUE', `expected the data of the run, ${then}, got ${now}`);
+  if (stored.images !== undefined && stored.images !== (await digestOfRunData(data))) {
+    fail(
+      'resume',
+      'VALUE',
+      `expected the images of the run in ${path}, got others: names or sizes of files differ`,
+    );
+  }
 }
 
 /** The size of a first image that is whole. */

@@ -3,7 +3,7 @@
  */
 import { appendFile, mkdir, readFile, readdir, rm } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { isAbsolute, join, relative, resolve } from 'node:path';
 
 import type { SkippedImage } from '../data/index.js';
 import { writeFileAtomic } from '../io/index.js';
@@ -48,6 +48,10 @@ export interface StoredConfig {
   readonly classes: readonly string[];
   readonly trainImages: number;
   readonly valImages: number;
+  /** A digest of the images; runs of earlier versions have none. */
+  readonly images?: string;
+  /** The folder that relative paths of the settings are from; runs of earlier versions do not say it. */
+  readonly cwd?: string;
   /** A digest of the teacher's weights. */
   readonly teacher?: string;
 }
@@ -77,6 +81,22 @@ function parseMetrics(line: string, where: string): EpochMetrics {
     if (!(error instanceof SyntaxError)) throw error;
   }
   return fail('resume', 'IO', `expected the metrics of an epoch in ${where}, got '${line.slice(0, 40)}'`);
+}
+
+/** The settings with the paths that they have for this process: what the run began with, wherever this one was started. */
+export function configFromHere({ config, cwd = '.' }: StoredConfig, data?: string): TrainConfig {
+  const found = (path: string): string => {
+    const there = isAbsolute(path) ? path : relative('.', resolve(cwd, path)) || '.';
+    return existsSync(there) ? there : path; // a project may have moved with its data and its runs
+  };
+  const { pretrained, teacher, teacherCache } = config;
+  return {
+    ...config,
+    data: data ?? found(config.data),
+    pretrained: pretrained && found(pretrained),
+    teacher: teacher && found(teacher),
+    teacherCache: teacherCache && found(teacherCache),
+  };
 }
 
 export class RunFolder {

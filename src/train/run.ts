@@ -16,14 +16,22 @@ import { fail } from '../tensor/error.js';
 import { manualSeed, memoryStats, versions } from '../tensor/index.js';
 import { mixing } from './augmentation.js';
 import { readTrainingState, saveTrainingState } from './checkpoint.js';
-import { checkClasses, describeClasses } from './classes.js';
+import { checkClasses } from './classes.js';
 import { type TrainConfig, type TrainSettings, resolveConfig } from './config.js';
 import { type Prediction, evaluate } from './evaluate.js';
 import { explainImages } from './explain.js';
 import type { ReportData, ReportSample } from './report.js';
-import { type RunData, closeRunData, firstImage, nameOf, openRunData } from './run-data.js';
+import {
+  type RunData,
+  closeRunData,
+  expectSameData,
+  digestOfRunData,
+  firstImage,
+  nameOf,
+  openRunData,
+} from './run-data.js';
 import { withLock } from './run-lock.js';
-import { RunFolder, type Summary, modelPath } from './run-folder.js';
+import { RunFolder, type Summary, configFromHere, modelPath } from './run-folder.js';
 import { inputOf, inputTransform, modelOf, trainingTransform } from './setup.js';
 import { openTeacher } from './teacher.js';
 import type { EpochMetrics, StepEvent } from './progress.js';
@@ -59,6 +67,11 @@ export interface RunEvents {
 export interface TrainRunOptions extends RunEvents {
   /** Stops the run after the current step, with its state saved. */
   readonly signal?: AbortSignal | undefined;
+}
+
+export interface ResumeOptions extends TrainRunOptions {
+  /** Where the data is now, if it has moved since the run began. */
+  readonly data?: string | undefined;
 }
 
 /** How a run ended. */
@@ -123,7 +136,7 @@ async function open(
         `expected no model beside --pretrained, whose model is ${info.name}, got ${model}`,
       );
     }
-    const facts = { kind: opened.kind, name: nameOf(data), ...first };
+    const facts = { kind: opened.specs.train.kind, name: nameOf(data), ...first };
     const config = resolveConfig(data, settings, facts, info);
     return { config, opened };
   } catch (error) {
@@ -153,23 +166,20 @@ export async function resolveSettings(data: string, settings: TrainSettings = {}
  * @example
  * await resume('runs/shapes');
  */
-export async function resume(path: string, options: TrainRunOptions = {}): Promise<RunResult> {
+export async function resume(path: string, options: ResumeOptions = {}): Promise<RunResult> {
   const folder = RunFolder.open(path);
   return withLock('resume', folder.path, () => goOn(folder, options));
 }
 
-async function goOn(folder: RunFolder, options: TrainRunOptions): Promise<RunResult> {
+async function goOn(folder: RunFolder, options: ResumeOptions): Promise<RunResult> {
   const stored = await folder.readConfig();
-  const { config } = stored;
+  const config = configFromHere(stored, options.data);
   const opened = await openRunData(config.data, { valFraction: config.valFraction, seed: config.seed });
-  const { trainSet, valSet } = opened;
-  const facts = (train: number, val: number, classes: readonly string[]): string =>
-    `${train} training and ${val} validation images of ${describeClasses(classes)}`;
-  const now = facts(trainSet.length, valSet.length, trainSet.classes);
-  const then = facts(stored.trainImages, stored.valImages, stored.classes);
-  if (now !== then || trainSet.classes.join('\n') !== stored.classes.join('\n')) {
+  try {
+    await expectSameData(stored, opened, config.data);
+  } catch (error) {
     await closeRunData(opened);
-    fail('resume', 'VALUE', `expected the data of the run, ${then}, got ${now}`);
+    throw error;
   }
   const run = await Run.create(config, opened, !folder.hasCheckpoint);
   try {
@@ -295,6 +305,8 @@ class Run {
         classes: this.info.classes,
         trainImages: this.data.trainSet.length,
         valImages: this.data.valSet.length,
+        images: await digestOfRunData(this.data),
+        cwd: process.cwd(),
         ...(this.teacher && { teacher: this.teacher.digest }),
       });
     }

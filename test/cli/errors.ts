@@ -1,7 +1,17 @@
 /**
  * Whatever is wrong with the input: one sentence on stderr, exit code 1, nothing left behind.
  */
-import { copyFile, mkdir, mkdtemp, readFile, readdir, rm, truncate, writeFile } from 'node:fs/promises';
+import {
+  copyFile,
+  mkdir,
+  mkdtemp,
+  readFile,
+  readdir,
+  rename,
+  rm,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -245,7 +255,7 @@ const CASES: readonly [what: string, command: string, error: string | RegExp][] 
   [
     'settings for a run that goes on',
     'train --resume runs/photos --lr 1',
-    'train: expected --resume alone: a run continues with its own settings, got lr',
+    'train: expected no settings beside --resume: a run continues with its own, got lr',
   ],
   [
     'no checkpoint',
@@ -395,6 +405,28 @@ test.serial('a run whose data has changed does not continue', async (t) => {
       'got 7 training and 3 validation images of 3 classes (blue, green, red)',
   );
   await rm(join(folder, 'photos/red/99.jpg'));
+
+  // As many images of the same classes as before, but others.
+  const image = join(folder, 'photos/red/0.jpg');
+  const changed = `resume: expected the images of the run in ${join(folder, 'photos')}, got others: names or sizes of files differ`;
+  await rename(image, join(folder, 'photos/red/00.jpg'));
+  oneSentence(t, await cliHere(folder, ['train', '--resume', 'runs/photos']), changed);
+  await rename(join(folder, 'photos/red/00.jpg'), image);
+  const bytes = await readFile(image);
+  await writeFile(image, Buffer.concat([bytes, Buffer.of(0)]));
+  oneSentence(t, await cliHere(folder, ['train', '--resume', 'runs/photos']), changed);
+
+  // A run of a version that kept no digest goes on.
+  const config = join(folder, 'runs/photos/config.json');
+  const text = await readFile(config, 'utf8');
+  const { images, cwd, ...older } = JSON.parse(text) as Record<string, unknown>;
+  t.regex(String(images), /^[0-9a-f]{64}$/);
+  t.is(typeof cwd, 'string');
+  await writeFile(config, JSON.stringify(older));
+  t.is((await cliHere(folder, ['train', '--resume', 'runs/photos'])).code, 0);
+  await writeFile(config, text);
+  await writeFile(image, bytes);
+  t.is((await cliHere(folder, ['train', '--resume', 'runs/photos'])).code, 0);
 });
 
 test.serial('a run whose files are damaged does not continue, and says which', async (t) => {

@@ -4,7 +4,19 @@
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { cp, mkdtemp, readFile, readdir, rm, stat, utimes, watch, writeFile } from 'node:fs/promises';
+import {
+  cp,
+  mkdir,
+  mkdtemp,
+  readFile,
+  readdir,
+  rename,
+  rm,
+  stat,
+  utimes,
+  watch,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -200,6 +212,46 @@ test.serial('a run that is being trained is not resumed by another process, nor 
   stop.abort();
   t.false((await first).finished);
   process.chdir(before);
+});
+
+test.serial('a run goes on from any folder, and with data that has moved', async (t) => {
+  await stopped('moved');
+  const elsewhere = join(folder, 'else/where');
+  await mkdir(elsewhere, { recursive: true });
+  const resumed = ['train', '--resume', '../../runs/moved'];
+
+  await rename(join(folder, 'photos'), join(elsewhere, 'pictures'));
+  oneSentence(
+    t,
+    await cli(elsewhere, resumed),
+    "findData: expected 'shapes' or a folder, got photos, which does not exist",
+  );
+  await tinyPhotos(join(elsewhere, 'other'), 9);
+  oneSentence(
+    t,
+    await cli(elsewhere, [...resumed, 'other']),
+    /^tenon: resume: expected the data of the run, 18 training and 6 validation images of .*, got 21 training/,
+  );
+  const { child, done } = startCli(elsewhere, [...resumed, 'pictures']);
+  child.stdout!.on('data', (chunk) => {
+    if (String(chunk).includes('epoch 3/6')) child.kill('SIGKILL');
+  });
+  await done;
+  await rename(join(elsewhere, 'pictures'), join(folder, 'photos'));
+  const { code, stderr } = await cli(elsewhere, resumed); // the data is where it was, seen from there
+  t.is(code, 0, stderr);
+  await endsTheSame(t, 'moved');
+});
+
+test.serial('--resume with --print-config writes the settings of the run, and trains nothing', async (t) => {
+  const before = await stopped('printed');
+  const { code, stdout, stderr } = await cli(folder, ['train', '--resume', 'runs/printed', '--print-config']);
+  t.is(code, 0, stderr);
+  t.regex(stdout, /^# tenon train photos --config <this file>\n/);
+  for (const line of ['epochs: 6', 'seed: 7', 'modelEmaDecay: 0.9', 'modelKwargs: {"projDropRate":0.1}'])
+    t.true(stdout.includes(`\n${line}\n`), stdout);
+  t.true((await readFile(checkpoint('printed'))).equals(before));
+  t.is((await accuracies('printed')).length, 2);
 });
 
 test.serial('locks of dead processes, and of ids that others have now, do not count', async (t) => {
