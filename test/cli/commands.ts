@@ -404,6 +404,15 @@ test.serial('a thread for each core of the process, however OpenMP binds its thr
   t.deepEqual(await cpu('taskset --cpu-list --pid 0 $$ >/dev/null'), { cores: 1, threads: 1 });
 });
 
+test.serial('a run goes on when nobody reads its output any more', async (t) => {
+  const { child, done } = startCli(folder, ['train', 'photos', '--name', 'unread', ...TINY_FLAGS]);
+  child.stdout!.destroy();
+  const { code, stderr } = await done;
+  t.is(code, 0, stderr);
+  t.is(stderr, '');
+  t.is((await json<{ epochs: number }>('runs/unread/summary.json')).epochs, 2);
+});
+
 test.serial('a reader that has had enough ends a command without a word', async (t) => {
   const { child, done } = startCli(folder, ['models', '--json']);
   child.stdout!.destroy();
