@@ -73,10 +73,15 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
   let progress: Progress | undefined;
   const stop = new AbortController();
   let exitCode = 130;
-  const interrupt = (_: NodeJS.Signals, signal: number): void => {
+  const interrupt = (name: NodeJS.Signals, signal: number): void => {
     exitCode = 128 + signal;
-    if (stop.signal.aborted) process.exit(exitCode); // a second Ctrl-C does not wait
     progress?.stop();
+    if (stop.signal.aborted) {
+      // A second Ctrl-C does not wait: an exit would, for the work that is queued. The signal's own effect is at once.
+      process.off(name, interrupt);
+      process.kill(process.pid, name);
+      return;
+    }
     console.error('Stopping after this step; press Ctrl-C again to stop at once.');
     stop.abort();
   };

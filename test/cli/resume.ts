@@ -271,6 +271,19 @@ test.serial('locks of dead processes, and of ids that others have now, do not co
   );
 });
 
+test.serial('a second Ctrl-C ends a run at once, in the middle of a step', async (t) => {
+  // One step is some minutes long: all batches of an epoch make one update.
+  const flags = 'train shapes --name long -b 64 --grad-accum-steps 312 -j 0';
+  const { child, done } = startCli(folder, flags.split(' '));
+  await once(child.stdout!, 'data');
+  child.kill('SIGINT');
+  await once(child.stderr!, 'data');
+  const started = performance.now();
+  child.kill('SIGINT');
+  t.is((await done).code, 'SIGINT'); // a shell makes 130 of it
+  t.true(performance.now() - started < 2000);
+});
+
 /** A run that was stopped after its second epoch, and its checkpoint. */
 async function stopped(run: string): Promise<Buffer> {
   const stop = new AbortController();
