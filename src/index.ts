@@ -54,6 +54,7 @@ export type {
   Prediction,
   Progress,
   ResolvedTrainerOptions,
+  ResumeOptions,
   RunEvents,
   RunOptions,
   RunResult,

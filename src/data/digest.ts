@@ -58,6 +58,9 @@ async function add(hash: Hash, spec: DatasetSpec): Promise<void> {
     case 'shapes':
       text(spec);
       return;
+    case 'module': // what it makes of its arguments is its own affair
+      text([spec.url, spec.name, spec.args]);
+      return;
     case 'subset':
       bytes(spec.indices);
       await add(hash, spec.of);

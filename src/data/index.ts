@@ -9,7 +9,6 @@ export type { AugmentPolicy, OpSet, RandAugment } from './augment/policy.js';
 export type { Batch, BatchSource } from './batch.js';
 export { openDataset } from './dataset.js';
 export type { Dataset, DatasetSpec } from './dataset.js';
-export { digestOfData } from './digest.js';
 export { findData } from './find.js';
 export type { FindDataOptions } from './find.js';
 export { isImageFile, listFolder, splitFolder } from './folder.js';

@@ -5,10 +5,10 @@ import {
   type Dataset,
   type DatasetSpec,
   type FindDataOptions,
-  digestOfData,
   findData,
   openDataset,
 } from '../data/index.js';
+import { digestOfData } from '../data/digest.js';
 import { fail } from '../tensor/error.js';
 import { describeClasses } from './classes.js';
 import type { StoredConfig } from './run-folder.js';
