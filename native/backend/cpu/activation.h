@@ -23,7 +23,7 @@ template <class D, class V>
 HWY_INLINE Activated<V> relu_at(D d, V x) {
   const V zero = hn::Zero(d);
   return {hn::IfThenElse(hn::Lt(x, zero), zero, x),
-          hn::IfThenElseZero(hn::Gt(x, zero), hn::Set(d, hn::TFromD<D>(1)))};
+          hn::IfThenZeroElse(hn::Le(x, zero), hn::Set(d, hn::TFromD<D>(1)))};
 }
 
 // x Phi(x): GELU in its exact form (Hendrycks and Gimpel, 2016).

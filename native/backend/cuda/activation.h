@@ -86,7 +86,7 @@ __device__ __forceinline__ T slope_of(Activation activation, T x) {
     case Activation::GeluTanh:
       return gelu_tanh_slope(x);
     case Activation::Relu:
-      return x > 0 ? T(1) : T(0);
+      return x <= 0 ? T(0) : T(1);  // an error stays visible
     case Activation::Silu:
       return silu_slope(x);
     default:
