@@ -53,7 +53,7 @@ export function explainCommand(): Command {
           const rows: string[][] = [];
           const { method, class: label } = options;
           const how = { label, batchSize, ...(method === undefined ? {} : { method }) };
-          for await (const seen of explainFiles(model, info, files, how)) {
+          for await (const seen of explainFiles(model.freeze(), info, files, how)) {
             if ('error' in seen) {
               console.error(`tenon: ${seen.error}`);
               process.exitCode = 1;

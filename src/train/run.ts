@@ -7,7 +7,6 @@ import {
   type PretrainedReport,
   type PretrainedWeights,
   applyPretrained,
-  loadModel,
   readPretrained,
   readPretrainedInfo,
   saveModel,
@@ -18,9 +17,7 @@ import { mixing } from './augmentation.js';
 import { readTrainingState, saveTrainingState } from './checkpoint.js';
 import { checkClasses } from './classes.js';
 import { type TrainConfig, type TrainSettings, resolveConfig } from './config.js';
-import { type Prediction, evaluate } from './evaluate.js';
-import { explainImages } from './explain.js';
-import type { ReportData, ReportSample } from './report.js';
+import { judge } from './judge.js';
 import {
   type RunData,
   closeRunData,
@@ -190,9 +187,6 @@ async function goOn(folder: RunFolder, options: ResumeOptions): Promise<RunResul
     await run.close();
   }
 }
-
-/** How many predictions a report shows. */
-const SAMPLES = 24;
 
 /** What a run begins with, besides settings and data. */
 interface Beginning {
@@ -388,7 +382,15 @@ class Run {
       versions: versions(),
     };
     await folder.writeSummary(summary);
-    const judged = finished ? await this.judge(folder.best) : { samples: [] };
+    const judged = finished
+      ? await judge(folder.best, {
+          images: this.data.valSet,
+          batches: this.valLoader,
+          precision: trainer.options.precision,
+          device: config.device,
+          batchSize: config.batchSize,
+        })
+      : { samples: [] };
     await folder.writeSamples(judged.samples);
     const { writeReport } = await import('./report.js'); // its charts take half a second to load
     await writeReport(folder.report, {
@@ -406,40 +408,4 @@ class Run {
       samples: judged.samples.length > 0 ? folder.samples : undefined,
     };
   }
-
-  /** What the best model confuses, and some of its predictions. */
-  private async judge(file: string): Promise<Pick<ReportData, 'confusion'> & { samples: ReportSample[] }> {
-    const { classes } = this.info;
-    const predictions: Prediction[] = [];
-    const { model } = await loadModel(file, { device: this.config.device });
-    const { confusion } = await evaluate(model, this.valLoader, {
-      classes: classes.length,
-      precision: this.trainer.options.precision,
-      onPrediction: (prediction) => predictions.push(prediction),
-    });
-    // Half of the samples are mistakes, where there are enough: they come last.
-    const wrong = predictions.filter(({ label, top }) => top[0].label !== label);
-    const right = predictions.filter(({ label, top }) => top[0].label === label);
-    const mistakes = spread(wrong, SAMPLES / 2);
-    const shown = [...spread(right, SAMPLES - mistakes.length), ...mistakes];
-    const images = await Promise.all(shown.map(({ index }) => this.data.valSet.read(index)));
-    const explained = await explainImages(model, this.info, images, { minSize: 128 });
-    model.dispose();
-    const { thumbnail } = await import('./report.js');
-    const samples = await Promise.all(
-      shown.map(async ({ label, top }, i) => ({
-        png: await thumbnail(images[i]),
-        explained: explained[i].png,
-        truth: classes[label],
-        top: top.map((guess) => ({ label: classes[guess.label], probability: guess.probability })),
-      })),
-    );
-    return { confusion, samples };
-  }
-}
-
-/** `n` items, evenly from the whole list. */
-function spread<T>(items: readonly T[], n: number): T[] {
-  if (items.length <= n) return [...items];
-  return Array.from({ length: n }, (_, i) => items[Math.floor((i * items.length) / n)]);
 }
