@@ -8,6 +8,7 @@ import test from 'ava';
 import {
   AdamW,
   DistilledVisionTransformer,
+  type Model as ExplainedModel,
   type FloatTensor,
   type Module,
   RegNet,
@@ -16,11 +17,13 @@ import {
   Trainer,
   VisionTransformer,
   crossEntropy,
+  explain,
   inferenceMode,
   manualSeed,
   normal,
   scope,
   tensor,
+  to,
 } from '../../src/index.js';
 import { goldenPath, relativeError, sharedTest } from '../helpers/golden.js';
 import { matchesTimm, timmConfig } from '../helpers/timm.js';
@@ -122,4 +125,21 @@ for (const [name, make] of [
   sharedTest(`${name}: features, logits, loss and gradients are timm's`, goldenPath(`models/${name}`), (t) =>
     matchesTimm(t, name, make(), 'cuda'),
   );
+}
+
+for (const name of ['a ViT', 'a DeiT', 'a Swin whose windows divide no map', 'a RegNetY']) {
+  test.serial(`what ${name} sees on cuda is what it sees on the CPU`, async (t) => {
+    const maps: Record<'cpu' | 'cuda', number[]> = { cpu: [], cuda: [] };
+    for (const device of ['cpu', 'cuda'] as const) {
+      manualSeed(4);
+      using model = MODELS[name]().to(device);
+      using images = to(normal([2, 3, 16, 16]), device);
+      const { map, targets, logits } = explain(model as ExplainedModel, images, { target: 3 });
+      t.is(map.device, device === 'cpu' ? 'cpu' : 'cuda:0');
+      maps[device] = Array.from(await map.data());
+      for (const tensor of [map, targets, logits]) tensor.dispose();
+    }
+    t.true(maps.cpu.some((value) => value !== 0));
+    t.true(relativeError(maps.cuda, maps.cpu) < 1e-4, JSON.stringify(maps));
+  });
 }
