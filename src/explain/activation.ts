@@ -9,6 +9,7 @@ import { type Model, RegNet, ResNet, SwinTransformer, VisionTransformer } from '
 import { einsum, indexSelect, to } from '../ops/index.js';
 import { fail } from '../tensor/error.js';
 import { noGrad, scope } from '../tensor/index.js';
+import { inEvaluation } from './in-evaluation.js';
 import { type ClassTarget, type Explanation, targetsOf } from './target.js';
 
 /** The last map `[B, h, w, C]` and the layer that makes logits of its mean. */
@@ -69,16 +70,6 @@ function lastMap(model: Model, images: FloatTensor): MapAndHead {
     'VALUE',
     "expected a model whose head is the mean of a map, for the method 'activation'",
   );
-}
-
-function inEvaluation<T>(model: Model, fn: () => T): T {
-  const { training } = model;
-  try {
-    model.eval();
-    return fn();
-  } finally {
-    model.train(training);
-  }
 }
 
 /** @internal Patches down and across. */

@@ -8,6 +8,7 @@ import { type Attention, type FloatTensor } from '../nn/index.js';
 import type { VisionTransformer } from '../models/index.js';
 import { arange, attentionRows, gather, matmul, to, zeros } from '../ops/index.js';
 import { type Tensor, enableGrad, grad, keep, noGrad, scope, setRequiresGrad } from '../tensor/index.js';
+import { inEvaluation } from './in-evaluation.js';
 import { type ClassTarget, targetsOf } from './target.js';
 
 /** One layer's attention. */
@@ -127,15 +128,12 @@ function watched<T>(
   images: FloatTensor,
   use: (seen: { readonly layers: readonly Passed[]; readonly logits: FloatTensor }) => T,
 ): T {
-  const { training } = model;
   const layers: Passed[] = [];
   const unhooks = [...model.blocks].flatMap(({ attn }) => watch(attn, (layer) => layers.push(layer)));
   try {
-    model.eval();
-    return use({ logits: model.call(images), layers });
+    return inEvaluation(model, () => use({ logits: model.call(images), layers }));
   } finally {
     for (const unhook of unhooks) unhook();
-    model.train(training);
     for (const layer of layers) for (const tensor of Object.values<Tensor>({ ...layer })) tensor.dispose();
   }
 }

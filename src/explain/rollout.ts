@@ -133,7 +133,7 @@ export function rolloutOf(
   }
   const steps = fused.slice(startLayer).map((layer) => {
     const kept = discardRatio > 0 ? withoutSmallest(layer, discardRatio, keepFirst) : layer;
-    const mixed = kept.add(identityLike(layer));
+    const mixed = kept.add(identityLike(layer)); // without the half, which the rows' sums take back
     return mixed.div(sum(mixed, { dim: 2, keepdim: true }));
   });
   return steps.reduce((rollout, step) => matmul(step, rollout));
