@@ -27,6 +27,7 @@ export function explainCommand(): Command {
         'how (default: relevance for ViT and DeiT, activation for the others)',
       ).choices(EXPLAIN_METHODS),
     )
+    .option('--stage <n>', "of activation: at whose end the map is (default: the last, Swin's first)")
     .option('-b, --batch-size <n>', 'images per batch', '8')
     .option('--device <name>', SETTINGS.device.help, 'cpu')
     .action(
@@ -37,11 +38,13 @@ export function explainCommand(): Command {
           output: string;
           class?: string;
           method?: ExplainMethod;
+          stage?: string;
           batchSize: string;
           device: string;
         },
       ) => {
         const batchSize = whole('--batch-size', options.batchSize, 1);
+        const stage = options.stage === undefined ? undefined : whole('--stage', options.stage, 1);
         const { device = 'cpu' } = settingsOf({ device: options.device });
         const files = await imageFiles('explain', paths);
         const { model, info } = await loadPretrained(modelPath('--checkpoint', options.checkpoint), {
@@ -52,7 +55,7 @@ export function explainCommand(): Command {
           const names = new Set<string>();
           const rows: string[][] = [];
           const { method, class: label } = options;
-          const how = { label, batchSize, ...(method === undefined ? {} : { method }) };
+          const how = { label, batchSize, stage, ...(method === undefined ? {} : { method }) };
           for await (const seen of explainFiles(model.freeze(), info, files, how)) {
             if ('error' in seen) {
               console.error(`tenon: ${seen.error}`);

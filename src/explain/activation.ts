@@ -1,14 +1,18 @@
 /**
- * Class activation maps: what each place of the last map adds to a class's logit. Exact where the head is the mean of the map and
- * a linear layer: Swin, ResNet, RegNetY, and a ViT that averages normalised patches.
+ * Class activation maps: what each place of a map adds to a class's logit, which is its activation times the logit's slope.
  *
- * Source: Zhou et al., "Learning deep features for discriminative localization", 2016.
+ * Of the last map it is exact, as the head is the mean of the map and a linear layer: Swin, ResNet, RegNetY, and a ViT that
+ * averages normalised patches. A convolution's place looks at the same place of the image; Swin's last maps do not, as its windows
+ * have carried things about, and the first stage says more of the image.
+ *
+ * Sources: Zhou et al., "Learning deep features for discriminative localization", 2016 (of the last map); Draelos and Carin, "Use
+ * HiResCAM instead of Grad-CAM", 2020 (of others).
  */
-import type { FloatTensor, Linear } from '../nn/index.js';
+import type { FloatTensor, Linear, TensorModule } from '../nn/index.js';
 import { type Model, RegNet, ResNet, SwinTransformer, VisionTransformer } from '../models/index.js';
-import { einsum, indexSelect, to } from '../ops/index.js';
+import { einsum, gather, indexSelect, mul, sum, to } from '../ops/index.js';
 import { fail } from '../tensor/error.js';
-import { noGrad, scope } from '../tensor/index.js';
+import { enableGrad, grad, keep, noGrad, scope, setRequiresGrad } from '../tensor/index.js';
 import { inEvaluation } from './in-evaluation.js';
 import { type ClassTarget, type Explanation, targetsOf } from './target.js';
 
@@ -27,17 +31,36 @@ export function hasActivationMap(model: Model): boolean {
   return model instanceof SwinTransformer || model instanceof ResNet || model instanceof RegNet;
 }
 
-/** @internal The map of each image, whose sum and the head's bias are the logit. */
+/** @internal The map of each image, at the end of a stage: 1 is the first. */
 export function activationMap(
   model: Model,
   images: FloatTensor,
   target: ClassTarget | undefined,
+  stage: number | undefined,
 ): Explanation {
+  const stages = stagesOf(model);
+  const chosen = stage ?? (model instanceof SwinTransformer ? 1 : stages.length);
+  if (stage !== undefined && !(Number.isInteger(stage) && stage >= 1 && stage <= stages.length)) {
+    const choice =
+      stages.length === 0 ? 'no stage for a model without' : `a stage from 1 to ${stages.length}`;
+    fail('explain', 'VALUE', `expected ${choice}, got ${stage}`);
+  }
+  return chosen === stages.length
+    ? ofLastMap(model, images, target)
+    : ofStage(model, stages[chosen - 1], images, target);
+}
+
+function stagesOf(model: Model): readonly TensorModule[] {
+  if (model instanceof SwinTransformer) return [...model.layers];
+  return model instanceof ResNet || model instanceof RegNet ? model.stages : [];
+}
+
+/** Maps that with the head's bias sum to the logit. */
+function ofLastMap(model: Model, images: FloatTensor, target: ClassTarget | undefined): Explanation {
   return noGrad(() =>
     scope(() => {
       const { map, head, logits } = inEvaluation(model, () => lastMap(model, images));
-      if (head === undefined)
-        return fail('explain', 'VALUE', 'expected a model with classes, got one without a head');
+      if (head === undefined) return withoutHead();
       const targets = targetsOf(logits, target);
       const [, rows, columns] = map.shape;
       const weights = indexSelect(head.weight, 0, targets);
@@ -45,6 +68,43 @@ export function activationMap(
       return { map: to(sums, 'float32').div(rows * columns), targets, logits };
     }),
   );
+}
+
+function ofStage(
+  model: Model,
+  stage: TensorModule,
+  images: FloatTensor,
+  target: ClassTarget | undefined,
+): Explanation {
+  if (model.config.numClasses === 0) return withoutHead();
+  let map: FloatTensor | undefined;
+  const unhook = stage.registerForwardHook((_, y: FloatTensor) => {
+    map = keep(y);
+    return undefined;
+  });
+  try {
+    return scope(() =>
+      enableGrad(() => {
+        // Recorded whether or not the model's parameters want gradients.
+        const x = setRequiresGrad(images.detach().clone());
+        const logits = inEvaluation(model, () => model.call(x));
+        const targets = targetsOf(logits, target);
+        const [slope] = grad(gather(logits, 1, targets.unsqueeze(1)).sum(), [map!]);
+        return noGrad(() => {
+          const channels = model instanceof SwinTransformer ? 3 : 1;
+          const sums = sum(mul(map!, slope as FloatTensor), { dim: channels });
+          return { map: to(sums, 'float32').clone(), targets, logits: logits.detach() };
+        });
+      }),
+    );
+  } finally {
+    unhook();
+    map?.dispose();
+  }
+}
+
+function withoutHead(): never {
+  return fail('explain', 'VALUE', 'expected a model with classes, got one without a head');
 }
 
 function lastMap(model: Model, images: FloatTensor): MapAndHead {

@@ -36,10 +36,12 @@ export interface ExplainOptions extends RolloutOptions {
    * - `gradientRollout`: the same by rollout.
    * - `rollout`: attention through all layers, whatever the class (Abnar and Zuidema, 2020), for ViT and DeiT.
    * - `attention`: that of the last layer alone, the mean of its heads, for ViT and DeiT.
-   * - `activation`: what each place adds to the logit (Zhou et al., 2016): of the class, for Swin, ResNet, RegNetY, and a ViT that
-   *   averages normalised patches. Default for all but ViT and DeiT.
+   * - `activation`: what each place of a map adds to the logit (Zhou et al., 2016): of the class, for Swin, ResNet, RegNetY, and a
+   *   ViT that averages normalised patches. Default for all but ViT and DeiT.
    */
   readonly method?: ExplainMethod;
+  /** At whose end the map of `activation` is, from 1. Default: the last stage, where it is exact; of Swin the first. */
+  readonly stage?: number | undefined;
   /** Default: the most probable class of each image. */
   readonly target?: ClassTarget | undefined;
 }
@@ -48,7 +50,7 @@ export interface ExplainOptions extends RolloutOptions {
  * Explains what a model sees in images: a value for each patch, or place of the last map. The model is taken as in evaluation.
  *
  * A ViT's map is what the token that its head reads has from each patch: the class token; the mean of class and distillation token;
- * or the mean of the patches. `activation` is exact: an image's map sums to the logit less the head's bias.
+ * or the mean of the patches. `activation` of the last stage is exact: an image's map sums to the logit less the head's bias.
  *
  * Shapes: images `[B, C, H, W]`, normalised as for the model.
  *
@@ -58,10 +60,17 @@ export interface ExplainOptions extends RolloutOptions {
  * const picture = await heatmap(image, await map.select(0, 0).data(), { grid: map.shape.slice(1) });
  */
 export function explain(model: Model, images: FloatTensor, options: ExplainOptions = {}): Explanation {
-  const { method = defaultMethod(model), target } = options;
-  if (method === 'activation') return activationMap(model, images, target);
+  const { method = defaultMethod(model), target, stage } = options;
+  if (method === 'activation') return activationMap(model, images, target, stage);
   if (!(EXPLAIN_METHODS as readonly string[]).includes(method)) {
     fail('explain', 'VALUE', `expected a method of ${EXPLAIN_METHODS.join(', ')}, got '${String(method)}'`);
+  }
+  if (stage !== undefined) {
+    fail(
+      'explain',
+      'VALUE',
+      `expected a stage with the method 'activation' alone, got ${stage} with '${method}'`,
+    );
   }
   if (!(model instanceof VisionTransformer)) {
     return fail(

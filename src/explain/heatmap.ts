@@ -34,7 +34,8 @@ const COLOURS = [
 ] as const;
 
 /**
- * Draws a map over its picture, as a PNG: the map is enlarged bilinearly and goes from its least value to its largest.
+ * Draws a map over its picture, as a PNG: the map is enlarged bilinearly and goes from its least value to its largest. Where there
+ * are values on both sides of 0, those below, which speak against, are drawn as 0.
  *
  * @param picture RGB, 8 bits each: `[height, width, 3]`, what the model saw
  * @param map `[rows, columns]`, row by row
@@ -86,9 +87,10 @@ async function enlarged(
   grid: readonly [number, number],
   [height, width]: readonly [number, number],
 ): Promise<Float32Array> {
-  const least = map.reduce((a, b) => Math.min(a, b), Infinity);
-  const range = map.reduce((a, b) => Math.max(a, b), -Infinity) - least;
-  const scaled = map.map((value) => (range > 0 ? (value - least) / range : 0));
+  const most = map.reduce((a, b) => Math.max(a, b), -Infinity);
+  const lowest = map.reduce((a, b) => Math.min(a, b), Infinity);
+  const least = lowest < 0 && most > 0 ? 0 : lowest;
+  const scaled = map.map((value) => (most > least ? Math.max(0, (value - least) / (most - least)) : 0));
   const large = inferenceMode(() =>
     interpolate(tensor(scaled, { shape: [1, 1, ...grid] }), [height, width], { mode: 'bilinear' }),
   );

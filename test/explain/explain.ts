@@ -142,8 +142,15 @@ test('rows are those that the head reads: of two tokens, of registers, of all pa
 });
 
 /** A map's sum and the head's bias are the logit. */
-function addsUp(t: ExecutionContext, model: Model, bias: FloatTensor, x: FloatTensor, grid: number[]): void {
-  const { map, targets, logits } = explain(model, x, { method: 'activation', target: 1 });
+function addsUp(
+  t: ExecutionContext,
+  model: Model,
+  bias: FloatTensor,
+  x: FloatTensor,
+  grid: number[],
+  stage?: number,
+): void {
+  const { map, targets, logits } = explain(model, x, { method: 'activation', target: 1, stage });
   t.deepEqual(map.shape, [2, ...grid]);
   t.deepEqual(numbers(targets), [1, 1]);
   const sums = numbers(map.sum({ dim: [1, 2] })).map((sum) => sum + numbers(bias)[1]);
@@ -151,16 +158,51 @@ function addsUp(t: ExecutionContext, model: Model, bias: FloatTensor, x: FloatTe
   t.true(relativeError(numbers(logits), numbers(model.call(x))) < 1e-5);
 }
 
-test('an activation map sums to the logit', (t) => {
-  const swin = new SwinTransformer({ imgSize: 32, patchSize: 2, windowSize: 4, embedDim: 16, depths: [1, 1], numHeads: [1, 2], numClasses: 5 }); // prettier-ignore
-  addsUp(t, swin.eval(), swin.head.fc!.bias!, images(2), [8, 8]);
-  t.deepEqual(explain(swin, images(1)).map.shape, [1, 8, 8]);
+const tinySwin = (): SwinTransformer =>
+  new SwinTransformer({
+    imgSize: 32,
+    patchSize: 2,
+    windowSize: 4,
+    embedDim: 16,
+    depths: [1, 1],
+    numHeads: [1, 2],
+    numClasses: 5,
+  }).eval();
+
+test('an activation map of the last stage sums to the logit', (t) => {
+  const swin = tinySwin();
+  addsUp(t, swin, swin.head.fc!.bias!, images(2), [8, 8], 2);
   const resnet = createModel('resnet_nano_32', { numClasses: 5 });
   addsUp(t, resnet.eval(), resnet.fc!.bias!, images(2), [8, 8]);
   const regnet = new RegNet({ imgSize: 64, numClasses: 5, depths: [1, 1], widths: [16, 32] }).eval();
-  addsUp(t, regnet, regnet.head.fc!.bias!, images(2, [64, 64]), [8, 8]);
+  addsUp(t, regnet, regnet.head.fc!.bias!, images(2, [64, 64]), [8, 8], 2);
   const vit = tinyViT({ globalPool: 'avg', fcNorm: false });
   addsUp(t, vit, vit.head!.bias!, images(2), [4, 4]);
+});
+
+test("an activation map of another stage is what a change of the place's values makes of the logit", (t) => {
+  const swin = tinySwin();
+  const resnet = createModel('resnet_nano_32', { numClasses: 5 }).eval();
+  t.deepEqual(explain(swin, images(1)).map.shape, [1, 16, 16]); // of the first stage, by itself
+  for (const [model, stage, shape, options] of [
+    [swin, swin.layers.at(0)!, [1, 16, 16, 1], {}],
+    [resnet, resnet.stages[0], [1, 1, 32, 32], { stage: 1 }],
+  ] as const) {
+    const x = images(1);
+    const { map } = explain(model, x, { target: 2, ...options });
+    const some = uniform([...shape]); // a share of each place
+    const logit = (e: number): number =>
+      inferenceMode(() => {
+        const unhook = stage.registerForwardHook((_, y) => y.mul(some.mul(e).add(1)));
+        const value = model.call(x).select(1, 2).dataSync()[0];
+        unhook();
+        return value;
+      });
+    const e = 0.01;
+    const expected = (logit(e) - logit(-e)) / (2 * e);
+    const found = numbers(map.mul(some.reshape(map.shape)).sum())[0];
+    t.true(Math.abs(found - expected) < 2e-2 * Math.abs(expected) + 1e-3, `${found} ${expected}`);
+  }
 });
 
 test.serial(
@@ -206,6 +248,11 @@ test('what cannot be explained is an error in one sentence, and leaves the model
       () => explain(model, x, { method: 'activation' }),
       "explain: expected a model whose head is the mean of a map, for the method 'activation'",
     ],
+    [
+      () => explain(model, x, { stage: 1 }),
+      "explain: expected a stage with the method 'activation' alone, got 1 with 'relevance'",
+    ],
+    [() => explain(resnet, x, { stage: 4 }), 'explain: expected a stage from 1 to 3, got 4'],
     [
       () => explain(resnet, x, { method: 'rollout' }),
       "explain: expected the method 'activation' for a model without global attention, got 'rollout'",

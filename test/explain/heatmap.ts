@@ -24,6 +24,16 @@ test('the least value is blue, the largest red, and what lies between has its pl
   t.deepEqual(pixel(0, 63), [73, 149, 115]); // green, 5 of 10: 0.25 + 0.75 * 0.5
 });
 
+test('what speaks against is drawn as nothing, where something speaks for', async (t) => {
+  const colours = async (map: number[]): Promise<number[]> => {
+    const png = await heatmap(grey(2, 60), map, { grid: [1, 3], minSize: 0, opacity: 1 });
+    const { data } = await decodeImage(png);
+    return [data[0], data[3 * 30], data[3 * 59]]; // red, of the left, the middle and the right
+  };
+  t.deepEqual(await colours([-50, 0, 10]), await colours([0, 0, 10]));
+  t.deepEqual(await colours([-50, -40, -30]), await colours([0, 10, 20]));
+});
+
 test('small pictures are enlarged by a whole factor, and an even map covers evenly', async (t) => {
   const png = await heatmap(grey(30, 50), [3, 3], { grid: [1, 2], minSize: 120 });
   const { data, height, width } = await decodeImage(png);
