@@ -147,7 +147,9 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
         `${formatBytes(summary.peakMemoryBytes)} of memory`,
     );
     console.log(`Report: ${report}`);
-    console.log(`Try it: npx tenon predict ${samples ?? '<images>'} --checkpoint ${result.folder}`);
+    const trial = `${samples ?? '<images>'} --checkpoint ${result.folder}`;
+    console.log(`Try it: npx tenon predict ${trial}`);
+    console.log(`See why: npx tenon explain ${trial}`);
   } finally {
     progress?.stop();
     process.off('SIGINT', interrupt);

@@ -39,6 +39,7 @@ test.serial('train says what it does, in plain lines where there is no terminal'
     /^Done: validation accuracy \d+\.\d %, \d+ images\/s, 0:0\d, \d+ MiB of memory$/,
     /^Report: runs\/photos\/report\.html$/,
     /^Try it: npx tenon predict runs\/photos\/samples --checkpoint runs\/photos$/,
+    /^See why: npx tenon explain runs\/photos\/samples --checkpoint runs\/photos$/,
   ];
   t.is(lines.length, expected.length, trained.stdout);
   expected.forEach((pattern, i) => t.regex(lines[i], pattern));
