@@ -47,6 +47,7 @@ export type {
   ExplainFilesOptions,
   FileExplanation,
   FilePrediction,
+  ImageExplanation,
   ImageModel,
   Normalization,
   Precision,

@@ -17,13 +17,6 @@ export interface HeatmapOptions {
   readonly opacity?: number | undefined;
 }
 
-/** RGB pixels, 8 bits each: `[height, width, 3]`. */
-interface Picture {
-  readonly data: Uint8Array;
-  readonly height: number;
-  readonly width: number;
-}
-
 /** From little to much: dark blue, blue, green, yellow, red. */
 const COLOURS = [
   [13, 20, 84],
@@ -45,7 +38,7 @@ const COLOURS = [
  * await writeFile('seen.png', png);
  */
 export async function heatmap(
-  picture: Picture,
+  picture: { readonly data: Uint8Array; readonly height: number; readonly width: number },
   map: ArrayLike<number>,
   options: HeatmapOptions,
 ): Promise<Uint8Array> {

@@ -25,8 +25,6 @@ import { fail } from '../tensor/error.js';
 import { type Tensor, noGrad, scope } from '../tensor/index.js';
 import type { LayerAttention } from './attention.js';
 
-type Float = Tensor<'float32'>;
-
 /** How heads become one, and what is left out. */
 export interface RolloutOptions {
   /** How a layer's heads become one matrix. Default 'mean', as in the paper. */
@@ -46,7 +44,10 @@ export interface RolloutOptions {
  * @example
  * const map = attentionRollout(attentionMaps(model, images)).select(1, 0).narrow(1, 1, 196); // the class token's patches
  */
-export function attentionRollout(layers: readonly Float[], options: RolloutOptions = {}): Float {
+export function attentionRollout(
+  layers: readonly Tensor<'float32'>[],
+  options: RolloutOptions = {},
+): Tensor<'float32'> {
   checkLayers('attentionRollout', layers);
   const fuse = headFusion(options.headFusion ?? 'mean');
   return noGrad(() => scope(() => rolloutOf('attentionRollout', layers.map(fuse), options)));
@@ -64,7 +65,7 @@ export function attentionRollout(layers: readonly Float[], options: RolloutOptio
 export function gradientRollout(
   layers: readonly LayerAttention[],
   options: Pick<RolloutOptions, 'discardRatio' | 'startLayer'> = {},
-): Float {
+): Tensor<'float32'> {
   checkLayers(
     'gradientRollout',
     layers.flatMap(({ attention, gradient }) => [attention, gradient]),
@@ -84,7 +85,7 @@ export function gradientRollout(
  * @example
  * const map = attentionRelevance(attentionGradients(model, images)).select(1, 0).narrow(1, 1, 196);
  */
-export function attentionRelevance(layers: readonly LayerAttention[]): Float {
+export function attentionRelevance(layers: readonly LayerAttention[]): Tensor<'float32'> {
   checkLayers(
     'attentionRelevance',
     layers.flatMap(({ attention, gradient }) => [attention, gradient]),
@@ -93,7 +94,9 @@ export function attentionRelevance(layers: readonly LayerAttention[]): Float {
 }
 
 /** @internal */
-export function headFusion(how: NonNullable<RolloutOptions['headFusion']>): (attention: Float) => Float {
+export function headFusion(
+  how: NonNullable<RolloutOptions['headFusion']>,
+): (attention: Tensor<'float32'>) => Tensor<'float32'> {
   switch (how) {
     case 'mean':
       return (attention) => mean(attention, { dim: 1 });
@@ -111,19 +114,19 @@ export function headFusion(how: NonNullable<RolloutOptions['headFusion']>): (att
 }
 
 /** @internal */
-export const positiveMean = ({ attention, gradient }: LayerAttention): Float =>
+export const positiveMean = ({ attention, gradient }: LayerAttention): Tensor<'float32'> =>
   relu(mean(mul(attention, gradient), { dim: 1 }));
 
 /** @internal */
-export const meanPositive = ({ attention, gradient }: LayerAttention): Float =>
+export const meanPositive = ({ attention, gradient }: LayerAttention): Tensor<'float32'> =>
   mean(relu(mul(attention, gradient)), { dim: 1 });
 
 /** @internal The rollout of layers whose heads are one, `[B, N, N]` each. */
 export function rolloutOf(
   op: string,
-  fused: readonly Float[],
+  fused: readonly Tensor<'float32'>[],
   options: Pick<RolloutOptions, 'discardRatio' | 'startLayer'> & { readonly keepFirst?: boolean } = {},
-): Float {
+): Tensor<'float32'> {
   const { discardRatio = 0, startLayer = 0, keepFirst = true } = options;
   if (!(discardRatio >= 0 && discardRatio < 1)) {
     fail(op, 'VALUE', `expected a discardRatio in [0, 1), got ${discardRatio}`);
@@ -140,12 +143,12 @@ export function rolloutOf(
 }
 
 /** @internal */
-export function relevanceOf(fused: readonly Float[]): Float {
+export function relevanceOf(fused: readonly Tensor<'float32'>[]): Tensor<'float32'> {
   const start = identityLike(fused[0]).expand(fused[0].shape);
   return fused.reduce((relevance, layer) => relevance.add(matmul(layer, relevance)), start);
 }
 
-function withoutSmallest(layer: Float, ratio: number, keepFirst: boolean): Float {
+function withoutSmallest(layer: Tensor<'float32'>, ratio: number, keepFirst: boolean): Tensor<'float32'> {
   const [batch, n] = layer.shape;
   const count = Math.trunc(n * n * ratio);
   if (count === 0) return layer;
@@ -158,11 +161,11 @@ function withoutSmallest(layer: Float, ratio: number, keepFirst: boolean): Float
   return flat.sub(gone).reshape(layer.shape); // x - x is 0
 }
 
-function identityLike(layer: Float): Float {
+function identityLike(layer: Tensor<'float32'>): Tensor<'float32'> {
   return eye(layer.shape[2], { device: layer.device }).unsqueeze(0);
 }
 
-function checkLayers(op: string, layers: readonly Float[]): void {
+function checkLayers(op: string, layers: readonly Tensor<'float32'>[]): void {
   if (layers.length === 0) fail(op, 'VALUE', 'expected at least one layer, got none');
   const [{ shape }] = layers;
   for (const layer of layers) {

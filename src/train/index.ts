@@ -27,4 +27,4 @@ export { Trainer } from './trainer.js';
 export type { RunOptions, TrainerEvents } from './trainer.js';
 export type { ResolvedTrainerOptions, TrainerOptions } from './trainer-options.js';
 export { explainFiles } from './explain.js';
-export type { ExplainFilesOptions, FileExplanation } from './explain.js';
+export type { ExplainFilesOptions, FileExplanation, ImageExplanation } from './explain.js';

@@ -35,8 +35,7 @@ void run(const MatmulActivationBackwardArgs& args, int64_t begin, int64_t end) {
       case Activation::Relu:
         return run_range<S>(args, begin, end, [](auto d, auto x) HWY_ATTR { return relu_at(d, x); });
       case Activation::Gelu:
-        return run_range<S>(args, begin, end,
-                            [](auto d, auto x) HWY_ATTR { return gelu_at(d, x); });
+        return run_range<S>(args, begin, end, [](auto d, auto x) HWY_ATTR { return gelu_at(d, x); });
       case Activation::GeluTanh:
         return run_range<S>(args, begin, end, [](auto d, auto x) HWY_ATTR { return gelu_tanh_at(d, x); });
       case Activation::Silu:
