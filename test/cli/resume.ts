@@ -19,6 +19,7 @@ import {
 } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 
 import test, { type ExecutionContext } from 'ava';
 
@@ -207,6 +208,7 @@ test.serial('a run that is being trained is not resumed by another process, nor 
   process.chdir(folder);
   const stop = new AbortController();
   const first = resume('runs/busy', { signal: stop.signal });
+  while (!existsSync(`runs/busy/.${process.pid}.lock`)) await delay(2); // of two at one moment either may be refused
   const error = await t.throwsAsync(resume('runs/busy'));
   t.is(error.message, refused(process.pid));
   stop.abort();
