@@ -117,6 +117,18 @@ TEST_P(Matmul, TakesMatricesThatLieWithinEachOther) {
   }
 }
 
+TEST_P(Matmul, AddsABiasBesideOneRowOrColumn) {
+  for (const DType dtype : float_dtypes()) {
+    for (const Size& s : {Size{16, 8, 1}, Size{1, 8, 16}, Size{1, 8, 1}}) {
+      Buffer a(dtype, {s.m, s.k}), b(dtype, {s.k, s.n}, {1, s.k}), bias(dtype, {s.n}), out(dtype, {s.m, s.n});
+      a.fill_normal(1);
+      b.fill_normal(2);
+      bias.fill_normal(3);
+      expect_product({a.view(), b.view(), out.view(), bias.view(), {}}, out, describe(s, dtype));
+    }
+  }
+}
+
 TEST_P(Matmul, TakesRepeatedAndReversedRows) {
   for (const DType dtype : float_dtypes()) {
     Buffer a(dtype, {6, 9}, {0, 1}), b(dtype, {9, 4}, {-4, 1}), bias(dtype, {4}, {3}), out(dtype, {6, 4});
