@@ -54,8 +54,7 @@ export function explainCommand(): Command {
           await mkdir(options.output, { recursive: true });
           const names = new Set<string>();
           const rows: string[][] = [];
-          const { method, class: label } = options;
-          const how = { label, batchSize, stage, ...(method === undefined ? {} : { method }) };
+          const how = { label: options.class, method: options.method, stage, batchSize };
           for await (const seen of explainFiles(model.freeze(), info, files, how)) {
             if ('error' in seen) {
               console.error(`tenon: ${seen.error}`);

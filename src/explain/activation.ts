@@ -10,25 +10,17 @@
  */
 import type { FloatTensor, Linear, TensorModule } from '../nn/index.js';
 import { type Model, RegNet, ResNet, SwinTransformer, VisionTransformer } from '../models/index.js';
-import { einsum, gather, indexSelect, mul, sum, to } from '../ops/index.js';
+import { einsum, indexSelect, mul, sum, to } from '../ops/index.js';
 import { fail } from '../tensor/error.js';
-import { enableGrad, grad, keep, noGrad, scope, setRequiresGrad } from '../tensor/index.js';
+import { enableGrad, keep, noGrad, scope } from '../tensor/index.js';
 import { inEvaluation } from './in-evaluation.js';
-import { type ClassTarget, type Explanation, targetsOf } from './target.js';
+import { type ClassTarget, type Explanation, recordedImages, slopesOf, targetsOf } from './target.js';
 
-/** The last map `[B, h, w, C]` and the layer that makes logits of its mean. */
+/** The last map `[B, h, w, C]` and the layer that makes logits of its mean, of a model with classes. */
 interface MapAndHead {
   readonly map: FloatTensor;
-  readonly head: Linear | undefined;
+  readonly head: Linear;
   readonly logits: FloatTensor;
-}
-
-/** @internal Whether a model's logits are sums over places. */
-export function hasActivationMap(model: Model): boolean {
-  if (model instanceof VisionTransformer) {
-    return model.config.globalPool === 'avg' && model.fcNorm === undefined;
-  }
-  return model instanceof SwinTransformer || model instanceof ResNet || model instanceof RegNet;
 }
 
 /** @internal The map of each image, at the end of a stage: 1 is the first. */
@@ -60,7 +52,6 @@ function ofLastMap(model: Model, images: FloatTensor, target: ClassTarget | unde
   return noGrad(() =>
     scope(() => {
       const { map, head, logits } = inEvaluation(model, () => lastMap(model, images));
-      if (head === undefined) return withoutHead();
       const targets = targetsOf(logits, target);
       const [, rows, columns] = map.shape;
       const weights = indexSelect(head.weight, 0, targets);
@@ -76,7 +67,6 @@ function ofStage(
   images: FloatTensor,
   target: ClassTarget | undefined,
 ): Explanation {
-  if (model.config.numClasses === 0) return withoutHead();
   let map: FloatTensor | undefined;
   const unhook = stage.registerForwardHook((_, y: FloatTensor) => {
     map = keep(y);
@@ -85,14 +75,13 @@ function ofStage(
   try {
     return scope(() =>
       enableGrad(() => {
-        // Recorded whether or not the model's parameters want gradients.
-        const x = setRequiresGrad(images.detach().clone());
+        const x = recordedImages(images);
         const logits = inEvaluation(model, () => model.call(x));
         const targets = targetsOf(logits, target);
-        const [slope] = grad(gather(logits, 1, targets.unsqueeze(1)).sum(), [map!]);
+        const [slope] = slopesOf(logits, targets, [map!]);
         return noGrad(() => {
           const channels = model instanceof SwinTransformer ? 3 : 1;
-          const sums = sum(mul(map!, slope as FloatTensor), { dim: channels });
+          const sums = sum(mul(map!, slope!), { dim: channels });
           return { map: to(sums, 'float32').clone(), targets, logits: logits.detach() };
         });
       }),
@@ -103,27 +92,24 @@ function ofStage(
   }
 }
 
-function withoutHead(): never {
-  return fail('explain', 'VALUE', 'expected a model with classes, got one without a head');
-}
-
 function lastMap(model: Model, images: FloatTensor): MapAndHead {
   if (model instanceof SwinTransformer) {
     const map = model.forwardFeatures(images);
-    return { map, head: model.head.fc, logits: model.forwardHead(map) };
+    return { map, head: model.head.fc!, logits: model.forwardHead(map) };
   }
   if (model instanceof ResNet || model instanceof RegNet) {
     const map = model.forwardFeatures(images);
-    const head = model instanceof ResNet ? model.fc : model.head.fc;
+    const head = (model instanceof ResNet ? model.fc : model.head.fc)!;
     return { map: map.permute([0, 2, 3, 1]), head, logits: model.forwardHead(map) };
   }
-  if (model instanceof VisionTransformer && hasActivationMap(model)) {
+  const isMean = model instanceof VisionTransformer && model.config.globalPool === 'avg';
+  if (isMean && model.fcNorm === undefined) {
     const tokens = model.forwardFeatures(images);
     const [batch, n, dim] = tokens.shape;
     const [rows, columns] = gridOfImages(model, images);
     const patches = tokens.narrow(1, model.prefixTokens, n - model.prefixTokens);
     const map = patches.reshape([batch, rows, columns, dim]);
-    return { map, head: model.head, logits: model.forwardHead(tokens) };
+    return { map, head: model.head!, logits: model.forwardHead(tokens) };
   }
   return fail(
     'explain',

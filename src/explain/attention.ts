@@ -6,10 +6,10 @@
  */
 import { type Attention, type FloatTensor } from '../nn/index.js';
 import type { VisionTransformer } from '../models/index.js';
-import { arange, attentionRows, gather, matmul, to, zeros } from '../ops/index.js';
-import { type Tensor, enableGrad, grad, keep, noGrad, scope, setRequiresGrad } from '../tensor/index.js';
+import { arange, attentionRows, matmul, to, zeros } from '../ops/index.js';
+import { type Tensor, enableGrad, keep, noGrad, scope } from '../tensor/index.js';
 import { inEvaluation } from './in-evaluation.js';
-import { type ClassTarget, targetsOf } from './target.js';
+import { type ClassTarget, recordedImages, slopesOf, targetsOf } from './target.js';
 
 /** One layer's attention. */
 export interface LayerAttention {
@@ -97,12 +97,11 @@ export function withGradients<T>(
 ): Layers<T> {
   return scope(() =>
     enableGrad(() =>
-      // Recorded whether or not the model's parameters want gradients.
-      watched(model, setRequiresGrad(images.detach().clone()), ({ layers, logits }) => {
+      watched(model, recordedImages(images), ({ layers, logits }) => {
         const targets = targetsOf(logits, target);
-        const chosen = gather(logits, 1, targets.unsqueeze(1)).sum();
-        const slopes = grad(
-          chosen,
+        const slopes = slopesOf(
+          logits,
+          targets,
           layers.map(({ out }) => out),
         );
         return noGrad(() => ({
@@ -110,7 +109,7 @@ export function withGradients<T>(
             scope(() =>
               read({
                 attention: probabilities(layer),
-                gradient: gradientOf(layer, slopes[i] as FloatTensor | undefined),
+                gradient: gradientOf(layer, slopes[i]),
               }),
             ),
           ),

@@ -39,7 +39,7 @@ export interface ExplainOptions extends RolloutOptions {
    * - `activation`: what each place of a map adds to the logit (Zhou et al., 2016): of the class, for Swin, ResNet, RegNetY, and a
    *   ViT that averages normalised patches. Default for all but ViT and DeiT.
    */
-  readonly method?: ExplainMethod;
+  readonly method?: ExplainMethod | undefined;
   /** At whose end the map of `activation` is, from 1. Default: the last stage, where it is exact; of Swin the first. */
   readonly stage?: number | undefined;
   /** Default: the most probable class of each image. */
@@ -61,6 +61,9 @@ export interface ExplainOptions extends RolloutOptions {
  */
 export function explain(model: Model, images: FloatTensor, options: ExplainOptions = {}): Explanation {
   const { method = defaultMethod(model), target, stage } = options;
+  if (model.config.numClasses === 0) {
+    fail('explain', 'VALUE', 'expected a model with classes, got one without a head');
+  }
   if (method === 'activation') return activationMap(model, images, target, stage);
   if (!(EXPLAIN_METHODS as readonly string[]).includes(method)) {
     fail('explain', 'VALUE', `expected a method of ${EXPLAIN_METHODS.join(', ')}, got '${String(method)}'`);
@@ -79,8 +82,6 @@ export function explain(model: Model, images: FloatTensor, options: ExplainOptio
       `expected the method 'activation' for a model without global attention, got '${method}'`,
     );
   }
-  if (model.head === undefined)
-    fail('explain', 'VALUE', 'expected a model with classes, got one without a head');
   return noGrad(() =>
     scope(() => {
       const { tokens, targets, logits } = tokenMatrix(model, images, method, options);
@@ -89,8 +90,8 @@ export function explain(model: Model, images: FloatTensor, options: ExplainOptio
   );
 }
 
-/** @internal The method where none is named. */
-export function defaultMethod(model: Model): ExplainMethod {
+/** The method where none is named. */
+function defaultMethod(model: Model): ExplainMethod {
   return model instanceof VisionTransformer ? 'relevance' : 'activation';
 }
 

@@ -2,9 +2,9 @@
  * What is explained, and what comes of it.
  */
 import type { FloatTensor } from '../nn/index.js';
-import { argmax, full } from '../ops/index.js';
+import { argmax, full, gather } from '../ops/index.js';
 import { fail } from '../tensor/error.js';
-import type { Tensor } from '../tensor/index.js';
+import { type Tensor, grad, setRequiresGrad } from '../tensor/index.js';
 
 /** Which classes to explain: one for all images, or one for each, int64 `[B]`. Default: the most probable of each. */
 export type ClassTarget = number | Tensor<'int64'>;
@@ -37,4 +37,18 @@ export function targetsOf(logits: FloatTensor, target: ClassTarget | undefined):
     );
   }
   return target.clone();
+}
+
+/** @internal Images from which a model is recorded, whether or not its parameters want gradients. */
+export function recordedImages(images: FloatTensor): FloatTensor {
+  return setRequiresGrad(images.detach().clone());
+}
+
+/** @internal The slopes of each image's own logit by what it was made of; undefined for what it was not. */
+export function slopesOf(
+  logits: FloatTensor,
+  targets: Tensor<'int64'>,
+  of: readonly FloatTensor[],
+): (FloatTensor | undefined)[] {
+  return grad(gather(logits, 1, targets.unsqueeze(1)).sum(), of) as (FloatTensor | undefined)[];
 }
