@@ -296,9 +296,11 @@ export class DataLoader implements BatchSource {
         kept.push(index);
       } else if (!this.noted.has(index)) {
         this.noted.add(index);
-        // The message says what was expected and what came; what came is what is wrong.
-        const reason = message.slice(message.lastIndexOf(', got ')).replace(', got ', '');
-        this.stats.skipped.push({ path: this.dataset.where(index), reason });
+        // A message of ours ends with what came, which is what is wrong; one of a data set of your own is all there is.
+        this.stats.skipped.push({
+          path: this.dataset.where(index),
+          reason: message.replace(/^.*, got /s, ''),
+        });
       }
     }
     return Int32Array.from(kept);

@@ -227,3 +227,25 @@ test("the guide's data set is the example's", (t) => {
   const [, code] = read('examples/own-data/csv.ts').split('*/\n');
   t.true(read('docs/guides/training.md').includes(code.replace('../../src/index.js', 'tenon').trim()));
 });
+
+test('a damaged image is left out with what its data set says of it, in whatever words', async (t) => {
+  const torn: DatasetSource = {
+    ...numbered,
+    read: (index) => {
+      if (index === 2) throw new TensorError('the third is torn', 'own', 'IO');
+      if (index === 3) throw new TensorError('own: expected a page, got ink', 'own', 'IO');
+      return flat(8, 8, [index, index, index]);
+    },
+  };
+  const loader = new DataLoader(await openDataset(torn), { batchSize: 5, transform: plain });
+  t.teardown(() => loader.close());
+  for await (const { indices, release } of loader.epoch(0)) {
+    t.deepEqual([...indices].sort(), [0, 1, 4]);
+    release();
+  }
+  const skipped = [...loader.stats.skipped].sort((a, b) => a.path.localeCompare(b.path));
+  t.deepEqual(skipped, [
+    { path: 'own data: image 2', reason: 'the third is torn' },
+    { path: 'own data: image 3', reason: 'ink' },
+  ]);
+});
