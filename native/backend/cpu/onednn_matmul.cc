@@ -61,6 +61,12 @@ bool matrix_strides(const View& x, int64_t* strides) {
   return (row_major && fits(columns, rows, row)) || (column_major && fits(rows, columns, column));
 }
 
+// oneDNN 3.7 takes the vectors of a product with one row or one column for runs, whatever their strides.
+bool has_runs_as_vectors(const Key& key) {
+  return (key.m > 1 || (key.a_strides[2] == 1 && key.out_strides[2] == 1)) &&
+         (key.n > 1 || (key.b_strides[1] == 1 && key.out_strides[1] == 1));
+}
+
 // Whether to reorder b into the layout that the primitive likes best, within the call: it costs one pass over b and
 // pays when many rows of out share that. Measured on AVX-512 (oneDNN 2.6, huge pages), 2 threads, GFLOP/s plain -> packed:
 //   Zen 5, float32 x w^T   [3152, 192] x [192, 768]: 405 -> 515,  [197, 192] x [192, 576]: 352 -> 351
@@ -222,6 +228,7 @@ bool onednn_matmul(const MatmulArgs& args) {
   }
   if (key.batch > 1 && key.a_strides[0] == 0 && key.b_strides[0] == 0)
     return false;  // no operand has the batch
+  if (!has_runs_as_vectors(key)) return false;
   key.threads = omp_get_max_threads();
   key.in = a.dtype;
   key.out = out.dtype;
