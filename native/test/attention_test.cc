@@ -181,7 +181,7 @@ TEST(Attention, GradientsMatchFiniteDifferences) {
   bias.shape[0] = 1;
   for (const auto& [variable, gradient] : {std::pair{x.q, x.dq}, {x.k, x.dk}, {x.v, x.dv}, {bias, x.dbias}}) {
     std::vector<double> differences;
-    for_each_offset(variable.shape, variable.strides, [&](int64_t i) {
+    for_each_offset(variable.shape, variable.strides, [&, &variable = variable](int64_t i) {
       constexpr double kStep = 1e-5;
       double& value = variable.as<double>()[i];
       const double saved = value;
@@ -277,7 +277,7 @@ TEST(AttentionRows, RejectsARowThatIsNotThere) {
   const Problem x({.queries = 5});
   for (const int64_t index : {-1, 5}) {
     Buffer rows(DType::Int64, Shape{1}), out(DType::Float32, Shape{2, 3, 1, 5});
-    rows.fill({static_cast<double>(index)});
+    rows.fill(static_cast<double>(index));
     EXPECT_EQ(error_of(&Kernels::attention_rows, {x.q, x.k, {}, {}, rows.view(), out.view(), 1}),
               "INDEX attentionRows: expected rows from 0 to 4, got " + std::to_string(index));
     EXPECT_TRUE(out.intact());
