@@ -1,147 +1,256 @@
-// Convolution: oneDNN where it has an optimised kernel; elsewhere (float64, float16, other processors) the image's
-// patches as the rows of a matrix, times our own GEMM, group by group and image by image.
+// Convolution: oneDNN where it has an optimised kernel; elsewhere (float64, float16, other processors) the images' patches
+// as the rows of a matrix, times our own GEMM, group by group. A patch is its taps one after the other, each a run of the
+// group's channels, so that it is copied in runs; the weights are turned to that order.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/conv2d.cc"
 #include "backend/cpu/rows.h"
 //
 #include <algorithm>
-#include <vector>
 
 #include "backend/cpu/gemm.h"
+#include "backend/cpu/iterate.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/parallel.h"
+#include "backend/cpu/scratch.h"
+#include "backend/divide.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tenon::cpu::HWY_NAMESPACE {
 namespace {
 
-// One group of one image, and the matrix of its patches [h w, C' kh kw].
-struct Patches {
-  int64_t H, W, C, stride_c;  // of the image: C channels of a group, pixels stride_c apart
-  int64_t h, w;               // of the result
-  Window window;
-
-  Patches(const View& x, const View& y, const Window& window_, int64_t groups)
-      : H(x.size(2)),
-        W(x.size(3)),
-        C(x.size(1) / groups),
-        stride_c(x.size(1)),
-        h(y.size(2)),
-        w(y.size(3)),
-        window(window_) {}
-
-  int64_t rows() const { return h * w; }
-  int64_t taps() const { return window.kernel[0] * window.kernel[1]; }
-  int64_t columns() const { return C * taps(); }
-  int64_t grain() const { return 8192 / std::max<int64_t>(1, w * columns()) + 1; }
-
-  // Calls body(pixel of the result, pixel of the image or -1 beyond it, tap) for the rows [begin, end) of the result.
-  template <typename Body>
-  void visit(int64_t begin, int64_t end, Body&& body) const {
-    const auto& [kernel, stride, padding, dilation] = window;
-    for (int64_t i = begin; i < end; ++i) {
-      for (int64_t j = 0; j < w; ++j) {
-        for (int64_t a = 0; a < kernel[0]; ++a) {
-          const int64_t row = i * stride[0] - padding[0] + a * dilation[0];
-          for (int64_t b = 0; b < kernel[1]; ++b) {
-            const int64_t column = j * stride[1] - padding[1] + b * dilation[1];
-            const bool inside = row >= 0 && row < H && column >= 0 && column < W;
-            body(i * w + j, inside ? row * W + column : -1, a * kernel[1] + b);
-          }
-        }
-      }
-    }
-  }
-
-  template <typename S>
-  void gather(const S* HWY_RESTRICT x, S* HWY_RESTRICT matrix) const {
-    const int64_t n = taps(), width = columns();
-    parallel_for(h, grain(), [&](int64_t begin, int64_t end) {
-      visit(begin, end, [&](int64_t to, int64_t from, int64_t tap) {
-        S* HWY_RESTRICT out = matrix + to * width + tap;
-        const S* HWY_RESTRICT in = x + from * stride_c;
-        for (int64_t c = 0; c < C; ++c) out[c * n] = from < 0 ? S{} : in[c];
-      });
-    });
-  }
-
-  // Adds each patch's gradient to that of its pixels.
-  template <typename T>
-  void scatter(const T* HWY_RESTRICT matrix, T* HWY_RESTRICT dx) const {
-    const int64_t n = taps(), width = columns();
-    visit(0, h, [&](int64_t from, int64_t to, int64_t tap) {
-      if (to < 0) return;
-      const T* HWY_RESTRICT in = matrix + from * width + tap;
-      T* HWY_RESTRICT out = dx + to * C;
-      for (int64_t c = 0; c < C; ++c) out[c] += in[c * n];
-    });
-  }
+struct ConvScratch {
+  ScratchBuffer patches, weight, sums;  // of the thread that shares out a convolution
+  ScratchBuffer line;                   // of each that takes a part in it
 };
+
+ConvScratch& conv_scratch() {
+  static thread_local ConvScratch scratch;
+  return scratch;
+}
+
+// Of a matrix of patches, what is there at a time: rows enough for the GEMM, in memory that its threads share a cache of.
+constexpr int64_t kPatches = 1 << 22;
 
 View matrix(void* data, DType dtype, int64_t rows, int64_t columns, int64_t stride) {
   return {data, dtype, Shape{rows, columns}, Shape{stride, 1}};
 }
 
-// Channels [group O / groups, ...) of one image as a matrix [pixels, O / groups].
-template <typename S>
-View channels(const View& y, int64_t image, int64_t group, int64_t groups) {
-  const int64_t pixels = y.size(2) * y.size(3), all = y.size(1), own = all / groups;
-  return matrix(y.as<S>() + image * pixels * all + group * own, y.dtype, pixels, own, all);
+template <typename T>
+constexpr DType dtype_of_sums() {
+  return std::is_same_v<T, double> ? DType::Float64 : DType::Float32;
 }
 
-// The weight of a group as a matrix [O / groups, C' kh kw].
-template <typename S>
-View weights(const View& weight, int64_t group, int64_t groups, int64_t columns) {
-  const int64_t own = weight.size(0) / groups;
-  return matrix(weight.as<S>() + group * own * columns, weight.dtype, own, columns, columns);
+// The patches of one group, line by line of the result: B h lines of w patches each.
+struct Patches {
+  int64_t B, H, W, C,
+      pixel;  // B images; of a pixel, C channels are the group's, and the next is `pixel` elements on
+  int64_t h, w;
+  Window window;
+
+  Patches(const View& x, const View& y, const Window& window_, int64_t groups)
+      : B(x.size(0)),
+        H(x.size(2)),
+        W(x.size(3)),
+        C(x.size(1) / groups),
+        pixel(x.size(1)),
+        h(y.size(2)),
+        w(y.size(3)),
+        window(window_) {}
+
+  int64_t taps() const { return window.kernel[0] * window.kernel[1]; }
+  int64_t columns() const { return C * taps(); }
+
+  // Whether they are the images' pixels as they lie.
+  bool are_pixels() const {
+    const auto& [kernel, stride, padding, dilation] = window;
+    return taps() == 1 && stride[0] == 1 && stride[1] == 1 && padding[0] == 0 && padding[1] == 0;
+  }
+
+  // The taps [begin, end) along `dim` of the window at i that lie on an image of n.
+  struct Taps {
+    int64_t begin, end;
+  };
+  Taps taps_inside(int dim, int64_t i, int64_t n) const {
+    const int64_t kernel = window.kernel[dim], dilation = window.dilation[dim];
+    const int64_t first = i * window.stride[dim] - window.padding[dim];
+    const int64_t end = first >= n ? 0 : std::min(kernel, ceil_div(n - first, dilation));
+    return {std::min(end, first >= 0 ? 0 : ceil_div(-first, dilation)), end};
+  }
+
+  // The patches of lines [begin, end).
+  template <typename S>
+  void gather(const S* x, int64_t begin, int64_t end, S* to) const {
+    const int64_t wide = w * columns();
+    parallel_for(end - begin, kElementwiseGrain / (wide + 1) + 1, [&](int64_t first, int64_t last) {
+      for (int64_t line = first; line < last; ++line) gather_line(x, begin + line, to + line * wide);
+    });
+  }
+
+  // Adds up, for `images` images, the gradients of their patches to those of their pixels.
+  template <typename T, typename S>
+  void scatter(const T* from, int64_t images, S* dx) const {
+    parallel_for(images * H, kElementwiseGrain / (W * columns() + 1) + 1, [&](int64_t first, int64_t last) {
+      T* const sums = conv_scratch().line.reserve<T>(W * C);
+      for (int64_t line = first; line < last; ++line) {
+        std::fill_n(sums, W * C, T{0});
+        add_line(from + line / H * h * w * columns(), line % H, sums);
+        S* const to = dx + line * W * pixel;
+        if (C == pixel) {
+          convert_run(sums, 1, to, 1, W * C);
+        } else {
+          for (int64_t column = 0; column < W; ++column)
+            convert_run(sums + column * C, 1, to + column * pixel, 1, C);
+        }
+      }
+    });
+  }
+
+ private:
+  template <typename S>
+  void gather_line(const S* HWY_RESTRICT x, int64_t line, S* HWY_RESTRICT to) const {
+    const auto& [kernel, stride, padding, dilation] = window;
+    const int64_t image = line / h, i = line % h;
+    const Taps rows = taps_inside(0, i, H);
+    const bool runs = C == pixel && dilation[1] == 1;  // a row of taps is one run
+    for (int64_t j = 0; j < w; ++j) {
+      const Taps inside = taps_inside(1, j, W);
+      for (int64_t a = 0; a < kernel[0]; ++a, to += kernel[1] * C) {
+        const int64_t begin = a < rows.begin || a >= rows.end ? inside.end : inside.begin;
+        std::fill(to, to + begin * C, S{});
+        std::fill(to + inside.end * C, to + kernel[1] * C, S{});
+        if (begin == inside.end) continue;
+        const int64_t row = i * stride[0] - padding[0] + a * dilation[0];
+        const int64_t column = j * stride[1] - padding[1] + begin * dilation[1];
+        const S* from = x + ((image * H + row) * W + column) * pixel;
+        if (runs) {
+          std::copy_n(from, (inside.end - begin) * C, to + begin * C);
+          continue;
+        }
+        for (int64_t b = begin; b < inside.end; ++b, from += dilation[1] * pixel)
+          std::copy_n(from, C, to + b * C);
+      }
+    }
+  }
+
+  // Adds to a row of pixels, [W, C], what the patches of its image have for it.
+  template <typename T>
+  void add_line(const T* patches, int64_t row, T* HWY_RESTRICT sums) const {
+    const auto& [kernel, stride, padding, dilation] = window;
+    for (int64_t a = 0; a < kernel[0]; ++a) {
+      const int64_t at = row + padding[0] - a * dilation[0], i = at / stride[0];
+      if (at < 0 || at % stride[0] != 0 || i >= h) continue;
+      for (int64_t j = 0; j < w; ++j) {
+        const Taps inside = taps_inside(1, j, W);
+        const T* HWY_RESTRICT tap = patches + ((i * w + j) * kernel[0] + a) * kernel[1] * C;
+        for (int64_t b = inside.begin; b < inside.end; ++b) {
+          T* HWY_RESTRICT sum = sums + (j * stride[1] - padding[1] + b * dilation[1]) * C;
+          for (int64_t c = 0; c < C; ++c) sum[c] += tap[b * C + c];
+        }
+      }
+    }
+  }
+};
+
+// A weight [O, C, kh, kw] and [O, kh, kw, C], both contiguous, as views of one shape.
+View channels_first(void* data, DType dtype, int64_t outputs, const Patches& patches) {
+  const int64_t taps = patches.taps();
+  return {data, dtype, Shape{outputs, taps, patches.C}, Shape{taps * patches.C, 1, taps}};
+}
+View taps_first(void* data, DType dtype, int64_t outputs, const Patches& patches) {
+  const int64_t taps = patches.taps();
+  return {data, dtype, Shape{outputs, taps, patches.C}, Shape{taps * patches.C, patches.C, 1}};
 }
 
-View slice(const View& x, int64_t begin, int64_t n) {
-  if (!x) return {};
-  return {x.as<char>() + begin * static_cast<int64_t>(size_of(x.dtype)), x.dtype, Shape{n}, Shape{1}};
+// The weight in the order of patches.
+template <typename S>
+S* weight_of_patches(const View& weight, const Patches& patches) {
+  if (patches.taps() == 1 || patches.C == 1) return weight.as<S>();
+  S* const turned = conv_scratch().weight.reserve<S>(weight.numel());
+  const int64_t outputs = weight.size(0);
+  copy({channels_first(weight.data, weight.dtype, outputs, patches),
+        taps_first(turned, weight.dtype, outputs, patches)});
+  return turned;
+}
+
+// What a group has of a result [B, O, h, w]: `own` of its channels, as rows of a matrix.
+struct Outputs {
+  int64_t all, own, rows;
+
+  Outputs(const View& y, int64_t groups)
+      : all(y.size(1)), own(all / groups), rows(y.size(0) * y.size(2) * y.size(3)) {}
+
+  View of(const View& y, int64_t group, int64_t row, int64_t count) const {
+    if (!y) return {};
+    const int64_t offset = (row * all + group * own) * static_cast<int64_t>(size_of(y.dtype));
+    return matrix(y.as<char>() + offset, y.dtype, count, own, all);
+  }
+  View slice(const View& x, int64_t group) const {
+    if (!x) return {};
+    const int64_t offset = group * own * static_cast<int64_t>(size_of(x.dtype));
+    return {x.as<char>() + offset, x.dtype, Shape{own}, Shape{1}};
+  }
+};
+
+// Calls body(matrix, row, rows) for the patches of a group, some rows at a time.
+template <typename S, typename Body>
+void for_patches(const View& x, int64_t group, const Patches& patches, Body&& body) {
+  S* const pixels = x.as<S>() + group * patches.C;
+  const int64_t w = patches.w, lines = patches.B * patches.h, columns = patches.columns();
+  if (patches.are_pixels())
+    return body(matrix(pixels, x.dtype, lines * w, columns, patches.pixel), 0, lines * w);
+  const int64_t some = std::min(lines, kPatches / (w * columns + 1) + 1);
+  S* const scratch = conv_scratch().patches.reserve<S>(some * w * columns);
+  for (int64_t line = 0; line < lines; line += some) {
+    const int64_t rows = std::min(some, lines - line) * w;
+    patches.gather(pixels, line, line + rows / w, scratch);
+    body(matrix(scratch, x.dtype, rows, columns, columns), line * w, rows);
+  }
 }
 
 template <typename S>
 void forward(const Conv2dArgs& args) {
   const Patches patches(args.x, args.y, args.window, args.groups);
-  const int64_t own = args.y.size(1) / args.groups;
-  static thread_local std::vector<S> columns;
-  columns.resize(static_cast<size_t>(patches.rows() * patches.columns()));
-  const View a = matrix(columns.data(), args.x.dtype, patches.rows(), patches.columns(), patches.columns());
-  for (int64_t image = 0; image < args.x.size(0); ++image) {
-    for (int64_t g = 0; g < args.groups; ++g) {
-      patches.gather(static_cast<const S*>(channels<S>(args.x, image, g, args.groups).data), columns.data());
-      const View w = weights<S>(args.weight, g, args.groups, patches.columns());
-      const View residual = args.residual ? channels<S>(args.residual, image, g, args.groups) : View{};
-      gemm({a, transposed(w), channels<S>(args.y, image, g, args.groups), slice(args.bias, g * own, own),
-            residual});
-    }
+  const Outputs outputs(args.y, args.groups);
+  const int64_t columns = patches.columns();
+  S* const weight = weight_of_patches<S>(args.weight, patches);
+  for (int64_t g = 0; g < args.groups; ++g) {
+    const View w = matrix(weight + g * outputs.own * columns, args.x.dtype, outputs.own, columns, columns);
+    for_patches<S>(args.x, g, patches, [&](const View& a, int64_t row, int64_t rows) {
+      gemm({a, transposed(w), outputs.of(args.y, g, row, rows), outputs.slice(args.bias, g),
+            outputs.of(args.residual, g, row, rows),
+            args.relu && !args.residual ? Activation::Relu : Activation::None});
+    });
   }
-  if (args.relu) unary({UnaryOp::Relu, args.y, args.y});
+  if (args.relu && args.residual) unary({UnaryOp::Relu, args.y, args.y});
 }
 
 template <typename S>
 void input_gradient(const Conv2dInputGradientArgs& args) {
   using T = Compute<S>;
-  constexpr DType computed = std::is_same_v<T, double> ? DType::Float64 : DType::Float32;
   const Patches patches(args.dx, args.dy, args.window, args.groups);
-  static thread_local std::vector<T> columns, sums;
-  columns.resize(static_cast<size_t>(patches.rows() * patches.columns()));
-  const View out = matrix(columns.data(), computed, patches.rows(), patches.columns(), patches.columns());
-  for (int64_t image = 0; image < args.dx.size(0); ++image) {
-    for (int64_t g = 0; g < args.groups; ++g) {
-      gemm({channels<S>(args.dy, image, g, args.groups),
-            weights<S>(args.weight, g, args.groups, patches.columns()),
-            out,
+  const Outputs outputs(args.dy, args.groups);
+  const int64_t columns = patches.columns(), each = patches.h * patches.w;
+  S* const weight = weight_of_patches<S>(args.weight, patches);
+  const int64_t some = std::min(patches.B, kPatches / (each * columns + 1) + 1);
+  T* const gradients =
+      patches.are_pixels() ? nullptr : conv_scratch().patches.reserve<T>(some * each * columns);
+  for (int64_t g = 0; g < args.groups; ++g) {
+    const View w = matrix(weight + g * outputs.own * columns, args.dx.dtype, outputs.own, columns, columns);
+    S* const dx = args.dx.as<S>() + g * patches.C;
+    if (patches.are_pixels()) {
+      const View out = matrix(dx, args.dx.dtype, outputs.rows, columns, patches.pixel);
+      gemm({outputs.of(args.dy, g, 0, outputs.rows), w, out, {}, {}});
+      continue;
+    }
+    for (int64_t image = 0; image < patches.B; image += some) {
+      const int64_t images = std::min(some, patches.B - image), rows = images * each;
+      gemm({outputs.of(args.dy, g, image * each, rows),
+            w,
+            matrix(gradients, dtype_of_sums<T>(), rows, columns, columns),
             {},
             {}});
-      sums.assign(static_cast<size_t>(patches.H * patches.W * patches.C), T{0});
-      patches.scatter(columns.data(), sums.data());
-      S* to = static_cast<S*>(channels<S>(args.dx, image, g, args.groups).data);
-      for (int64_t p = 0; p < patches.H * patches.W; ++p) {
-        convert_run(sums.data() + p * patches.C, 1, to + p * patches.stride_c, 1, patches.C);
-      }
+      patches.scatter(gradients, images, dx + image * patches.H * patches.W * patches.pixel);
     }
   }
 }
@@ -149,32 +258,25 @@ void input_gradient(const Conv2dInputGradientArgs& args) {
 template <typename S>
 void weight_gradient(const Conv2dWeightGradientArgs& args) {
   using T = Compute<S>;
-  constexpr DType computed = std::is_same_v<T, double> ? DType::Float64 : DType::Float32;
   const Patches patches(args.x, args.dy, args.window, args.groups);
-  const int64_t own = args.dy.size(1) / args.groups;
-  static thread_local std::vector<S> columns;
-  static thread_local std::vector<T> sums;
-  columns.resize(static_cast<size_t>(patches.rows() * patches.columns()));
-  sums.assign(static_cast<size_t>(args.dweight.numel()), T{0});
-  const View b = matrix(columns.data(), args.x.dtype, patches.rows(), patches.columns(), patches.columns());
-  for (int64_t image = 0; image < args.x.size(0); ++image) {
-    for (int64_t g = 0; g < args.groups; ++g) {
-      patches.gather(static_cast<const S*>(channels<S>(args.x, image, g, args.groups).data), columns.data());
-      const View out = matrix(sums.data() + g * own * patches.columns(), computed, own, patches.columns(),
-                              patches.columns());
-      MatmulArgs product{transposed(channels<S>(args.dy, image, g, args.groups)), b, out, {}, {}};
-      product.accumulate = true;
+  const Outputs outputs(args.dy, args.groups);
+  const int64_t columns = patches.columns(), O = outputs.all;
+  T* const sums = conv_scratch().sums.reserve<T>(O * columns);
+  std::fill_n(sums, O * columns, T{0});
+  for (int64_t g = 0; g < args.groups; ++g) {
+    const View out =
+        matrix(sums + g * outputs.own * columns, dtype_of_sums<T>(), outputs.own, columns, columns);
+    for_patches<S>(args.x, g, patches, [&](const View& b, int64_t row, int64_t rows) {
+      MatmulArgs product{transposed(outputs.of(args.dy, g, row, rows)), b, out, {}, {}};
+      product.accumulate = row > 0;
       gemm(product);
-    }
+    });
   }
-  convert_run(sums.data(), 1, args.dweight.as<S>(), 1, args.dweight.numel());
+  copy({taps_first(sums, dtype_of_sums<T>(), O, patches),
+        channels_first(args.dweight.data, args.dweight.dtype, O, patches)});
   if (!args.dbias) return;
-  const int64_t O = args.dy.size(1), pixels = args.dy.numel() / O;
-  sums.assign(static_cast<size_t>(O), T{0});
-  for (int64_t p = 0; p < pixels; ++p) {
-    for (int64_t o = 0; o < O; ++o) sums[static_cast<size_t>(o)] += convert<T>(args.dy.as<S>()[p * O + o]);
-  }
-  convert_run(sums.data(), 1, args.dbias.as<S>(), 1, O);
+  reduce({ReduceOp::Sum, matrix(args.dy.data, args.dy.dtype, outputs.rows, O, O),
+          matrix(args.dbias.data, args.dbias.dtype, 1, O, O)});
 }
 
 void run_forward(const Conv2dArgs& args) {
