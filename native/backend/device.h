@@ -13,6 +13,7 @@
 #include "backend/backend.h"
 #include "core/allocator.h"
 #include "core/error.h"
+#include "core/tasks.h"
 
 namespace tenon {
 
@@ -52,6 +53,12 @@ class Device {
   // Blocks until everything enqueued has run; throws the first error since the last wait.
   virtual void synchronize() = 0;
 
+  // ---- tasks by their numbers, for who asks whether what a tensor depends on has failed. A device that does not number its
+  // tasks tells an error at the next wait alone.
+  virtual int64_t pushed() const { return 0; }   // the number of the next
+  virtual Tasks unsettled(Tasks) { return {}; }  // those that have failed, or may still
+  virtual std::exception_ptr failure(Tasks) { return nullptr; }
+
   // ---- capture: between begin and end, what is enqueued is recorded and does not run, memory comes from a pool of the
   // graph's own, and whatever would wait for the device or copy from the host throws. Where captures() is false, nobody
   // calls the other two.
@@ -86,11 +93,21 @@ class Device {
   std::array<bool, sizeof(Kernels) / sizeof(void*)> launched_{};
 };
 
-// As download, but blocks.
-inline void download_now(Device& device, void* target, const void* source, size_t bytes) {
-  std::promise<std::exception_ptr> settled;
+// As Device::download, of values that depend on some tasks: their error comes each time, also where it has been told before.
+inline void download(Device& device, void* target, const void* source, size_t bytes, Tasks tasks,
+                     std::function<void(std::exception_ptr)> done) {
   device.download(target, source, bytes,
-                  [&](std::exception_ptr error) { settled.set_value(std::move(error)); });
+                  [&device, tasks, done = std::move(done)](const std::exception_ptr& error) {
+                    const std::exception_ptr failure = tasks.empty() ? nullptr : device.failure(tasks);
+                    done(failure ? failure : error);
+                  });
+}
+
+// The same, but blocks.
+inline void download_now(Device& device, void* target, const void* source, size_t bytes, Tasks tasks = {}) {
+  std::promise<std::exception_ptr> settled;
+  download(device, target, source, bytes, tasks,
+           [&](std::exception_ptr error) { settled.set_value(std::move(error)); });
   if (const std::exception_ptr error = settled.get_future().get()) std::rethrow_exception(error);
 }
 

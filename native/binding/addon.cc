@@ -172,20 +172,22 @@ napi_value upload(const Napi::CallbackInfo& info, Instance&) {
 
 // read(id) -> Promise<ArrayBuffer>: the elements in row-major order.
 napi_value read(const Napi::CallbackInfo& info, Instance& instance) {
-  const Tensor x = ops::contiguous(tensor_argument(info, 0));
+  const Tensor& given = tensor_argument(info, 0);
+  const Tensor x = ops::contiguous(given);
   const size_t bytes = static_cast<size_t>(x.numel()) * size_of(x.dtype());
   Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(info.Env(), bytes);
   auto [promise, done] = instance.waiter().promise(info.Env(), buffer);
-  x.device().download(buffer.Data(), x.data(), bytes, std::move(done));
+  download(x.device(), buffer.Data(), x.data(), bytes, given.storage()->tasks(), std::move(done));
   return promise;
 }
 
 // readSync(id) -> ArrayBuffer; blocks until the value is there.
 napi_value read_sync(const Napi::CallbackInfo& info, Instance&) {
-  const Tensor x = ops::contiguous(tensor_argument(info, 0));
+  const Tensor& given = tensor_argument(info, 0);
+  const Tensor x = ops::contiguous(given);
   const size_t bytes = static_cast<size_t>(x.numel()) * size_of(x.dtype());
   Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(info.Env(), bytes);
-  download_now(x.device(), buffer.Data(), x.data(), bytes);
+  download_now(x.device(), buffer.Data(), x.data(), bytes, given.storage()->tasks());
   return buffer;
 }
 

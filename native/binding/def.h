@@ -134,7 +134,7 @@ struct Convert<Tensor> {
     if (!tensor) {
       napi_get_undefined(env, &result);
     } else {
-      napi_create_uint32(env, Instance::of(env).tensors().add(tensor), &result);
+      napi_create_uint32(env, Instance::of(env).add(tensor), &result);
     }
     return result;
   }
@@ -240,6 +240,7 @@ class CommonDevice {
 template <typename Body>
 napi_value guarded(napi_env env, const char* op, Body&& body) {
   try {
+    Instance::of(env).begin_call();
     return body();
   } catch (const Napi::Error& error) {
     error.ThrowAsJavaScriptException();

@@ -86,7 +86,22 @@ class Instance {
   const Tensor& tensor(uint32_t id) {
     const Tensor& x = tensors_.get(id);
     captures_.see(x);
+    if (device_ == nullptr) {
+      device_ = &x.device();
+      first_task_ = device_->pushed();
+    }
+    if (const Tasks tasks = x.storage()->tasks(); !tasks.empty())
+      inputs_ = inputs_.with(x.device().unsettled(tasks));
     return x;
+  }
+  // A tensor that an op gives: it depends on the tasks of the call, and on what its arguments depend on.
+  uint32_t add(const Tensor& x) {
+    if (&x.device() == device_) x.storage()->depend_on(inputs_.with({first_task_, device_->pushed()}));
+    return tensors_.add(x);
+  }
+  void begin_call() {
+    device_ = nullptr;
+    inputs_ = {};
   }
   std::deque<Definition>& definitions() { return definitions_; }
   Captures& captures() { return captures_; }
@@ -112,6 +127,9 @@ class Instance {
   TensorTable tensors_;                           // after the devices: it goes first
   std::deque<Definition> definitions_;            // which stay where they are
   Captures captures_;
+  Device* device_ = nullptr;  // of the present call's arguments
+  int64_t first_task_ = 0;
+  Tasks inputs_;
   Waiter waiter_;
   Napi::FunctionReference error_class_;
   Napi::Reference<Napi::Float64Array> mailbox_reference_;

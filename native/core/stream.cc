@@ -1,5 +1,6 @@
 #include "core/stream.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/error.h"
@@ -29,6 +30,7 @@ void Stream::push(const char* op, Task task, size_t staged_bytes) {
     });
     staged_ += staged_bytes;
     queue_.push_back({op, std::move(task), staged_bytes});
+    ++pushed_;
   }
   work_.notify_one();
 }
@@ -47,6 +49,7 @@ void Stream::run() {
       item.task = nullptr;  // what it captured goes before the lock is taken again
       lock.lock();
       busy_ = false;
+      ++run_;
       staged_ -= item.staged_bytes;
     }
     space_.notify_one();
@@ -68,6 +71,22 @@ void Stream::execute(Item& item) {
   }
   const std::scoped_lock lock(mutex_);
   if (!error_) error_ = failure;
+  failures_.emplace_back(run_, failure);
+  if (failures_.size() > kMaxFailures) failures_.pop_front();
+  failed_ = true;
+}
+
+Tasks Stream::unsettled(Tasks tasks) {
+  if (tasks.empty() || tasks.end > run_) return tasks;
+  return failed_ && failure(tasks) ? tasks : Tasks{};
+}
+
+std::exception_ptr Stream::failure(Tasks tasks) {
+  const std::scoped_lock lock(mutex_);
+  const auto first =
+      std::lower_bound(failures_.begin(), failures_.end(), tasks.begin,
+                       [](const auto& failure, int64_t begin) { return failure.first < begin; });
+  return first != failures_.end() && first->first < tasks.end ? first->second : nullptr;
 }
 
 void Stream::wait_idle() {

@@ -2,9 +2,10 @@
 // and by staged bytes, so that a loop that never waits cannot eat memory: a full queue makes push() wait.
 //
 // A task that throws does not stop the stream (what follows computes garbage, safely); the first error is kept and
-// surfaces at the next wait.
+// surfaces at the next wait. Tasks are numbered, so that who depends on some of them can ask at any time whether one failed.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -13,6 +14,9 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
+
+#include "core/tasks.h"
 
 namespace tenon {
 
@@ -32,6 +36,13 @@ class Stream {
   std::exception_ptr take_error();  // the first error since the last call, or null
   size_t depth();                   // queued tasks
 
+  // How many tasks have been pushed, for the thread that pushes: the number of the next.
+  int64_t pushed() const { return pushed_; }
+  // Those of the tasks that have failed, or may still; none where all went well.
+  Tasks unsettled(Tasks tasks);
+  // What the first of the tasks failed by, or null.
+  std::exception_ptr failure(Tasks tasks);
+
  private:
   struct Item {
     const char* op;
@@ -40,6 +51,7 @@ class Stream {
   };
   static constexpr size_t kMaxTasks = 16384;
   static constexpr size_t kMaxStagedBytes = size_t{256} << 20;
+  static constexpr size_t kMaxFailures = 4096;
 
   void run();
   void execute(Item& item);
@@ -53,6 +65,10 @@ class Stream {
   bool busy_ = false;
   bool stop_ = false;
   std::exception_ptr error_;
+  int64_t pushed_ = 0;
+  std::atomic<int64_t> run_ = 0;                                 // tasks that have ended
+  std::atomic<bool> failed_ = false;                             // one of them, ever
+  std::deque<std::pair<int64_t, std::exception_ptr>> failures_;  // the latest
   std::thread executor_;
 };
 

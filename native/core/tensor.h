@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/allocator.h"
+#include "core/tasks.h"
 #include "core/view.h"
 
 namespace tenon {
@@ -30,12 +31,17 @@ class Storage {
   int64_t writes() const { return writes_; }
   void count_write(int64_t times = 1) { writes_ += times; }
 
+  // The tasks that the contents depend on.
+  Tasks tasks() const { return tasks_; }
+  void depend_on(Tasks tasks) { tasks_ = tasks_.with(tasks); }
+
  private:
   Device& device_;
   Allocator& allocator_;
   Allocator::Block* block_;
   size_t bytes_;
   int64_t writes_ = 0;
+  Tasks tasks_;
 };
 
 class Tensor {

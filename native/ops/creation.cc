@@ -54,7 +54,7 @@ Tensor to_device(const Tensor& x, Device& device) {
   Tensor out = empty(device, x.shape(), x.dtype());
   if (device.copy_from(x.device(), out.data(), source.data(), bytes)) return out;
   std::vector<char> staged(bytes);
-  download_now(x.device(), staged.data(), source.data(), bytes);
+  download_now(x.device(), staged.data(), source.data(), bytes, x.storage()->tasks());
   device.upload(out.data(), staged.data(), bytes);
   return out;
 }

@@ -243,6 +243,27 @@ TEST(Stream, TheFirstErrorSurfacesOnceAtTheNextWait) {
   EXPECT_NO_THROW(stream.synchronize());
 }
 
+TEST(Stream, AFailureIsThereForWhoeverDependsOnItsTask) {
+  Stream stream([] {});
+  std::atomic<bool> go = false;
+  stream.push("hold", [&go] {
+    while (!go) std::this_thread::yield();
+  });
+  const int64_t begin = stream.pushed();
+  stream.push("gather", [] { throw TensorError("gather", code::kIndex, "index 9 is outside [0, 3)"); });
+  const int64_t end = stream.pushed();
+  stream.push("sum", [] {});
+  EXPECT_FALSE(stream.unsettled({end, end + 1}).empty());  // it may still fail
+  go = true;
+  stream.wait_idle();
+  EXPECT_TRUE(stream.take_error());
+  for (int i = 0; i < 2; ++i) EXPECT_TRUE(stream.failure({begin, end}));
+  EXPECT_FALSE(stream.failure({0, begin}));
+  EXPECT_FALSE(stream.failure({end, end + 1}));
+  EXPECT_TRUE(stream.unsettled({end, end + 1}).empty());
+  EXPECT_EQ(stream.unsettled({0, end}).end, end);
+}
+
 TEST(Stream, ALibrarysErrorNamesTheOp) {
   Stream stream([] {});
   stream.push("matmul", [] { throw std::runtime_error("could not create a primitive"); });

@@ -6,12 +6,21 @@ import { promisify } from 'node:util';
 
 import test from 'ava';
 
-import { TensorError, eye, indexSelect, matmul, ones, synchronize, tensor, zeros } from '../../src/index.js';
+import {
+  TensorError,
+  eye,
+  indexSelect,
+  matmul,
+  ones,
+  synchronize,
+  tensor,
+  zeros,
+  type Tensor,
+} from '../../src/index.js';
 import { forbidden } from '../helpers/op-case.js';
 
 /** An op whose error depends on the data. */
-const beyond = (): ReturnType<typeof tensor> =>
-  indexSelect(tensor([1, 2]), 0, tensor([5], { dtype: 'int64' }));
+const beyond = (): Tensor<'float32'> => indexSelect(tensor([1, 2]), 0, tensor([5], { dtype: 'int64' }));
 
 test.serial('an error of a value that is awaited has the stack of whoever awaits it', async (t) => {
   const reads: Readonly<Record<string, () => Promise<unknown>>> = {
@@ -34,6 +43,27 @@ test.serial('an error of a value that is awaited has the stack of whoever awaits
     t.regex(error.stack ?? '', new RegExp(`^TensorError: indexSelect: .*\\n[^]* at async .*${name} `));
   }
 });
+
+test.serial(
+  'an error of the data comes at every read of what depends on it, and of nothing else',
+  async (t) => {
+    const message = 'indexSelect: expected indices from 0 to 1, got 5';
+    const before = ones([2]);
+    const failed = beyond();
+    const soon = failed.mul(2).sum();
+    const beside = before.add(1);
+    await t.throwsAsync(synchronize(), { instanceOf: TensorError, message }); // which tells it once
+    await synchronize();
+    const later = failed.add(before);
+    const view = failed.reshape([1, 1]);
+    for (const x of [failed, soon, later, view, failed.to('bfloat16'), failed, later]) {
+      await t.throwsAsync(x.data(), { instanceOf: TensorError, message });
+      t.throws(() => x.dataSync(), { instanceOf: TensorError, message });
+    }
+    t.deepEqual([...(await beside.data())], [2, 2]);
+    t.deepEqual([...(await before.mul(3).data())], [3, 3]);
+  },
+);
 
 test('a tensor is not silently JSON, nor a structured clone', (t) => {
   const loss = ones([]);

@@ -72,6 +72,10 @@ class CpuDevice : public Device {
 
   void synchronize() override { stream_.synchronize(); }
 
+  int64_t pushed() const override { return stream_.pushed(); }
+  Tasks unsettled(Tasks tasks) override { return stream_.unsettled(tasks); }
+  std::exception_ptr failure(Tasks tasks) override { return stream_.failure(tasks); }
+
  private:
   std::string name_ = "cpu";
   Allocator allocator_;
