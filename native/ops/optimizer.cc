@@ -170,10 +170,12 @@ void lerp(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources
   check_list("lerp", "sources", targets.size(), sources.size());
   if (targets.empty()) return;
   LerpArgs args;
+  std::vector<Tensor> copies;
   for (size_t i = 0; i < targets.size(); ++i) {
-    check_in_place("lerp", "source", i, targets[i], sources[i]);
+    copies.push_back(contiguous(sources[i]));
+    check_in_place("lerp", "source", i, targets[i], copies.back());
     args.targets.push_back(targets[i].view());
-    args.sources.push_back(sources[i].view());
+    args.sources.push_back(copies.back().view());
     targets[i].storage()->count_write();
   }
   args.weight = weight;

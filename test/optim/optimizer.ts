@@ -15,6 +15,7 @@ import {
   ones,
   sum,
   tensor,
+  zeros,
   type FloatTensor,
   type Optimizer,
   type OptimizerState,
@@ -241,6 +242,20 @@ test('an average of weights follows its formula, with and without warm-up', asyn
     }
     t.is(ema.steps, 4);
   }
+});
+
+test('an average follows weights that are views', async (t) => {
+  const weights = tensor([
+    [1, 2],
+    [3, 4],
+  ]);
+  const ema = new Ema({ w: weights.transpose(0, 1) }, { decay: 0.5 });
+  copyInto(weights, zeros([2, 2]));
+  ema.update();
+  t.deepEqual(await ema.averages['w'].toArray(), [
+    [0.5, 1.5],
+    [1, 2],
+  ]);
 });
 
 test('an average copies the whole numbers among the weights', async (t) => {
