@@ -100,27 +100,39 @@ bool gemm_is_faster(const MatmulArgs& args) {
 //   ours   dy [25088, 96], x [25088, 384]: 163 -> 208,  [768, 197], [197, 3072]: 219 -> 224 before the result is turned
 //          dy [25088, 96], x [25088, 48]: 143 -> 180, as its panels of b are 32 columns wide
 //   oneDNN dy [25088, 384], x [25088, 96]: 176 -> 192,  [6272, 576], [6272, 192]: 189 -> 206,  [1568, 1536], [1568, 384]: the same
-bool transposing_pays(const MatmulArgs& args) {
+bool transposing_pays(const MatmulArgs& args, bool ours) {
   if (!is_weight_gradient(args) || args.bias || args.residual || args.accumulate) return false;
   if (args.activation != Activation::None) return false;
   const int64_t m = args.out.size(0), n = args.out.size(1), k = args.a.size(1);
-  if (!gemm_is_faster(args)) return m > n && k >= 4 * m;
+  if (!ours) return m > n && k >= 4 * m;
   // Panels of b are whole ones: columns that are not there cost as much as those that are.
   const int64_t now = m * round_up(n, kWidestPanel), turned = n * round_up(m, kWidestPanel);
   return (turned < now || (turned == now && m < n)) && k >= 2048;
 }
 
-bool fast_matmul(const MatmulArgs& args) {
-  if (transposing_pays(args)) {
+struct Way {
+  bool ours = false;        // by our own GEMM, not oneDNN's
+  bool transposed = false;  // as (b^T a^T)^T
+};
+
+Way fastest_way(const MatmulArgs& args) {
+  const bool ours = gemm_is_faster(args);
+  return {ours, transposing_pays(args, ours)};
+}
+
+// False where oneDNN has no optimised kernel.
+bool fast_matmul(const MatmulArgs& args, Way way) {
+  if (way.transposed) {
     static thread_local ScratchBuffer memory;
     const View& out = args.out;
     const View product{memory.reserve<char>(out.numel() * static_cast<int64_t>(size_of(out.dtype))),
                        out.dtype, Shape{out.size(1), out.size(0)}, Shape{out.size(0), 1}};
-    if (!fast_matmul({transposed(args.b), transposed(args.a), product, {}, {}})) return false;
+    const MatmulArgs turned{transposed(args.b), transposed(args.a), product, {}, {}};
+    if (!fast_matmul(turned, fastest_way(turned))) return false;
     copy({transposed(product), out});
     return true;
   }
-  if (!gemm_is_faster(args)) return onednn_matmul(args);
+  if (!way.ours) return onednn_matmul(args);
   gemm(args);
   return true;
 }
@@ -150,13 +162,13 @@ void matmul(const MatmulArgs& args) {
     matmul(product);
     return unary({unary_op(args.activation), before, args.out});
   }
-  if (!is_empty(args) && is_weight_gradient(args) && gemm_is_faster(args) && !transposing_pays(args))
-    return gemm(args);
+  const Way way = is_empty(args) ? Way{} : fastest_way(args);
+  if (way.ours && !way.transposed && is_weight_gradient(args)) return gemm(args);
   MatmulArgs product = args;
   product.a_sums = {};
   // At the speed of memory; what fits in the cache stays there for the product.
   if (args.a_sums) reduce(row_sums(args));
-  if (is_empty(args) || !fast_matmul(product)) gemm(product);
+  if (is_empty(args) || !fast_matmul(product, way)) gemm(product);
 }
 
 }  // namespace tenon::cpu
