@@ -8,13 +8,7 @@
 
 namespace tenon::cuda {
 
-// Where a kernel calls from, for the emulator's errors.
-#ifdef __CUDACC__
-#define TENON_HERE
-#else
-#define TENON_HERE , TENON_WHERE
-#endif
-// The same for functions that have no other parameter.
+// As TENON_HERE, for functions that have no other parameter.
 #ifdef __CUDACC__
 #define TENON_ONLY_HERE
 #else
@@ -385,7 +379,6 @@ __device__ __forceinline__ void multiply_registers(float (&sums)[kEighths][4], c
 #undef TENON_MULTIPLY_REGISTERS
 #undef TENON_OF_TYPE
 #endif
-#undef TENON_HERE
 #undef TENON_ONLY_HERE
 
 }  // namespace tenon::cuda

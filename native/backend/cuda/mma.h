@@ -37,7 +37,7 @@ __device__ __forceinline__ WidePair unpack_pair(uint32_t both) {
   return {widen(first), widen(second)};
 }
 
-// Where a kernel calls from, for the emulator's errors.
+// Where a kernel calls from, for the emulator's errors; hopper.h has it too.
 #ifdef __CUDACC__
 #define TENON_HERE
 #else
@@ -149,8 +149,6 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&result)[4], 
   emulator::load_matrices(result, row, true, where);
 #endif
 }
-
-#undef TENON_HERE
 
 // Starts a copy of 16 bytes to shared memory, both addresses multiples of 16; zeros instead of what `from` holds, which
 // is then not read, unless `wanted`.

@@ -84,19 +84,15 @@ TEST_F(StreamCapture, EventsOnBothSidesAreApart) {
   cudaEventDestroy(inside);
 }
 
-TEST_F(StreamCapture, UnsafeCallsAreForTheRelaxedAndOtherThreads) {
+TEST_F(StreamCapture, UnsafeCallsAreForOtherThreads) {
   void* more = nullptr;
   begin();
   EXPECT_EQ(cudaMalloc(&more, 8), cudaErrorStreamCaptureUnsupported);
   EXPECT_EQ(end(), cudaErrorStreamCaptureInvalidated);
   begin();
   std::thread([&] { EXPECT_EQ(cudaMalloc(&more, 8), cudaSuccess); }).join();
-  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
-  EXPECT_EQ(cudaThreadExchangeStreamCaptureMode(&mode), cudaSuccess);
-  EXPECT_EQ(mode, cudaStreamCaptureModeGlobal);
-  EXPECT_EQ(cudaFree(more), cudaSuccess);
-  EXPECT_EQ(cudaThreadExchangeStreamCaptureMode(&mode), cudaSuccess);
   EXPECT_EQ(end(), cudaSuccess);
+  EXPECT_EQ(cudaFree(more), cudaSuccess);
 }
 
 TEST_F(StreamCapture, EndsOnTheThreadThatBeganIt) {

@@ -97,7 +97,6 @@ Machine& machine() {
 
 thread_local int current_device = 0;
 thread_local cudaError_t last_error = cudaSuccess;
-thread_local cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
 
 EmulatedDevice& current() { return machine().devices[static_cast<size_t>(current_device)]; }
 
@@ -184,7 +183,7 @@ cudaError_t invalidate(cudaStream_t stream, cudaError_t error) {
 
 // What a call that CUDA calls unsafe begins with.
 cudaError_t unsafe_call() {
-  if (strict_captures.empty() || capture_mode == cudaStreamCaptureModeRelaxed) return cudaSuccess;
+  if (strict_captures.empty()) return cudaSuccess;
   for (const cudaStream_t stream : strict_captures) invalidate(stream, cudaErrorStreamCaptureUnsupported);
   return failed(cudaErrorStreamCaptureUnsupported);
 }
@@ -481,11 +480,6 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   strict_captures.erase(stream);
   if (!capture->valid) return failed(cudaErrorStreamCaptureInvalidated);
   *graph = new CUgraph_st{std::move(capture->nodes)};
-  return cudaSuccess;
-}
-
-cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
-  std::swap(*mode, capture_mode);
   return cudaSuccess;
 }
 
