@@ -106,7 +106,10 @@ export class GradScaler {
       param.grad = unscaled;
       return unscaled;
     });
-    const norm = globalNorm(grads); // finite when all of them are (a float64 one as far as its square is)
+    // Finite when all of them are. The square of a float64 number may not be: one that is 2^-600 times as large is.
+    const norm = scope(() =>
+      globalNorm(grads.map((x) => (x.dtype === 'float64' ? mul<FloatDType>(x, 2 ** -600) : x))),
+    );
     norm.kept = true;
     this.seen.set(optimizer, norm);
   }

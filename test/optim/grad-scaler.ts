@@ -57,6 +57,18 @@ test('gradients whose norm float32 cannot hold are finite all the same', async (
   );
 });
 
+test('float64 gradients whose squares are infinite are finite all the same', async (t) => {
+  const scaler = new GradScaler({ initScale: 1 });
+  const p = keep(tensor([0, 0], { dtype: 'float64', requiresGrad: true }));
+  const optimizer = new SGD([p], { lr: 1 });
+  p.grad = tensor([1e200, -1.5e308], { dtype: 'float64' });
+  t.true(await scaler.step(optimizer));
+  t.deepEqual([...(await p.data())], [-1e200, 1.5e308]);
+  scaler.update();
+  p.grad = tensor([1, Infinity], { dtype: 'float64' });
+  t.false(await scaler.step(optimizer));
+});
+
 test('a gradient that float16 cannot hold survives by the scale', async (t) => {
   const gradient = async (scaler: GradScaler): Promise<number> => {
     const [x, w] = [leaf([1]), leaf([1])];
