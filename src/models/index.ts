@@ -17,6 +17,7 @@ export type {
   FamilyName,
   ModelDescription,
   ModelEntry,
+  ModelName,
   ModelOf,
   ModelOptions,
   ModelOptionsOf,

@@ -27,6 +27,13 @@ type FamilyOf<Name extends string> = {
   [F in FamilyName]: Name extends `${F}${string}` ? (typeof FAMILIES)[F] : never;
 }[FamilyName];
 
+/** A model's name, or any string where the compiler does not know it; a literal begins with a family's. */
+export type ModelName<Name extends string> = string extends Name
+  ? string
+  : FamilyOf<Name> extends never
+    ? `${FamilyName}${string}`
+    : Name;
+
 /** What `createModel` returns for a name: its family's class, or any model where the name is not known beforehand. */
 export type ModelOf<Name extends string> =
   FamilyOf<Name> extends never
@@ -70,7 +77,7 @@ export function listModels(filter = '*'): ModelEntry[] {
  * const model = createModel('vit_tiny_patch16_224', { numClasses: 10, imgSize: 96 });
  */
 export function createModel<Name extends string>(
-  name: Name,
+  name: Name & ModelName<Name>,
   options: ModelOptionsOf<Name> = {},
 ): ModelOf<Name> {
   const { family, config } = modelEntry(name);
