@@ -3,14 +3,17 @@ import { defineOp } from '../tensor/define-op.js';
 import { deviceIndex } from '../tensor/device.js';
 import { dtypeCode, isFloating, type FloatDType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
-import { type RandomState, takeRandom } from '../tensor/random.js';
+import { type RandomState, getRandomState, takeRandom } from '../tensor/random.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
 const dropoutOp = defineOp({
   name: 'dropout',
-  forward(ctx, x: Tensor, p: number, random: RandomState): Tensor {
+  forward(ctx, x: Tensor, p: number): Tensor {
+    const random = getRandomState();
     ctx.state = { p, random };
-    return wrap(native.dropout(x.id, p, random.seed, random.offset));
+    const y = wrap(native.dropout(x.id, p, random.seed, random.offset));
+    takeRandom(x.size); // an error leaves the sequence where it was
+    return y;
   },
   backward({ state }, dy) {
     if (dy === undefined) return [];
@@ -31,7 +34,7 @@ const dropoutOp = defineOp({
  */
 export function dropout<D extends FloatDType>(x: Tensor<D>, p: number): Tensor<D> {
   if (p === 0) return x;
-  return dropoutOp(x, p, takeRandom(x.size)) as unknown as Tensor<D>;
+  return dropoutOp(x, p) as unknown as Tensor<D>;
 }
 
 const dropPathOp = defineOp({

@@ -5,7 +5,7 @@
 import { native, type TensorId } from '../native.js';
 import { type Device, deviceIndex } from '../tensor/device.js';
 import { type DType, type IndexDType, dtypeCode } from '../tensor/dtype.js';
-import { fail } from '../tensor/error.js';
+import { fail, shown } from '../tensor/error.js';
 import { Tensor, wrap } from '../tensor/tensor.js';
 
 /** A tensor, or a number that takes the dtype of the tensor beside it. */
@@ -41,8 +41,7 @@ type BinaryKernel = (a: TensorId | undefined, b: TensorId | undefined, scalar: n
 function idOf(op: string, x: unknown): TensorId | undefined {
   if (x instanceof Tensor) return x.id;
   if (typeof x === 'number') return undefined;
-  const kind = Array.isArray(x) ? 'an array' : typeof x === 'object' && x !== null ? 'an object' : String(x);
-  return fail(op, 'VALUE', `expected a tensor or a number, got ${typeof x === 'string' ? `'${x}'` : kind}`);
+  return fail(op, 'VALUE', `expected a tensor or a number, got ${shown(x)}`);
 }
 
 /** Calls a native function of two operands, which bears its op's name. */

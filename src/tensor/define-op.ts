@@ -3,7 +3,7 @@
  */
 import { type AutocastRule, autocastDType, cast, castArguments } from './autocast.js';
 import type { DType } from './dtype.js';
-import { fail } from './error.js';
+import { TensorError, fail, shown } from './error.js';
 import { keep, scoped } from './scope.js';
 import { isGradEnabled, nextSequence, noGrad } from './tape.js';
 import { Tensor, setEdge, share, type Edge, type GraphNode } from './tensor.js';
@@ -146,10 +146,26 @@ function runForward<Args extends readonly unknown[], Result extends Tensor | rea
   args: Args,
 ): Result {
   return scoped(definition.name, (made) => {
-    const result = noGrad(() => definition.forward(ctx, ...castArguments(definition.autocast, args)));
+    const result = noGrad(() => {
+      try {
+        return definition.forward(ctx, ...castArguments(definition.autocast, args));
+      } catch (error) {
+        throw error instanceof TypeError ? argumentError(definition.name, args, error) : error;
+      }
+    });
     const own = (tensor: Tensor): Tensor => (made(tensor) ? tensor : share(tensor));
     return (result instanceof Tensor ? own(result) : result.map(own)) as Result;
   });
+}
+
+/** What is read of tensors, and is not there in what JavaScript may give in their place. */
+const OF_TENSORS = /\(reading '(id|retain|shape|ndim|dtype|device)'\)/;
+
+/** What a TypeError of forward says of its arguments: looking at them here costs nothing where all is well. */
+function argumentError(op: string, args: readonly unknown[], cause: TypeError): Error {
+  if (!OF_TENSORS.test(cause.message)) return cause;
+  const came = args.map((arg) => (arg instanceof Tensor ? arg.toString() : shown(arg))).join(', ');
+  return Object.assign(new TensorError(`${op}: expected tensors, got (${came})`, op, 'VALUE'), { cause });
 }
 
 const nothing = (): undefined => undefined;

@@ -38,3 +38,11 @@ export async function awaited<T>(promise: Promise<T>): Promise<T> {
 export function fail(op: string, code: ErrorCode, message: string): never {
   throw new TensorError(`${op}: ${message}`, op, code);
 }
+
+/** @internal A value that came, in a message: 1.5, 'text', undefined, an array. */
+export function shown(value: unknown): string {
+  if (typeof value === 'string') return `'${value}'`;
+  if (typeof value === 'function') return 'a function';
+  if (Array.isArray(value)) return 'an array';
+  return typeof value === 'object' && value !== null ? 'an object' : String(value);
+}

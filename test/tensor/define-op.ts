@@ -46,6 +46,21 @@ test('arrays, plain values and missing tensors are arguments like others', async
   await close(t, a.grad, [20, 20]);
 });
 
+test('a TypeError in forward is an error of the arguments only where they lack what tensors have', (t) => {
+  const broken = defineOp({
+    name: 'broken',
+    forward: (_ctx, x: Float, table?: { readonly rows: number[] }): Float => add(x, table!.rows.length),
+  });
+  t.throws(() => broken(zeros([2])), { instanceOf: TypeError, message: /reading 'rows'/ });
+  const shaped = defineOp({ name: 'shaped', forward: (_ctx, x: Float): Float => zeros(x.shape) });
+  const error = t.throws(() => shaped(null as unknown as Float), {
+    instanceOf: TensorError,
+    code: 'VALUE',
+    message: 'shaped: expected tensors, got (null)',
+  });
+  t.true(error.cause instanceof TypeError);
+});
+
 test('an op with several results gets undefined for those that nothing depended on', async (t) => {
   const seen: boolean[] = [];
   const both = defineOp({

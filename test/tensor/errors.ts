@@ -8,7 +8,9 @@ import test from 'ava';
 
 import {
   TensorError,
+  dropout,
   eye,
+  getRandomState,
   indexSelect,
   matmul,
   ones,
@@ -93,6 +95,23 @@ test('an argument of another type is an error with the name of the op', (t) => {
     [forbidden(matmul, [1, 2], x), 'matmul: expected a tensor, got none for a'],
   ];
   for (const [call, message] of cases) t.throws(call, { instanceOf: TensorError, code: 'VALUE', message });
+});
+
+test('what is no tensor at all is an error that shows the arguments, and changes nothing', (t) => {
+  const x = ones([2, 2]);
+  const w = ones([2, 2], { requiresGrad: true });
+  const came = 'Tensor float32 [2, 2] cpu';
+  const cases: readonly [call: () => unknown, message: string][] = [
+    [forbidden(matmul, undefined, x), `matmul: expected tensors, got (undefined, ${came})`],
+    [forbidden(matmul, x, null), `matmul: expected tensors, got (${came}, null)`],
+    [forbidden(matmul, [1, 2], w), `matmul: expected tensors, got (an array, ${came})`],
+    [forbidden(indexSelect, x, 0, undefined), `indexSelect: expected tensors, got (${came}, 0, undefined)`],
+    [forbidden(dropout, undefined, 0.5), 'dropout: expected tensors, got (undefined, 0.5)'],
+    [forbidden(dropout, 5, 0.5), 'dropout: expected a tensor, got none for x'],
+  ];
+  const state = getRandomState();
+  for (const [call, message] of cases) t.throws(call, { instanceOf: TensorError, code: 'VALUE', message });
+  t.deepEqual(getRandomState(), state);
 });
 
 const execute = promisify(execFile);
