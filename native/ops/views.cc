@@ -114,7 +114,8 @@ Tensor expand(const Tensor& x, const Dims& sizes) {
 }
 
 Tensor squeeze(const Tensor& x, const Dims& dims) {
-  std::vector<bool> drop(static_cast<size_t>(x.ndim()), dims.empty());
+  std::vector<bool> drop(std::max(size_t{1}, static_cast<size_t>(x.ndim())),
+                         dims.empty());  // a scalar has a dim 0
   for (const int64_t d : dims) drop[static_cast<size_t>(check_dim("squeeze", d, x.ndim()))] = true;
   Shape shape, strides;
   for (int i = 0; i < x.ndim(); ++i) {

@@ -71,6 +71,8 @@ opCases(ops, {
       [random([1, 3, 1]), 0],
       [random([1, 3, 1]), [-1, 1]],
       [random([1, 3, 1]), []],
+      [random([]), 0],
+      [random([]), [-1]],
       [random([1, 0])],
     ],
     dtypes: ALL,
