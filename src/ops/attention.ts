@@ -7,7 +7,7 @@
 import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
-import { fail } from '../tensor/error.js';
+import { fail, named } from '../tensor/error.js';
 import { type RandomState, takeRandom } from '../tensor/random.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
@@ -200,7 +200,7 @@ export function attentionWithLse<D extends FloatDType>(
   v: Tensor<D>,
   options: AttentionOptions<D> = {},
 ): { out: Tensor<D>; lse: Tensor<'float32' | 'float64'> } {
-  const [out, lse] = runAttention(q, k, v, options);
+  const [out, lse] = named('attentionWithLse', 'attention', () => runAttention(q, k, v, options));
   return { out: out as unknown as Tensor<D>, lse: lse as unknown as Tensor<'float32' | 'float64'> };
 }
 

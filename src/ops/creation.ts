@@ -5,7 +5,7 @@ import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
 import { type Device, deviceIndex, isDeviceName } from '../tensor/device.js';
 import { type DType, type FloatDType, dtypeCode } from '../tensor/dtype.js';
-import { fail } from '../tensor/error.js';
+import { fail, named } from '../tensor/error.js';
 import { setRequiresGrad } from '../tensor/tape.js';
 import { type Tensor, share, wrap } from '../tensor/tensor.js';
 
@@ -57,7 +57,7 @@ export function zeros<D extends DType = 'float32'>(
   shape: readonly number[],
   options: CreateOptions<D> = {},
 ): Tensor<NoInfer<D>> {
-  return full(shape, 0, options);
+  return named('zeros', 'full', () => full(shape, 0, options));
 }
 
 /**
@@ -71,7 +71,7 @@ export function ones<D extends DType = 'float32'>(
   shape: readonly number[],
   options: CreateOptions<D> = {},
 ): Tensor<NoInfer<D>> {
-  return full(shape, 1, options);
+  return named('ones', 'full', () => full(shape, 1, options));
 }
 
 /**
@@ -81,7 +81,7 @@ export function ones<D extends DType = 'float32'>(
  * const momentum = zerosLike(weight);
  */
 export function zerosLike<D extends DType>(x: Tensor<D>): Tensor<D> {
-  return zeros(x.shape, { dtype: x.dtype, device: x.device });
+  return named('zerosLike', 'zeros', () => zeros(x.shape, { dtype: x.dtype, device: x.device }));
 }
 
 /**
@@ -91,7 +91,7 @@ export function zerosLike<D extends DType>(x: Tensor<D>): Tensor<D> {
  * backward(y, { gradient: onesLike(y) });
  */
 export function onesLike<D extends DType>(x: Tensor<D>): Tensor<D> {
-  return ones(x.shape, { dtype: x.dtype, device: x.device });
+  return named('onesLike', 'ones', () => ones(x.shape, { dtype: x.dtype, device: x.device }));
 }
 
 /** The distance of the numbers, and what kind of tensor to make. */

@@ -11,7 +11,7 @@ import {
   type RepeatPattern,
 } from '../tensor/einops-types.js';
 import type { DType, FloatDType, NumericDType } from '../tensor/dtype.js';
-import { fail } from '../tensor/error.js';
+import { fail, named } from '../tensor/error.js';
 import { scope } from '../tensor/scope.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { max, mean, min, sum } from './reduce.js';
@@ -44,7 +44,9 @@ function run(
     if (plan.split !== undefined) y = reshape(y, plan.split);
     if (plan.reduced !== undefined) y = reduceDims(y, plan.reduced);
     if (plan.order !== undefined) y = permute(y, plan.order);
-    if (plan.repeated !== undefined) y = expand(reshape(y, plan.repeated.from), plan.repeated.to);
+    const { repeated } = plan;
+    if (repeated !== undefined)
+      y = named('repeat', 'expand', () => expand(reshape(y, repeated.from), repeated.to));
     // The result is always a tensor of its own, which may be disposed without x.
     return plan.merges || y === x ? reshape(y, plan.shape) : y;
   });

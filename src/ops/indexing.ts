@@ -5,7 +5,7 @@
 import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
 import { type DType, type IndexDType, type NumericDType, dtypeCode } from '../tensor/dtype.js';
-import { fail } from '../tensor/error.js';
+import { fail, named } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 import { type IndexTensor, times, zeroView } from './operand.js';
 
@@ -92,7 +92,7 @@ export function embedding<D extends DType>(index: IndexTensor, weight: Tensor<D>
     fail('embedding', 'SHAPE', 'expected a weight with at least one dimension, got a scalar');
   }
   const flat = wrap<IndexDType>(native.reshape(index.id, [-1]));
-  const picked = indexSelect(weight, 0, flat);
+  const picked = named('embedding', 'indexSelect', () => indexSelect(weight, 0, flat));
   flat.dispose();
   if (index.ndim === 1) return picked;
   const shaped = embeddingShape(picked, [...index.shape, ...weight.shape.slice(1)]) as Tensor<D>;

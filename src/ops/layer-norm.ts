@@ -1,6 +1,7 @@
 import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
+import { named } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
 /** What keeps the division of layer norm finite. */
@@ -99,8 +100,7 @@ export function layerNormResidual<D extends FloatDType>(
   beta?: Tensor<D>,
   options: LayerNormOptions = {},
 ): [Tensor<D>, Tensor<D>] {
-  return layerNormResidualOp(x, residual, gamma, beta, options.eps ?? DEFAULT_EPS) as unknown as [
-    Tensor<D>,
-    Tensor<D>,
-  ];
+  return named('layerNormResidual', 'layerNorm', () =>
+    layerNormResidualOp(x, residual, gamma, beta, options.eps ?? DEFAULT_EPS),
+  ) as unknown as [Tensor<D>, Tensor<D>];
 }

@@ -7,6 +7,7 @@
 import { native } from '../native.js';
 import { type Device, deviceIndex } from '../tensor/device.js';
 import type { DType, FloatDType } from '../tensor/dtype.js';
+import { named } from '../tensor/error.js';
 import { getRandomState, takeRandom } from '../tensor/random.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 import { type CreateOptions, target, withGrad } from './creation.js';
@@ -22,7 +23,9 @@ function draw<D extends DType>(
 ): Tensor<D> {
   const [device, dtype] = target(options, fallback);
   const { seed, offset } = getRandomState();
-  const x = wrap<D>(native.random(device, shape, kind, a, b, c, d, seed, offset, dtype));
+  const x = named(kind, 'random', () =>
+    wrap<D>(native.random(device, shape, kind, a, b, c, d, seed, offset, dtype)),
+  );
   takeRandom(x.size); // an error leaves the sequence where it was
   return withGrad(x, options);
 }

@@ -4,7 +4,7 @@
 import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
 import { type DType, type FloatDType, type NumericDType, dtypeCode } from '../tensor/dtype.js';
-import { fail } from '../tensor/error.js';
+import { fail, named } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 import { applyBinary, minus, over, times } from './operand.js';
 
@@ -219,7 +219,7 @@ export interface ArgOptions {
 function position(kernel: typeof native.argmax, x: Tensor, options: ArgOptions): Tensor<'int64'> {
   const keepdim = options.keepdim === true;
   if (options.dim !== undefined) return wrap<'int64'>(kernel(x.id, options.dim, keepdim));
-  const flat = wrap(native.reshape(x.id, [-1]));
+  const flat = named(kernel.name, 'reshape', () => wrap(native.reshape(x.id, [-1])));
   const index = wrap<'int64'>(kernel(flat.id, 0, false));
   flat.dispose();
   if (!keepdim) return index;

@@ -5,7 +5,7 @@
 import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { DType } from '../tensor/dtype.js';
-import { fail } from '../tensor/error.js';
+import { fail, named } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
 /** Undone by giving the gradient the old shape. */
@@ -40,7 +40,7 @@ export function reshape<D extends DType>(x: Tensor<D>, shape: readonly number[])
 export function squeeze<D extends DType>(x: Tensor<D>, dim?: number | readonly number[]): Tensor<D> {
   const dims = dim === undefined ? [] : typeof dim === 'number' ? [dim] : dim;
   if (dim !== undefined && dims.length === 0) return reshape(x, x.shape);
-  return reshapeOp(x, (id) => native.squeeze(id, dims)) as Tensor<D>;
+  return named('squeeze', 'reshape', () => reshapeOp(x, (id) => native.squeeze(id, dims))) as Tensor<D>;
 }
 
 /**
@@ -51,7 +51,7 @@ export function squeeze<D extends DType>(x: Tensor<D>, dim?: number | readonly n
  * unsqueeze(zeros([3]), 0) // shape [1, 3]
  */
 export function unsqueeze<D extends DType>(x: Tensor<D>, dim: number): Tensor<D> {
-  return reshapeOp(x, (id) => native.unsqueeze(id, dim)) as Tensor<D>;
+  return named('unsqueeze', 'reshape', () => reshapeOp(x, (id) => native.unsqueeze(id, dim))) as Tensor<D>;
 }
 
 /**

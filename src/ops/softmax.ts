@@ -4,6 +4,7 @@
 import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
+import { named } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 import { applyBinary, choose, minus, times } from './operand.js';
 
@@ -59,7 +60,8 @@ export function softmax<D extends FloatDType>(x: Tensor<D>, options: SoftmaxOpti
  * logSoftmax(logits, { dim: 1 })
  */
 export function logSoftmax<D extends FloatDType>(x: Tensor<D>, options: SoftmaxOptions = {}): Tensor<D> {
-  return softmaxOp(x, { dim: options.dim ?? -1, log: true }) as Tensor<D>;
+  const state = { dim: options.dim ?? -1, log: true };
+  return named('logSoftmax', 'softmax', () => softmaxOp(x, state)) as Tensor<D>;
 }
 
 const logsumexpOp = defineOp({

@@ -3,7 +3,7 @@
  */
 import { defineOp } from '../tensor/define-op.js';
 import type { DType } from '../tensor/dtype.js';
-import { fail } from '../tensor/error.js';
+import { fail, named } from '../tensor/error.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { type Operand, choose, sumTo } from './operand.js';
 
@@ -67,5 +67,5 @@ export function maskedFill<D extends DType>(x: Tensor<D>, mask: Tensor<'bool'>, 
       `expected a mask that broadcasts to [${x.shape.join(', ')}], got [${mask.shape.join(', ')}]`,
     );
   }
-  return whereOp(mask, value, x) as Tensor<D>;
+  return named('maskedFill', 'where', () => whereOp(mask, value, x)) as Tensor<D>;
 }

@@ -39,6 +39,16 @@ export function fail(op: string, code: ErrorCode, message: string): never {
   throw new TensorError(`${op}: ${message}`, op, code);
 }
 
+/** @internal Makes an op of another one, whose errors then name the op that was called. */
+export function named<T>(op: string, inner: string, run: () => T): T {
+  try {
+    return run();
+  } catch (error) {
+    if (!(error instanceof TensorError) || error.op !== inner) throw error;
+    return fail(op, error.code, error.message.slice(inner.length + 2));
+  }
+}
+
 /** @internal A value that came, in a message: 1.5, 'text', undefined, an array. */
 export function shown(value: unknown): string {
   if (typeof value === 'string') return `'${value}'`;

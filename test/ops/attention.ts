@@ -143,47 +143,51 @@ const q = zeros([1, 2, 3, 4]);
 const int32 = zeros([1, 2, 3, 4], { dtype: 'int32' });
 const float64 = zeros([1, 2, 3, 4], { dtype: 'float64' });
 
-const errorsOf = (op: unknown): NonNullable<OpCase['errors']> => [
-  [forbidden(op, zeros([2, 3, 4]), q, q), 'SHAPE', 'attention: expected q [B, H, N, d], got [2, 3, 4]'],
-  [forbidden(op, int32, int32, int32), 'DTYPE', 'attention: expected a floating-point q, got int32'],
+const errorsOf = (op: { readonly name: string }): NonNullable<OpCase['errors']> => [
+  [forbidden(op, zeros([2, 3, 4]), q, q), 'SHAPE', `${op.name}: expected q [B, H, N, d], got [2, 3, 4]`],
+  [forbidden(op, int32, int32, int32), 'DTYPE', `${op.name}: expected a floating-point q, got int32`],
   [
     forbidden(op, q, float64, q),
     'DTYPE',
-    'attention: dtypes differ: q is float32, k is float64; convert one with to()',
+    `${op.name}: dtypes differ: q is float32, k is float64; convert one with to()`,
   ],
   [
     forbidden(op, q, q, float64),
     'DTYPE',
-    'attention: dtypes differ: q is float32, v is float64; convert one with to()',
+    `${op.name}: dtypes differ: q is float32, v is float64; convert one with to()`,
   ],
   [
     forbidden(op, q, zeros([1, 2, 5, 3]), q),
     'SHAPE',
-    'attention: expected k [1, 2, N, 4] for q [1, 2, 3, 4], got [1, 2, 5, 3]',
+    `${op.name}: expected k [1, 2, N, 4] for q [1, 2, 3, 4], got [1, 2, 5, 3]`,
   ],
-  [forbidden(op, q, q, zeros([1, 2, 5, 4])), 'SHAPE', 'attention: expected v [1, 2, 3, 4], got [1, 2, 5, 4]'],
+  [
+    forbidden(op, q, q, zeros([1, 2, 5, 4])),
+    'SHAPE',
+    `${op.name}: expected v [1, 2, 3, 4], got [1, 2, 5, 4]`,
+  ],
   [
     forbidden(op, ...[0, 0, 0].map(() => zeros([1, 1, 2, 257]))),
     'SHAPE',
-    'attention: expected a head dimension from 1 to 256, got 257',
+    `${op.name}: expected a head dimension from 1 to 256, got 257`,
   ],
   [
     forbidden(op, q, q, q, { bias: zeros([2, 3]) }),
     'SHAPE',
-    'attention: expected a bias that broadcasts to [1, 2, 3, 3], got [2, 3]',
+    `${op.name}: expected a bias that broadcasts to [1, 2, 3, 3], got [2, 3]`,
   ],
   [
     forbidden(op, q, q, q, { bias: zeros([3, 3], { dtype: 'float64' }) }),
     'DTYPE',
-    'attention: dtypes differ: q is float32, bias is float64; convert one with to()',
+    `${op.name}: dtypes differ: q is float32, bias is float64; convert one with to()`,
   ],
-  [forbidden(op, q, q, q, { mask: zeros([3, 3]) }), 'DTYPE', 'attention: expected a bool mask, got float32'],
+  [forbidden(op, q, q, q, { mask: zeros([3, 3]) }), 'DTYPE', `${op.name}: expected a bool mask, got float32`],
   [
     forbidden(op, q, q, q, { mask: zeros([1, 1, 1, 1, 3], { dtype: 'bool' }) }),
     'SHAPE',
-    'attention: expected a mask that broadcasts to [1, 2, 3, 3], got [1, 1, 1, 1, 3]',
+    `${op.name}: expected a mask that broadcasts to [1, 2, 3, 3], got [1, 1, 1, 1, 3]`,
   ],
-  [forbidden(op, q, q, q, { dropout: 1 }), 'VALUE', 'attention: expected a dropout in [0, 1), got 1'],
+  [forbidden(op, q, q, q, { dropout: 1 }), 'VALUE', `${op.name}: expected a dropout in [0, 1), got 1`],
 ];
 
 /** q, k or v of a packed projection `[B, N, 3 * H * d]`. */

@@ -11,8 +11,8 @@ import { type Nd, random, table, values } from '../helpers/nd.js';
 
 const SHAPES: readonly (readonly number[])[] = [[], [7], [0], [2, 0], [3, 1, 5], [130, 257]];
 
-const shapeError = (op: () => unknown): NonNullable<OpCase['errors']> => [
-  [op, 'SHAPE', 'full: expected sizes of 0 or more, got [2, -1]'],
+const shapeError = (name: string, op: () => unknown): NonNullable<OpCase['errors']> => [
+  [op, 'SHAPE', `${name}: expected sizes of 0 or more, got [2, -1]`],
 ];
 
 /** Creates in the default dtype, float32. */
@@ -22,8 +22,12 @@ const constant = (name: 'zeros' | 'ones', value: number): OpCase => ({
   dtypes: ['float32'],
   gradient: false,
   errors: [
-    ...shapeError(() => ops[name]([2, -1])),
-    [() => ops[name]([1, 1, 1, 1, 1, 1, 1, 1, 1]), 'SHAPE', 'full: expected at most 8 dimensions, got more'],
+    ...shapeError(name, () => ops[name]([2, -1])),
+    [
+      () => ops[name]([1, 1, 1, 1, 1, 1, 1, 1, 1]),
+      'SHAPE',
+      `${name}: expected at most 8 dimensions, got more`,
+    ],
     [
       forbidden(ops[name], [2], { device: 'tpu' }),
       'DEVICE',
@@ -53,7 +57,7 @@ opCases(ops, {
     dtypes: ['float32'],
     gradient: false,
     errors: [
-      ...shapeError(() => ops.full([2, -1], 0)),
+      ...shapeError('full', () => ops.full([2, -1], 0)),
       [
         () => ops.full([2], 256, { dtype: 'uint8' }),
         'VALUE',

@@ -33,32 +33,35 @@ const int32 = zeros([2, 3], { dtype: 'int32' });
 const x = zeros([2, 3]);
 
 /** The errors of both forms, from the arguments between x and the parameters. */
-const errorsOf = (op: unknown, between: readonly unknown[]): NonNullable<OpCase['errors']> => [
+const errorsOf = (
+  op: { readonly name: string },
+  between: readonly unknown[],
+): NonNullable<OpCase['errors']> => [
   [
     forbidden(op, int32, ...between.map(() => int32)),
     'DTYPE',
-    'layerNorm: expected a floating-point x, got int32',
+    `${op.name}: expected a floating-point x, got int32`,
   ],
   [
     forbidden(op, zeros([]), ...between.map(() => zeros([]))),
     'SHAPE',
-    'layerNorm: expected at least one dimension, got a scalar',
+    `${op.name}: expected at least one dimension, got a scalar`,
   ],
-  [forbidden(op, x, ...between, zeros([2])), 'SHAPE', 'layerNorm: expected gamma [3], got [2]'],
+  [forbidden(op, x, ...between, zeros([2])), 'SHAPE', `${op.name}: expected gamma [3], got [2]`],
   [
     forbidden(op, x, ...between, undefined, zeros([3, 1])),
     'SHAPE',
-    'layerNorm: expected beta [3], got [3, 1]',
+    `${op.name}: expected beta [3], got [3, 1]`,
   ],
   [
     forbidden(op, x, ...between, zeros([3], { dtype: 'float64' })),
     'DTYPE',
-    'layerNorm: dtypes differ: x is float32, gamma is float64; convert one with to()',
+    `${op.name}: dtypes differ: x is float32, gamma is float64; convert one with to()`,
   ],
   [
     forbidden(op, x, ...between, undefined, undefined, { eps: -1 }),
     'VALUE',
-    'layerNorm: expected an eps of 0 or more, got -1',
+    `${op.name}: expected an eps of 0 or more, got -1`,
   ],
 ];
 
@@ -90,11 +93,15 @@ opCases(ops, {
     roundings: 2, // the sum, then its normalised form
     errors: [
       ...errorsOf(ops.layerNormResidual, [x]),
-      [() => ops.layerNormResidual(x, zeros([3])), 'SHAPE', 'layerNorm: expected residual [2, 3], got [3]'],
+      [
+        () => ops.layerNormResidual(x, zeros([3])),
+        'SHAPE',
+        'layerNormResidual: expected residual [2, 3], got [3]',
+      ],
       [
         forbidden(ops.layerNormResidual, x, zeros([2, 3], { dtype: 'float64' })),
         'DTYPE',
-        'layerNorm: dtypes differ: x is float32, residual is float64; convert one with to()',
+        'layerNormResidual: dtypes differ: x is float32, residual is float64; convert one with to()',
       ],
     ],
   },

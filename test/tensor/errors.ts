@@ -19,6 +19,7 @@ import {
   zeros,
   type Tensor,
 } from '../../src/index.js';
+import * as ops from '../../src/ops/index.js';
 import { forbidden } from '../helpers/op-case.js';
 
 /** An op whose error depends on the data. */
@@ -86,15 +87,47 @@ test('a tensor is not silently JSON, nor a structured clone', (t) => {
 test('an argument of another type is an error with the name of the op', (t) => {
   const x = ones([2, 2]);
   const cases: readonly [call: () => unknown, message: string][] = [
-    [forbidden(zeros, 3), 'full: expected an array, got 3 for shape'],
-    [forbidden(zeros, [NaN]), 'full: expected a whole number, got NaN for shape'],
-    [forbidden(zeros, ['2']), "full: expected a number, got '2' for shape"],
+    [forbidden(zeros, 3), 'zeros: expected an array, got 3 for shape'],
+    [forbidden(zeros, [NaN]), 'zeros: expected a whole number, got NaN for shape'],
+    [forbidden(zeros, ['2']), "zeros: expected a number, got '2' for shape"],
     [forbidden(eye, 2.5), 'eye: expected a whole number, got 2.5 for n'],
     [forbidden(eye), 'eye: expected a number, got undefined for n'],
     [forbidden(matmul, x, 5), 'matmul: expected a tensor, got none for b'],
     [forbidden(matmul, [1, 2], x), 'matmul: expected a tensor, got none for a'],
   ];
   for (const [call, message] of cases) t.throws(call, { instanceOf: TensorError, code: 'VALUE', message });
+});
+
+test('an error of an op that is made of another names the op that was called', (t) => {
+  const x = ones([2, 3]);
+  const flags = tensor([[true], [false]]);
+  const calls: Readonly<Record<string, readonly [call: () => unknown, code: string]>> = {
+    zeros: [() => ops.zeros([-1]), 'SHAPE'],
+    ones: [() => ops.ones([-1]), 'SHAPE'],
+    zerosLike: [forbidden(ops.zerosLike, { shape: [-1], dtype: 'int32', device: 'cpu' }), 'SHAPE'],
+    onesLike: [forbidden(ops.onesLike, { shape: [-1], dtype: 'int32', device: 'cpu' }), 'SHAPE'],
+    uniform: [forbidden(ops.uniform, 3), 'VALUE'],
+    normal: [forbidden(ops.normal, [2], { std: 'a' }), 'VALUE'],
+    truncatedNormal: [forbidden(ops.truncatedNormal, 'a'), 'VALUE'],
+    bernoulli: [forbidden(ops.bernoulli, [2]), 'VALUE'],
+    randint: [forbidden(ops.randint, [2], 0), 'VALUE'],
+    logSoftmax: [() => ops.logSoftmax(x, { dim: 2 }), 'INDEX'],
+    maskedFill: [() => ops.maskedFill(ops.to(x, 'int32'), flags, 0.5), 'VALUE'],
+    attentionWithLse: [() => ops.attentionWithLse(x, x, x), 'SHAPE'],
+    layerNormResidual: [() => ops.layerNormResidual(x, x, ones([2])), 'SHAPE'],
+    embedding: [forbidden(ops.embedding, ops.randint([2], 0, 2), 5), 'VALUE'],
+    argmax: [forbidden(ops.argmax, 5), 'VALUE'],
+    argmin: [forbidden(ops.argmin, 5), 'VALUE'],
+    squeeze: [forbidden(ops.squeeze, null), 'VALUE'],
+    unsqueeze: [forbidden(ops.unsqueeze, null, 0), 'VALUE'],
+  };
+  for (const [op, [call, code]] of Object.entries(calls)) {
+    t.throws(call, {
+      instanceOf: TensorError,
+      code,
+      message: new RegExp(`^${op}: expected |^${op}: dim 2 `),
+    });
+  }
 });
 
 test('what is no tensor at all is an error that shows the arguments, and changes nothing', (t) => {
