@@ -77,17 +77,17 @@ function strip(file) {
   spawnSync('strip', ['--strip-unneeded', file]); // smaller where there is strip
 }
 
-function build() {
-  buildAddon();
-  buildCuda(ARCHITECTURES);
+async function build() {
+  await buildAddon();
+  await buildCuda(ARCHITECTURES);
   execFileSync('node_modules/.bin/tsc', ['-p', 'tsconfig.json'], { cwd: root, stdio: 'inherit' });
 }
 
-function main() {
+async function main() {
   const { values } = parseArgs({
     options: { 'no-build': { type: 'boolean' }, out: { type: 'string', default: 'build/tenon-gpu.tar.xz' } },
   });
-  if (!values['no-build']) build();
+  if (!values['no-build']) await build();
   const stage = join(root, 'build', 'tenon-gpu');
   rmSync(stage, { recursive: true, force: true });
   for (const folder of ['bin', 'lib/cxx', 'build/Release'])
@@ -133,7 +133,7 @@ function main() {
 }
 
 try {
-  main();
+  await main();
 } catch (error) {
   console.error(error.message);
   process.exitCode = 1;

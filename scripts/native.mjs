@@ -8,10 +8,12 @@
 //                                                         for all architectures; fails where a kernel spills registers, or
 //                                                         where the assembler makes Hopper's products wait for each other
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -19,15 +21,25 @@ const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js');
 
 const addonOptions = { CMAKE_LIBRARY_OUTPUT_DIRECTORY: join(root, 'build', 'Release') };
 
+/** What Ninja says where there is nothing to do. */
+const NOTHING = /^(ninja: no work to do\.|\[\d+\/\d+\] Re-checking globbed directories\.\.\.)$/;
+
 /** Runs a command and returns its exit status; a quiet one's standard output is shown only where it fails. */
-function runInRoot(command, args, { env = {}, quiet = false } = {}) {
-  const { status, error, stdout } = spawnSync(command, args, {
+async function runInRoot(command, args, { env = {}, quiet = false } = {}) {
+  const child = spawn(command, args, {
     cwd: root,
-    stdio: ['inherit', quiet ? 'pipe' : 'inherit', 'inherit'],
+    stdio: ['inherit', 'pipe', 'inherit'],
     env: { ...process.env, ...env },
   });
-  if (error) throw error;
-  if (quiet && status !== 0) process.stderr.write(stdout);
+  let held = '';
+  const show = async () => {
+    for await (const line of createInterface({ input: child.stdout })) {
+      if (quiet) held += `${line}\n`;
+      else if (!NOTHING.test(line)) console.log(line);
+    }
+  };
+  const [[status]] = await Promise.all([once(child, 'close'), show()]);
+  if (status !== 0) process.stderr.write(held);
   return status ?? 1; // null: ended by a signal
 }
 
@@ -41,31 +53,31 @@ function isConfigured(folder, options) {
   );
 }
 
-function cmake(command, folder, ...args) {
+async function cmake(command, folder, ...args) {
   // Ninja runs in parallel by itself, make does not.
   const env = {
     CMAKE_BUILD_PARALLEL_LEVEL: process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? `${availableParallelism()}`,
   };
   const flags = ['--directory', 'native', '--out', folder, '--log-level', 'warn'];
   const quiet = command === 'configure'; // ten lines on compilers that were found
-  const status = runInRoot(process.execPath, [cmakeJs, command, ...flags, ...args], { env, quiet });
+  const status = await runInRoot(process.execPath, [cmakeJs, command, ...flags, ...args], { env, quiet });
   if (status !== 0) throw new Error(`native: cmake could not ${command} ${folder}, see above`);
 }
 
-function configure(folder, options) {
+async function configure(folder, options) {
   if (isConfigured(folder, options)) return;
-  cmake('configure', folder, ...Object.entries(options).map(([name, value]) => `--CD${name}=${value}`));
+  await cmake('configure', folder, ...Object.entries(options).map(([name, value]) => `--CD${name}=${value}`));
 }
 
-export function buildAddon() {
-  configure('build/cmake', addonOptions);
-  cmake('build', 'build/cmake', '--target', 'tenon');
+export async function buildAddon() {
+  await configure('build/cmake', addonOptions);
+  await cmake('build', 'build/cmake', '--target', 'tenon');
 }
 
 /** Builds the plugin whose GPUs are emulated, for Node's tests, and returns its path. */
-export function buildEmulatedPlugin() {
-  configure('build/cmake', { ...addonOptions, TENON_BUILD_TESTS: 'ON' });
-  cmake('build', 'build/cmake', '--target', 'tenon_cuda_emulated');
+export async function buildEmulatedPlugin() {
+  await configure('build/cmake', { ...addonOptions, TENON_BUILD_TESTS: 'ON' });
+  await cmake('build', 'build/cmake', '--target', 'tenon_cuda_emulated');
   return join(root, 'build', 'Release', 'tenon_cuda_emulated.so');
 }
 
@@ -79,10 +91,10 @@ export async function testNative({ sanitize, args = [] } = {}) {
   const options =
     sanitize === undefined ? addonOptions : { TENON_SANITIZE: sanitize, TENON_BUILD_ADDON: 'OFF' };
   const harnesses = sanitize === 'thread' ? ['tenon_cuda_tests'] : ['tenon_tests', 'tenon_cuda_tests'];
-  configure(folder, { ...options, TENON_BUILD_TESTS: 'ON' });
+  await configure(folder, { ...options, TENON_BUILD_TESTS: 'ON' });
   const total = { passed: 0, failed: 0 };
   for (const harness of harnesses) {
-    cmake('build', folder, '--target', harness);
+    await cmake('build', folder, '--target', harness);
     // The emulator runs on one thread: it gets a process for each core.
     const shards = harness === 'tenon_cuda_tests' ? availableParallelism() : 1;
     const path = join(root, folder, harness);
@@ -143,9 +155,9 @@ function mostSpilled(architecture, name) {
 }
 
 /** Builds tenon_cuda.so and holds its kernels to registers: a spill or a stack frame costs more than any tuning gains. */
-export function buildCuda(architectures) {
+export async function buildCuda(architectures) {
   const folder = `build/cuda-${architectures.join('-')}`;
-  configure(folder, {
+  await configure(folder, {
     ...addonOptions,
     TENON_BUILD_ADDON: 'OFF',
     TENON_CUDA: 'ON',

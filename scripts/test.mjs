@@ -48,8 +48,8 @@ const add = (result) => {
   report += result.report ?? '';
 };
 try {
-  buildAddon();
-  buildEmulatedPlugin();
+  await buildAddon();
+  await buildEmulatedPlugin();
   buildTypeScript();
   add(await testTypeScript(args));
   if (args.length === 0) add(await testNative({ args: ['--gtest_brief=1'] }));
