@@ -21,8 +21,18 @@ const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js');
 
 const addonOptions = { CMAKE_LIBRARY_OUTPUT_DIRECTORY: join(root, 'build', 'Release') };
 
+/** What Ninja says of a step: [3/64] Building ... */
+const STEP = /^\[\d+\/\d+\] /;
+
 /** What Ninja says where there is nothing to do. */
 const NOTHING = /^(ninja: no work to do\.|\[\d+\/\d+\] Re-checking globbed directories\.\.\.)$/;
+
+/** Shows a line of a build; on a terminal, a step takes the place of the one before. */
+function write(line) {
+  const { isTTY, columns } = process.stdout;
+  if (isTTY && STEP.test(line)) process.stdout.write(`\r\x1b[2K${line.slice(0, (columns || 80) - 1)}`);
+  else console.log(isTTY ? `\r\x1b[2K${line}` : line);
+}
 
 /** Runs a command and returns its exit status; a quiet one's standard output is shown only where it fails. */
 async function runInRoot(command, args, { env = {}, quiet = false } = {}) {
@@ -35,10 +45,11 @@ async function runInRoot(command, args, { env = {}, quiet = false } = {}) {
   const show = async () => {
     for await (const line of createInterface({ input: child.stdout })) {
       if (quiet) held += `${line}\n`;
-      else if (!NOTHING.test(line)) console.log(line);
+      else if (!NOTHING.test(line)) write(line);
     }
   };
   const [[status]] = await Promise.all([once(child, 'close'), show()]);
+  if (process.stdout.isTTY && !quiet) process.stdout.write('\r\x1b[2K');
   if (status !== 0) process.stderr.write(held);
   return status ?? 1; // null: ended by a signal
 }
