@@ -262,7 +262,7 @@ void weight_gradient(const Conv2dWeightGradientArgs& args) {
   const Outputs outputs(args.dy, args.groups);
   const int64_t columns = patches.columns(), O = outputs.all;
   T* const sums = conv_scratch().sums.reserve<T>(O * columns);
-  std::fill_n(sums, O * columns, T{0});
+  if (outputs.rows == 0) std::fill_n(sums, O * columns, T{0});  // otherwise the first product writes them
   for (int64_t g = 0; g < args.groups; ++g) {
     const View out =
         matrix(sums + g * outputs.own * columns, dtype_of_sums<T>(), outputs.own, columns, columns);
