@@ -81,7 +81,7 @@ export function ones<D extends DType = 'float32'>(
  * const momentum = zerosLike(weight);
  */
 export function zerosLike<D extends DType>(x: Tensor<D>): Tensor<D> {
-  return named('zerosLike', 'zeros', () => zeros(x.shape, { dtype: x.dtype, device: x.device }));
+  return named('zerosLike', 'full', () => full(x.shape, 0, { dtype: x.dtype, device: x.device }));
 }
 
 /**
@@ -91,7 +91,7 @@ export function zerosLike<D extends DType>(x: Tensor<D>): Tensor<D> {
  * backward(y, { gradient: onesLike(y) });
  */
 export function onesLike<D extends DType>(x: Tensor<D>): Tensor<D> {
-  return named('onesLike', 'ones', () => ones(x.shape, { dtype: x.dtype, device: x.device }));
+  return named('onesLike', 'full', () => full(x.shape, 1, { dtype: x.dtype, device: x.device }));
 }
 
 /** The distance of the numbers, and what kind of tensor to make. */
