@@ -17,6 +17,9 @@ import { writeFileAtomic } from './atomic.js';
 /** The largest header that is read, in bytes. */
 const MAX_HEADER = 100_000_000;
 
+/** Bytes of a tensor that are read or written at once: the system takes less than 2 GiB, and memory holds one piece. */
+const PIECE = 2 ** 26;
+
 const DTYPES: Readonly<Record<string, { readonly dtype: DType; readonly bytes: number }>> = {
   F64: { dtype: 'float64', bytes: 8 },
   F32: { dtype: 'float32', bytes: 4 },
@@ -252,9 +255,7 @@ export function readSafetensors(
       for (const name of options.names ?? Object.keys(entries)) {
         const entry =
           (entries[name] as SafetensorsEntry | undefined) ?? bad(path, `a tensor '${name}'`, 'none');
-        const [begin, end] = entry.offsets;
-        const bytes = await readBytes(file, path, dataStart + begin, end - begin);
-        tensors[name] = keep(wrap(native.upload(device, dtypeCode(entry.dtype), entry.shape, bytes)));
+        tensors[name] = await readTensor(file, path, dataStart, entry, device);
       }
     } catch (error) {
       for (const tensor of Object.values(tensors)) tensor.dispose();
@@ -264,9 +265,57 @@ export function readSafetensors(
   });
 }
 
+/** One tensor of a file. */
+async function readTensor(
+  file: FileHandle,
+  path: string,
+  dataStart: number,
+  { dtype, shape, offsets: [begin, end] }: SafetensorsEntry,
+  device: number,
+): Promise<Tensor> {
+  const code = dtypeCode(dtype);
+  const upload = async (start: number, stop: number, to: readonly number[]): Promise<Tensor> => {
+    const bytes = await readBytes(file, path, dataStart + start, stop - start);
+    return keep(wrap(native.upload(device, code, to, bytes)));
+  };
+  if (end - begin <= PIECE) return upload(begin, end, shape);
+  const whole = keep(wrap(native.full(device, shape, 0, code)));
+  const { bytes } = NAMES[dtype];
+  try {
+    for (const [start, stop, part] of partsOf(whole)) {
+      const piece = await upload(begin + bytes * start, begin + bytes * stop, [stop - start]);
+      native.copyInto(part.id, piece.id);
+      piece.dispose();
+    }
+  } catch (error) {
+    whole.dispose();
+    throw error;
+  }
+  return whole;
+}
+
+/** A tensor's elements in order, as views of at most PIECE bytes; of one that is not contiguous, of a copy. */
+function* partsOf(x: Tensor): Generator<[start: number, stop: number, part: Tensor]> {
+  const most = PIECE / NAMES[x.dtype].bytes;
+  const flat = keep(wrap(native.reshape(x.id, [x.size])));
+  try {
+    for (let start = 0; start < x.size; start += most) {
+      const stop = Math.min(start + most, x.size);
+      const part = keep(wrap(native.slice(flat.id, 0, start, stop, 1)));
+      try {
+        yield [start, stop, part];
+      } finally {
+        part.dispose();
+      }
+    }
+  } finally {
+    flat.dispose();
+  }
+}
+
 /**
  * Writes tensors to a file, atomically: on any failure the file of before is still whole. Tensors are read one after
- * the other, so memory holds one copy of one tensor; do not change them in place until the promise resolves.
+ * the other, in pieces of 64 MiB; do not change them in place until the promise resolves.
  *
  * @throws TensorError IO with the path and the reason
  * @example
@@ -301,7 +350,9 @@ export async function saveSafetensors(
   async function* chunks(): AsyncGenerator<Uint8Array> {
     yield prefix;
     yield padded;
-    for (const { tensor } of ordered) yield new Uint8Array(await native.read(tensor.id));
+    for (const { tensor } of ordered) {
+      for (const [, , part] of partsOf(tensor)) yield new Uint8Array(await native.read(part.id));
+    }
   }
   await writeFileAtomic(path, chunks());
 }

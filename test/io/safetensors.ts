@@ -11,10 +11,15 @@ import {
   type Tensor,
   TensorError,
   arange,
+  equal,
+  memoryStats,
+  randint,
   readSafetensors,
   readSafetensorsHeader,
   saveSafetensors,
+  scope,
   tensor,
+  uniform,
   zeros,
 } from '../../src/index.js';
 import { writeFileAtomic } from '../../src/io/index.js';
@@ -57,6 +62,25 @@ test('every dtype comes back byte for byte, scalars, empty tensors and views too
   t.deepEqual(entries['view'].shape, [3, 2]);
   const some = await readSafetensors(path, { names: ['scalar'] });
   t.deepEqual(Object.keys(some.tensors), ['scalar']);
+  await rm(dir, { recursive: true });
+});
+
+test('tensors of more than 64 MiB, which go through in pieces, come back, views too', async (t) => {
+  const dir = await folder();
+  const path = join(dir, 'large.safetensors');
+  const before = memoryStats().current;
+  const long = randint([2 ** 26 + 5], 0, 256, { dtype: 'uint8' });
+  const wide = uniform([3, 2 ** 23]);
+  const view = wide.transpose();
+  await saveSafetensors(path, { long, view, 'one more': tensor([1, 2]) });
+  const { tensors: back } = await readSafetensors(path);
+  t.deepEqual(back['view'].shape, [2 ** 23, 3]);
+  const same = async (a: Tensor, b: Tensor): Promise<boolean> => scope(() => equal(a, b).all()).item();
+  t.true(await same(back['long'], long));
+  t.true(await same(back['view'], view));
+  t.deepEqual(await back['one more'].toArray(), [1, 2]);
+  for (const x of [long, wide, view, ...Object.values(back)]) x.dispose();
+  t.true(memoryStats().current - before < 2 ** 20, 'no view of a piece holds its tensor');
   await rm(dir, { recursive: true });
 });
 
