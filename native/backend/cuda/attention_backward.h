@@ -320,9 +320,6 @@ __global__ void __launch_bounds__(kPlainThreads)
 
 // ---- host side -----------------------------------------------------------------------------------------------------
 
-inline int64_t tiles_for(int64_t count, int64_t each) { return (count + each - 1) / each; }
-inline unsigned grid_of(int64_t blocks) { return static_cast<unsigned>(blocks); }
-
 // How the work of a call is cut, and the scratch that it takes, in elements of T.
 struct Plan {
   int64_t heads = 0, queries = 0, keys = 0;  // heads of all batches
@@ -348,11 +345,11 @@ Plan make_plan(Queue& queue, int64_t batch, int64_t heads, int64_t queries, int6
   groups.head_members = static_cast<int>(heads / bias_heads);
   constexpr int kRows = kOnTensorCores<S> ? kOwn : kPlainRows,
                 kColumns = kOnTensorCores<S> ? kOthers : kPlainOthers<Compute<S>>;
-  plan.bias_tiles = tiles_for(queries, kRows) * tiles_for(keys, kColumns) * bias_batches * bias_heads;
+  plan.bias_tiles = blocks_for(queries, kRows) * blocks_for(keys, kColumns) * bias_batches * bias_heads;
   if (plan.bias_tiles == 0) return plan;
   // As many chunks as give every multiprocessor two blocks.
   groups.chunks = static_cast<int>(std::min<int64_t>(
-      plan.heads / groups.batches / groups.heads, tiles_for(2 * queue.multiprocessors(), plan.bias_tiles)));
+      plan.heads / groups.batches / groups.heads, blocks_for(2 * queue.multiprocessors(), plan.bias_tiles)));
   return plan;
 }
 
@@ -365,19 +362,18 @@ void start(Queue& queue, const char* op, Operands<Kind, S>& a, const Plan& plan,
   a.delta = a.lse + plan.rows();
   a.partial = a.delta + plan.rows();
   if (plan.rows() > 0) {
-    launch(queue, op, &row_products<Kind, S>, grid_of(tiles_for(plan.rows(), kDeltaWarps)),
-           kDeltaWarps * kWarpSize, 0, a, plan.rows());
+    launch(queue, op, &row_products<Kind, S>, blocks_for(plan.rows(), kDeltaWarps), kDeltaWarps * kWarpSize,
+           0, a, plan.rows());
   }
   Kind::with_head_dim(a.d, [&]<int kD>(std::integral_constant<int, kD>) {
     const auto run = [&](auto kernel, int64_t blocks, const auto&... last) {
       if (blocks == 0) return;
       constexpr size_t kBytes = kOnTensorCores<S> ? kTileBytes<kD> : kPlainBytes<T, kD>;
-      launch(queue, op, kernel, grid_of(blocks), kOnTensorCores<S> ? kThreads : kPlainThreads, kBytes, a,
-             last...);
+      launch(queue, op, kernel, blocks, kOnTensorCores<S> ? kThreads : kPlainThreads, kBytes, a, last...);
     };
     constexpr int64_t kSlices = kD / kSlice<kD>;
-    const auto key_blocks = static_cast<int>(tiles_for(plan.keys, kRows)),
-               query_blocks = static_cast<int>(tiles_for(plan.queries, kRows));
+    const auto key_blocks = static_cast<int>(blocks_for(plan.keys, kRows)),
+               query_blocks = static_cast<int>(blocks_for(plan.queries, kRows));
     if constexpr (kOnTensorCores<S>) {
       if constexpr (Kind::kOnePass) {
         if (start_in_one_pass<kD>(queue, op, a, plan.heads)) return;

@@ -431,7 +431,7 @@ void start(const AttentionBackwardArgs& args, Queue& queue) {
   const bool is_short = args.q.size(3) <= kShortD && tokens <= kManyTokens, is_few = tokens <= kFewTokens;
   // A short sequence's block takes the terms of all its tokens, whether they are there or not.
   const int64_t term_rows = !is_short ? queries : is_few ? kFewTokens : kManyTokens;
-  const int term_tiles = blocks_for(term_rows, kTermRows);
+  const auto term_tiles = static_cast<int>(blocks_for(term_rows, kTermRows));
   const int64_t rows = heads * term_tiles * kTermRows;
   Backward<S> a{Heads<const S>(args.out),
                 Heads<const S>(args.dout),
@@ -446,13 +446,13 @@ void start(const AttentionBackwardArgs& args, Queue& queue) {
                 static_cast<float>(args.scale),
                 term_tiles,
                 0};
-  launch(queue, kOp, &row_terms<S>, static_cast<unsigned>(blocks_for(rows * kTermLanes, kTermThreads)),
-         kTermThreads, 0, a, rows);
+  launch(queue, kOp, &row_terms<S>, blocks_for(rows * kTermLanes, kTermThreads), kTermThreads, 0, a, rows);
   const auto run_short = [&]<int kTokens>(std::integral_constant<int, kTokens>) {
-    const int units = blocks_for(keys, kGroupRows) + blocks_for(queries, kGroupRows);
-    a.blocks = std::min(units, blocks_for(int64_t{kShortBlocks} * queue.multiprocessors(), heads));
+    const int64_t units = blocks_for(keys, kGroupRows) + blocks_for(queries, kGroupRows);
+    a.blocks =
+        static_cast<int>(std::min(units, blocks_for(int64_t{kShortBlocks} * queue.multiprocessors(), heads)));
     const auto map = [](const View& x) { return make_map(kOp, x, kTokens); };
-    launch(queue, kOp, &gradients_short<S, kTokens>, static_cast<unsigned>(heads * a.blocks), kWarpgroup,
+    launch(queue, kOp, &gradients_short<S, kTokens>, heads * a.blocks, kWarpgroup,
            ShortMemory<kTokens>::kBytes, map(args.q), map(args.k), map(args.v), map(args.dout), a,
            Heads<S>(args.dq));
   };
@@ -463,10 +463,10 @@ void start(const AttentionBackwardArgs& args, Queue& queue) {
     const auto start_one = [&]<bool kOfKeys>(std::bool_constant<kOfKeys>, int64_t count, const View& x1,
                                              const View& x2, const View& y1, const View& y2) {
       constexpr int kRows = kOthers<kD, kOfKeys>;
-      a.blocks = blocks_for(count, kOwn);
-      launch(queue, kOp, &gradients<S, kD, kOfKeys>, static_cast<unsigned>(heads * a.blocks),
-             kThreadsOf<kGroups>, Memory<kD, kRows>::kBytes, own(x1), own(x2), make_map(kOp, y1, kRows),
-             make_map(kOp, y2, kRows), a);
+      a.blocks = static_cast<int>(blocks_for(count, kOwn));
+      launch(queue, kOp, &gradients<S, kD, kOfKeys>, heads * a.blocks, kThreadsOf<kGroups>,
+             Memory<kD, kRows>::kBytes, own(x1), own(x2), make_map(kOp, y1, kRows), make_map(kOp, y2, kRows),
+             a);
     };
     start_one(std::true_type{}, keys, args.k, args.v, args.q, args.dout);
     a.dx1 = Heads<S>(args.dq);

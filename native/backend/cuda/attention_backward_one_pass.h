@@ -106,8 +106,7 @@ bool start_in_one_pass(Queue& queue, const char* op, const Operands<Strided, S>&
     if constexpr (kD <= 64 && fits_multiprocessor(1, kBytes, kMostShared)) {
       fits = fits_multiprocessor(1, kBytes, shared_of_multiprocessor(op));
       if (fits) {
-        launch(queue, op, &gradients_in_one_pass<S, kD, kTokens>, static_cast<unsigned>(heads), 2 * kTokens,
-               kBytes, a);
+        launch(queue, op, &gradients_in_one_pass<S, kD, kTokens>, heads, 2 * kTokens, kBytes, a);
       }
     }
   });

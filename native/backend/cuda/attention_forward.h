@@ -296,15 +296,15 @@ template <typename Kind, typename S>
 void start(Queue& queue, const char* op, Operands<Kind, S> a, int64_t heads) {
   const int queries = a.terms.queries;
   if (heads * queries == 0) return;
-  const auto run = [&](auto kernel, int query_blocks, int threads, size_t bytes) {
-    a.query_blocks = query_blocks;
-    launch(queue, op, kernel, static_cast<unsigned>(heads * query_blocks), threads, bytes, a);
+  const auto run = [&](auto kernel, int64_t query_blocks, int threads, size_t bytes) {
+    a.query_blocks = static_cast<int>(query_blocks);
+    launch(queue, op, kernel, heads * query_blocks, threads, bytes, a);
   };
   Kind::with_head_dim(a.d, [&]<int kD>(std::integral_constant<int, kD>) {
     if constexpr (kOnTensorCores<S>) {
-      const int query_blocks = blocks_for(queries, kQueries);
+      const int64_t query_blocks = blocks_for(queries, kQueries);
       if constexpr (Kind::kOnePass) {
-        const int blocks = heads < 2 * queue.multiprocessors() ? query_blocks : 1;
+        const int64_t blocks = heads < 2 * queue.multiprocessors() ? query_blocks : 1;
         if (in_one_pass<kD>(op, a.terms, [&]<int kColumns>(std::integral_constant<int, kColumns>) {
               run(&forward_in_one_pass<Kind, S, kD, kColumns>, blocks, kThreads, kOnePassBytes<kD, kColumns>);
             })) {

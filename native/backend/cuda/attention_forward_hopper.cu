@@ -328,12 +328,12 @@ void start(const AttentionArgs& args, Queue& queue) {
   const int64_t heads = args.q.size(0) * args.q.size(1);
   const TensorMap q = make_map(kOp, args.q, kGroupRows);
   const auto run = [&](auto kernel, int rows, int threads, size_t bytes) {
-    launch(queue, kOp, kernel, static_cast<unsigned>(heads * a.query_blocks), threads, bytes, q,
-           make_map(kOp, args.k, rows), make_map(kOp, args.v, rows), a);
+    launch(queue, kOp, kernel, heads * a.query_blocks, threads, bytes, q, make_map(kOp, args.k, rows),
+           make_map(kOp, args.v, rows), a);
   };
   const auto run_short = [&]<int kLeast, int kKeys>() {
     const int64_t wanted = blocks_for(int64_t{kShortBlocks<kKeys>} * queue.multiprocessors(), heads);
-    a.query_blocks = static_cast<int>(std::min<int64_t>(wanted, blocks_for(a.queries, kGroupRows)));
+    a.query_blocks = static_cast<int>(std::min(wanted, blocks_for(a.queries, kGroupRows)));
     run(&forward_short<S, kLeast, kKeys>, kKeys, kWarpgroup, kShortBytes<kKeys>);
   };
   if (a.d <= kShortD && a.keys <= kMostTokens) {
@@ -343,7 +343,7 @@ void start(const AttentionArgs& args, Queue& queue) {
     return run_short.template operator()<208, kMostTokens>();
   }
   const auto run_long = [&]<int kD>(std::integral_constant<int, kD>) {
-    a.query_blocks = blocks_for(a.queries, kLongQueries<kD>);
+    a.query_blocks = static_cast<int>(blocks_for(a.queries, kLongQueries<kD>));
     run(&forward_long<S, kD>, kLongKeys, kThreadsOf<kGroups<kD>>, kLongBytes<kD>);
   };
   if (a.d <= 64) return run_long(std::integral_constant<int, 64>{});

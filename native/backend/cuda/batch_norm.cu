@@ -209,9 +209,8 @@ int shares_for(const Queue& queue, int64_t rows, int64_t C) {
 
 template <typename T>
 void launch_sums(Queue& queue, const char* op, auto kernel, const Partial<T>& p, const auto& args) {
-  launch(queue, op, kernel,
-         dim3(static_cast<unsigned>(blocks_for(p.C, kStrip)), static_cast<unsigned>(p.shares)),
-         dim3(kStrip, kLanes), 2 * kStrip * kLanes * sizeof(T), args);
+  launch(queue, op, kernel, Blocks(blocks_for(p.C, kStrip), p.shares), dim3(kStrip, kLanes),
+         2 * kStrip * kLanes * sizeof(T), args);
 }
 
 }  // namespace

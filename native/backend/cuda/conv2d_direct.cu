@@ -136,9 +136,9 @@ void conv2d_direct(Queue& queue, const char* op, const Convolution& c) {
                            c.weight.as<const S>(), c.x.as<S>(), c.x.numel());
       case Conv2dPass::WeightGradient: {
         const int64_t strips = blocks_for(g.O, kStrip), terms = c.weight.numel() / g.O;
-        return launch(queue, op, &weight_gradient<S>, static_cast<unsigned>(strips * terms),
-                      dim3(kStrip, kLanes), kStrip * kLanes * sizeof(Compute<S>), g, c.y.as<const S>(),
-                      c.x.as<const S>(), c.weight.as<S>(), strips);
+        return launch(queue, op, &weight_gradient<S>, strips * terms, dim3(kStrip, kLanes),
+                      kStrip * kLanes * sizeof(Compute<S>), g, c.y.as<const S>(), c.x.as<const S>(),
+                      c.weight.as<S>(), strips);
       }
     }
   });

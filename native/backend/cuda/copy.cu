@@ -70,8 +70,10 @@ void transpose(Queue& queue, const CopyArgs& args, const Loops<2>& loops, int ru
                  loops.strides[0][1],
                  0,
                  0};
-  t.column_tiles = blocks_for(t.columns, kSide);
-  t.row_tiles = blocks_for(t.rows, kSide);
+  // The launch refuses what does not fit in int.
+  const int64_t column_tiles = blocks_for(t.columns, kSide), row_tiles = blocks_for(t.rows, kSide);
+  t.column_tiles = static_cast<int>(column_tiles);
+  t.row_tiles = static_cast<int>(row_tiles);
   Shape sizes, dst, src;
   for (int d = 1; d < loops.ndim; ++d) {
     if (d == run) continue;
@@ -80,8 +82,7 @@ void transpose(Queue& queue, const CopyArgs& args, const Loops<2>& loops, int ru
     src.push_back(loops.strides[d][1]);
   }
   t.outer = Loops<2>(sizes, {dst, src});
-  launch(queue, "copy", &transpose_kernel<T>,
-         static_cast<unsigned>(t.outer.count * t.column_tiles * t.row_tiles), kSide * kTileRows,
+  launch(queue, "copy", &transpose_kernel<T>, t.outer.count * column_tiles * row_tiles, kSide * kTileRows,
          sizeof(T) * kSide * kPitch, t);
 }
 

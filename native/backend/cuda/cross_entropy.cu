@@ -252,7 +252,8 @@ void run(const CrossEntropyArgs& args, Queue& queue) {
     }
   };
   if (rows > 0 && !in_registers()) {
-    const int warps = std::clamp(blocks_for(K, kWarpSize), 1, kWideThreads / kWarpSize);
+    const auto warps =
+        static_cast<int>(std::clamp<int64_t>(blocks_for(K, kWarpSize), 1, kWideThreads / kWarpSize));
     launch(queue, kOp, &rows_wide<S>, rows, warps * kWarpSize, static_cast<size_t>(warps) * sizeof(T), a);
   }
   if (!keeps_rows) {

@@ -128,8 +128,8 @@ void launch_over(Queue& queue, const char* op, void (*kernel)(Parameters...), in
                  const Args&... args) {
   const int64_t warps = (count + kWarpSize - 1) / kWarpSize, most = kThreads / kWarpSize;
   const int64_t blocks = std::clamp<int64_t>((warps + most - 1) / most, 1, 16 * queue.multiprocessors());
-  launch(queue, op, kernel, static_cast<unsigned>(blocks),
-         static_cast<unsigned>(kWarpSize * std::clamp<int64_t>(warps, 1, most)), 0, args...);
+  launch(queue, op, kernel, blocks, static_cast<unsigned>(kWarpSize * std::clamp<int64_t>(warps, 1, most)), 0,
+         args...);
 }
 
 // The strides of an operand; those of one that is absent are 0.

@@ -2,6 +2,8 @@
 // sources are compiled by nvcc for a GPU and by a C++ compiler for the emulator of native/test/cuda_emulator.
 #pragma once
 
+#include <limits>
+
 #include "backend/cuda/queue.h"
 
 namespace tenon::cuda {
@@ -50,12 +52,28 @@ inline size_t shared_of_multiprocessor([[maybe_unused]] const char* op) {
 }
 
 // The blocks that it takes to work on `count` items, `each` in a block.
-inline int blocks_for(int64_t count, int64_t each) { return static_cast<int>((count + each - 1) / each); }
+constexpr int64_t blocks_for(int64_t count, int64_t each) { return (count + each - 1) / each; }
+
+// The blocks of a grid, as many as a call asks for.
+struct Blocks {
+  static constexpr int64_t kMostX = std::numeric_limits<int32_t>::max(), kMostY = 65535;
+  int64_t x, y;
+
+  Blocks(int64_t x_, int64_t y_ = 1) : x(x_), y(y_) {}
+  dim3 grid(const char* op) const {
+    if (x <= kMostX && y <= kMostY) return dim3(static_cast<unsigned>(x), static_cast<unsigned>(y));
+    const bool is_wide = x > kMostX;
+    throw TensorError(op, code::kShape,
+                      "expected operands for at most " + std::to_string(is_wide ? kMostX : kMostY) +
+                          " blocks of threads, got some for " + std::to_string(is_wide ? x : y));
+  }
+};
 
 // launch(queue, "layerNorm", kernel<float>, grid, block, shared_bytes, args...)
 template <typename... Parameters, typename... Args>
-void launch(Queue& queue, const char* op, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+void launch(Queue& queue, const char* op, void (*kernel)(Parameters...), Blocks blocks, dim3 block,
             size_t shared_bytes, const Args&... args) {
+  const dim3 grid = blocks.grid(op);
 #ifdef __CUDACC__
   constexpr size_t kWithoutAsking = size_t{48} << 10;
   if (shared_bytes > kWithoutAsking) {

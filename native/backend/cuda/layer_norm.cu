@@ -278,7 +278,8 @@ void backward(const LayerNormBackwardArgs& args, Queue& queue) {
                 columns};
   const bool wants_sums = args.dgamma || args.dbeta;
   // Two blocks for each multiprocessor, or as many as there are rows.
-  const int blocks = std::min(2 * queue.multiprocessors(), blocks_for(rows, kWarps));
+  const auto blocks =
+      static_cast<int>(std::min<int64_t>(2 * queue.multiprocessors(), blocks_for(rows, kWarps)));
   if (wants_sums && blocks > 0) {
     const size_t bytes = static_cast<size_t>(blocks) * 2 * static_cast<size_t>(columns) * sizeof(T);
     a.partial = static_cast<T*>(queue.scratch(bytes));
@@ -300,8 +301,7 @@ void backward(const LayerNormBackwardArgs& args, Queue& queue) {
     launch(queue, "layerNormBackward", &backward_wide<S>, rows, kWideThreads, kWideShared, a);
     if (wants_sums) {
       launch(queue, "layerNormBackward", &sum_columns<S>,
-             dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(blocks_for(columns, kWideThreads))),
-             kWideThreads, 0, a);
+             Blocks(blocks, blocks_for(columns, kWideThreads)), kWideThreads, 0, a);
     }
   }
   if (wants_sums) {

@@ -300,7 +300,7 @@ void for_each_table(size_t count, ItemAt&& item_at, Start&& start) {
     const bool is_double = item.operands[0].dtype == DType::Float64;
     if (item.size == 0 || is_double != std::is_same_v<T, double>) continue;
     item.first_chunk = table.chunks;
-    table.chunks += blocks_for(item.size, kChunk);
+    table.chunks += static_cast<int>(blocks_for(item.size, kChunk));
     table.items[table.count++] = item;
     if (table.count == Table<N, Scalars>::kMost) {
       start(table);

@@ -125,7 +125,7 @@ void permutation(const PermutationArgs& args, void* stream) {
          {args.seed, args.offset, queue.random()}};
   if (tile < whole)
     s.entries = static_cast<Entry*>(queue.scratch(static_cast<size_t>(whole) * sizeof(Entry)));
-  const auto blocks = static_cast<unsigned>(whole / tile);
+  const int64_t blocks = whole / tile;
   const auto threads = static_cast<unsigned>(std::clamp<int64_t>(tile / 2, kWarpSize, kThreads));
   const size_t shared = static_cast<size_t>(tile) * sizeof(Entry);
   launch(queue, "permutation", &sort_tiles, blocks, threads, shared, s);

@@ -208,14 +208,13 @@ void run(Queue& queue, const Plan& plan, Reduce<Op, S, Out> r, void* scratch) {
   if (plan.kept.count == 0) return;
   r.partial = static_cast<State*>(scratch);
   const int threads = plan.lanes * plan.results;
-  const dim3 grid(static_cast<unsigned>(blocks_for(plan.kept.count, plan.results)),
-                  static_cast<unsigned>(plan.parts));
+  const Blocks blocks(blocks_for(plan.kept.count, plan.results), plan.parts);
   const size_t shared = static_cast<size_t>(threads) * sizeof(State);
   if (plan.packs) {
     take_packs<kFullWidth<S>>(r.reduced);
-    launch(queue, "reduce", &reduce_kernel<kFullWidth<S>, Op, S, Out>, grid, threads, shared, r);
+    launch(queue, "reduce", &reduce_kernel<kFullWidth<S>, Op, S, Out>, blocks, threads, shared, r);
   } else {
-    launch(queue, "reduce", &reduce_kernel<1, Op, S, Out>, grid, threads, shared, r);
+    launch(queue, "reduce", &reduce_kernel<1, Op, S, Out>, blocks, threads, shared, r);
   }
   if (plan.parts > 1) launch_over(queue, "reduce", &merge_kernel<Op, S, Out>, plan.kept.count, r);
 }

@@ -54,9 +54,9 @@ struct Row {
 
 // Calls f with the packs of 16 bytes that a lane needs for a row, as a constant.
 template <typename S, typename F>
-void with_packs(int columns, F&& f) {
+void with_packs(int64_t columns, F&& f) {
   constexpr int kMost = kMaxInRegisters / kWarpSize / kFullWidth<S>;
-  const int packs = blocks_for(columns, kWarpSize * kFullWidth<S>);
+  const int64_t packs = blocks_for(columns, kWarpSize * kFullWidth<S>);
   if (packs <= 1) return f(std::integral_constant<int, 1>{});
   if (packs <= 2) return f(std::integral_constant<int, 2>{});
   if constexpr (kMost == 4) {
@@ -70,7 +70,7 @@ void with_packs(int columns, F&& f) {
 
 // float64 is for checking gradients; it takes the short way through the code.
 template <typename S>
-bool fits_registers(int columns, std::initializer_list<const void*> operands) {
+bool fits_registers(int64_t columns, std::initializer_list<const void*> operands) {
   return !std::is_same_v<S, double> && columns <= kMaxInRegisters &&
          std::all_of(operands.begin(), operands.end(),
                      [&](const void* data) { return takes_packs<S>(data, columns); });

@@ -227,16 +227,16 @@ constexpr int64_t kMostBlocks = 1 << 20;
 
 template <typename S, int N, typename Kernel, typename... Args>
 void launch_wide(Queue& queue, const char* op, Kernel* kernel, const Lines<S, N>& a, Args... args) {
-  const int warps = std::clamp(blocks_for(a.length, kWarpSize), 1, kWideThreads / kWarpSize);
-  launch(queue, op, kernel, static_cast<unsigned>(std::min(a.lines.count, kMostBlocks)),
-         static_cast<unsigned>(warps * kWarpSize), static_cast<size_t>(warps) * sizeof(Compute<S>), a,
-         args...);
+  const auto warps =
+      static_cast<int>(std::clamp<int64_t>(blocks_for(a.length, kWarpSize), 1, kWideThreads / kWarpSize));
+  launch(queue, op, kernel, std::min(a.lines.count, kMostBlocks), static_cast<unsigned>(warps * kWarpSize),
+         static_cast<size_t>(warps) * sizeof(Compute<S>), a, args...);
 }
 
 template <typename S, int N, typename Kernel, typename... Args>
 void launch_in_registers(Queue& queue, const char* op, Kernel* kernel, const Lines<S, N>& a, Args... args) {
-  const int64_t blocks = std::min<int64_t>((a.lines.count + kWarps - 1) / kWarps, kMostBlocks);
-  launch(queue, op, kernel, static_cast<unsigned>(blocks), kWarps * kWarpSize, 0, a, args...);
+  const int64_t blocks = std::min(blocks_for(a.lines.count, kWarps), kMostBlocks);
+  launch(queue, op, kernel, blocks, kWarps * kWarpSize, 0, a, args...);
 }
 
 template <typename S>
