@@ -46,7 +46,8 @@ struct Problem {
   int64_t loss_stride;
   S* dlogits;              // or null
   const int64_t* counted;  // what gradients are divided by; null: by 1
-  int rows, K;
+  int64_t rows;
+  int K;
   Compute<S> smoothing;
   IndexCheck labels_check;
 };
@@ -105,10 +106,10 @@ __global__ void __launch_bounds__(kWarps* kWarpSize) rows_in_registers(const Pro
   using R = Row<S, kPacks>;
   constexpr int kCount = kPacks * R::kWidth;
   constexpr T kLeast = -std::numeric_limits<T>::infinity();
-  const int row = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / kWarpSize;
+  const int64_t row = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarpSize;
   if (row >= a.rows) return;  // a whole warp
   const RowOfProblem<S> problem(a, row);
-  const int64_t begin = static_cast<int64_t>(row) * a.K;
+  const int64_t begin = row * a.K;
   R x, target;
   x.load(a.logits + begin, a.K, kLeast);
   target.load(a.targets == nullptr ? nullptr : a.targets + row * a.target_strides[0], a.K, T(0));
@@ -172,10 +173,10 @@ __global__ void __launch_bounds__(kWideThreads) rows_wide(const Problem<S> a) {
 }
 
 // How many rows count.
-__global__ void __launch_bounds__(kWideThreads) count_rows(Labels labels, int rows, int64_t* counted) {
+__global__ void __launch_bounds__(kWideThreads) count_rows(Labels labels, int64_t rows, int64_t* counted) {
   auto* const warps = shared_memory<int64_t>();
   int64_t count = 0;
-  for (int row = static_cast<int>(threadIdx.x); row < rows; row += static_cast<int>(blockDim.x)) {
+  for (int64_t row = threadIdx.x; row < rows; row += blockDim.x) {
     if (labels[row] != labels.ignore_index) ++count;
   }
   count = sum_over_block(count, warps);
@@ -185,10 +186,10 @@ __global__ void __launch_bounds__(kWideThreads) count_rows(Labels labels, int ro
 // The sum of the rows' losses, over the rows that count where `mean` says so.
 template <typename T>
 __global__ void __launch_bounds__(kWideThreads)
-    sum_losses(const T* losses, int rows, const int64_t* counted, bool mean, T* loss) {
+    sum_losses(const T* losses, int64_t rows, const int64_t* counted, bool mean, T* loss) {
   auto* const warps = shared_memory<double>();
   double sum = 0;
-  for (int row = static_cast<int>(threadIdx.x); row < rows; row += static_cast<int>(blockDim.x)) {
+  for (int64_t row = threadIdx.x; row < rows; row += blockDim.x) {
     sum += static_cast<double>(losses[row]);
   }
   sum = sum_over_block(sum, warps);
@@ -197,10 +198,26 @@ __global__ void __launch_bounds__(kWideThreads)
 
 __global__ void set_count(int64_t* counted, int64_t count) { *counted = count; }
 
+// Its rows from `first` on.
+template <typename S>
+Problem<S> rest_of(Problem<S> a, int64_t first) {
+  a.logits += first * a.K;
+  if (a.labels.data != nullptr) {
+    const int64_t bytes = a.labels.is_int32 ? sizeof(int32_t) : sizeof(int64_t);
+    a.labels.data = static_cast<const char*>(a.labels.data) + first * a.labels.stride * bytes;
+  }
+  if (a.targets != nullptr) a.targets += first * a.target_strides[0];
+  a.losses += first * a.loss_stride;
+  if (a.dlogits != nullptr) a.dlogits += first * a.K;
+  a.rows -= first;
+  return a;
+}
+
 template <typename S>
 void run(const CrossEntropyArgs& args, Queue& queue) {
   using T = Compute<S>;
-  const auto rows = static_cast<int>(args.logits.size(0)), K = static_cast<int>(args.logits.size(1));
+  const int64_t rows = args.logits.size(0);
+  const int K = to_int(kOp, "classes", args.logits.size(1));
   Problem<S> a{};
   a.logits = args.logits.as<S>();
   if (args.labels) {
@@ -232,7 +249,7 @@ void run(const CrossEntropyArgs& args, Queue& queue) {
     if (args.labels) {
       launch(queue, kOp, &count_rows, 1, kWideThreads, kShared, a.labels, rows, counted);
     } else {
-      launch(queue, kOp, &set_count, 1, 1, 0, counted, int64_t{rows});
+      launch(queue, kOp, &set_count, 1, 1, 0, counted, rows);
     }
     a.counted = counted;
   }
@@ -254,7 +271,10 @@ void run(const CrossEntropyArgs& args, Queue& queue) {
   if (rows > 0 && !in_registers()) {
     const auto warps =
         static_cast<int>(std::clamp<int64_t>(blocks_for(K, kWarpSize), 1, kWideThreads / kWarpSize));
-    launch(queue, kOp, &rows_wide<S>, rows, warps * kWarpSize, static_cast<size_t>(warps) * sizeof(T), a);
+    for_grids(rows, [&](int64_t first, int64_t blocks) {
+      launch(queue, kOp, &rows_wide<S>, blocks, warps * kWarpSize, static_cast<size_t>(warps) * sizeof(T),
+             rest_of(a, first));
+    });
   }
   if (!keeps_rows) {
     launch(queue, kOp, &sum_losses<T>, 1, kWideThreads, kShared, a.losses, rows, counted, mean,

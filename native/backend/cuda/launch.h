@@ -2,6 +2,7 @@
 // sources are compiled by nvcc for a GPU and by a C++ compiler for the emulator of native/test/cuda_emulator.
 #pragma once
 
+#include <algorithm>
 #include <limits>
 
 #include "backend/cuda/queue.h"
@@ -54,6 +55,15 @@ inline size_t shared_of_multiprocessor([[maybe_unused]] const char* op) {
 // The blocks that it takes to work on `count` items, `each` in a block.
 constexpr int64_t blocks_for(int64_t count, int64_t each) { return (count + each - 1) / each; }
 
+// A size that kernels count in int: below 2^30, as they go a tile beyond it, or double it.
+inline int to_int(const char* op, const char* what, int64_t count) {
+  constexpr int64_t kMost = (int64_t{1} << 30) - 1;
+  if (count <= kMost) return static_cast<int>(count);
+  throw TensorError(
+      op, code::kShape,
+      "expected at most " + std::to_string(kMost) + " " + what + ", got " + std::to_string(count));
+}
+
 // The blocks of a grid, as many as a call asks for.
 struct Blocks {
   static constexpr int64_t kMostX = std::numeric_limits<int32_t>::max(), kMostY = 65535;
@@ -92,6 +102,14 @@ void launch(Queue& queue, const char* op, void (*kernel)(Parameters...), Blocks 
 #else
   emulator::launch(queue.stream(), op, grid, block, shared_bytes, [=] { kernel(args...); });
 #endif
+}
+
+// Calls start(first, blocks) until there is a block to each of `count` items, which mostly is once.
+template <typename Start>
+void for_grids(int64_t count, Start&& start) {
+  for (int64_t first = 0; first < count; first += Blocks::kMostX) {
+    start(first, std::min(count - first, Blocks::kMostX));
+  }
 }
 
 }  // namespace tenon::cuda

@@ -26,7 +26,8 @@ struct Forward {
   const S *x, *residual, *gamma, *beta;
   S *sum, *y;
   Compute<S>*mean, *rstd;
-  int rows, columns;
+  int64_t rows;
+  int columns;
   Compute<S> eps;
 };
 
@@ -34,9 +35,9 @@ template <typename S, int kPacks>
 __global__ void __launch_bounds__(kWarps* kWarpSize) forward_in_registers(const Forward<S> a) {
   using T = Compute<S>;
   using R = Row<S, kPacks>;
-  const int row = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / kWarpSize;
+  const int64_t row = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarpSize;
   if (row >= a.rows) return;  // a whole warp
-  const int64_t begin = static_cast<int64_t>(row) * a.columns;
+  const int64_t begin = row * a.columns;
   const T inverse = T(1) / T(a.columns);
   R x;
   x.load(a.x + begin, a.columns, T(0));
@@ -83,7 +84,8 @@ struct Backward {
   S* dx;
   Compute<S>*
       partial;  // [grid, 2, columns]: the sums of dgamma and dbeta of each block's rows; null: not wanted
-  int rows, columns;
+  int64_t rows;
+  int columns;
 };
 
 // With n = (s - mean) rstd and g = dy gamma:  dx = rstd (g - mean(g) - n mean(g n)) + dsum.
@@ -97,9 +99,8 @@ __global__ void __launch_bounds__(kWarps* kWarpSize) backward_in_registers(const
   R gamma;
   gamma.load(a.gamma, a.columns, T(1));
   T gammas[kCount] = {}, betas[kCount] = {};
-  for (int row = static_cast<int>(blockIdx.x) * kWarps + warp; row < a.rows;
-       row += static_cast<int>(gridDim.x) * kWarps) {
-    const int64_t begin = static_cast<int64_t>(row) * a.columns;
+  for (int64_t row = int64_t{blockIdx.x} * kWarps + warp; row < a.rows; row += int64_t{gridDim.x} * kWarps) {
+    const int64_t begin = row * a.columns;
     R dy, s;
     dy.load(a.dy + begin, a.columns, T(0));
     s.load(a.s + begin, a.columns, T(0));
@@ -147,10 +148,10 @@ __global__ void __launch_bounds__(kWarps* kWarpSize) backward_in_registers(const
 // ---- rows of any length and alignment, a block each ----------------------------------------------------------------
 
 template <typename S>
-__global__ void __launch_bounds__(kWideThreads) forward_wide(const Forward<S> a) {
+__global__ void __launch_bounds__(kWideThreads) forward_wide(const Forward<S> a, int64_t first_row) {
   using T = Compute<S>;
   T* const warps = shared_memory<T>();
-  const int64_t begin = static_cast<int64_t>(blockIdx.x) * a.columns;
+  const int64_t row = first_row + blockIdx.x, begin = row * a.columns;
   const int first = static_cast<int>(threadIdx.x);
   const T inverse = T(1) / T(a.columns);
   const S* x = a.x + begin;
@@ -176,19 +177,19 @@ __global__ void __launch_bounds__(kWideThreads) forward_wide(const Forward<S> a)
     a.y[begin + i] = narrow<S>((widen(x[i]) - mean) * rstd * gamma + beta);
   }
   if (first == 0) {
-    a.mean[blockIdx.x] = mean;
-    a.rstd[blockIdx.x] = rstd;
+    a.mean[row] = mean;
+    a.rstd[row] = rstd;
   }
 }
 
 template <typename S>
-__global__ void __launch_bounds__(kWideThreads) backward_wide(const Backward<S> a) {
+__global__ void __launch_bounds__(kWideThreads) backward_wide(const Backward<S> a, int64_t first_row) {
   using T = Compute<S>;
   T* const warps = shared_memory<T>();
-  const int64_t begin = static_cast<int64_t>(blockIdx.x) * a.columns;
+  const int64_t row = first_row + blockIdx.x, begin = row * a.columns;
   const int first = static_cast<int>(threadIdx.x);
   const T inverse = T(1) / T(a.columns);
-  const T mean = a.mean[blockIdx.x], rstd = a.rstd[blockIdx.x];
+  const T mean = a.mean[row], rstd = a.rstd[row];
   const auto gradient = [&](int i) {
     return widen(a.dy[begin + i]) * (a.gamma == nullptr ? T(1) : T(widen(a.gamma[i])));
   };
@@ -209,16 +210,16 @@ __global__ void __launch_bounds__(kWideThreads) backward_wide(const Backward<S> 
 template <typename S>
 __global__ void __launch_bounds__(kWideThreads) sum_columns(const Backward<S> a) {
   using T = Compute<S>;
-  const int column = static_cast<int>(blockIdx.y) * kWideThreads + static_cast<int>(threadIdx.x);
+  const int column = static_cast<int>(blockIdx.x) * kWideThreads + static_cast<int>(threadIdx.x);
   if (column >= a.columns) return;
   T dgamma = 0, dbeta = 0;
-  for (int row = static_cast<int>(blockIdx.x); row < a.rows; row += static_cast<int>(gridDim.x)) {
-    const int64_t at = static_cast<int64_t>(row) * a.columns + column;
+  for (int64_t row = blockIdx.y; row < a.rows; row += gridDim.y) {
+    const int64_t at = row * a.columns + column;
     const T dy = widen(a.dy[at]);
     dgamma += dy * ((widen(a.s[at]) - a.mean[row]) * a.rstd[row]);
     dbeta += dy;
   }
-  T* const partial = a.partial + static_cast<int64_t>(blockIdx.x) * 2 * a.columns + column;
+  T* const partial = a.partial + static_cast<int64_t>(blockIdx.y) * 2 * a.columns + column;
   partial[0] = dgamma;
   partial[a.columns] = dbeta;
 }
@@ -228,7 +229,7 @@ template <typename S>
 __global__ void __launch_bounds__(kWideThreads)
     sum_blocks(const Compute<S>* partial, int blocks, int columns, S* dgamma, S* dbeta) {
   using T = Compute<S>;
-  const int i = static_cast<int>(blockIdx.x) * kWideThreads + static_cast<int>(threadIdx.x);
+  const int64_t i = int64_t{blockIdx.x} * kWideThreads + threadIdx.x;
   if (i >= 2 * columns) return;
   T sum = 0;
   for (int block = 0; block < blocks; ++block) sum += partial[static_cast<int64_t>(block) * 2 * columns + i];
@@ -243,7 +244,8 @@ constexpr size_t kWideShared = kWideThreads / kWarpSize * sizeof(double);
 template <typename S>
 void forward(const LayerNormArgs& args, Queue& queue) {
   using T = Compute<S>;
-  const auto rows = static_cast<int>(args.mean.numel()), columns = static_cast<int>(args.x.size(-1));
+  const int64_t rows = args.mean.numel();
+  const int columns = to_int("layerNorm", "columns", args.x.size(-1));
   if (rows == 0 || columns == 0) return;
   const Forward<S> a{args.x.as<S>(),    args.residual.as<S>(),   args.gamma.as<S>(),
                      args.beta.as<S>(), args.sum.as<S>(),        args.y.as<S>(),
@@ -258,13 +260,16 @@ void forward(const LayerNormArgs& args, Queue& queue) {
       return;
     }
   }
-  launch(queue, "layerNorm", &forward_wide<S>, rows, kWideThreads, kWideShared, a);
+  for_grids(rows, [&](int64_t first, int64_t blocks) {
+    launch(queue, "layerNorm", &forward_wide<S>, blocks, kWideThreads, kWideShared, a, first);
+  });
 }
 
 template <typename S>
 void backward(const LayerNormBackwardArgs& args, Queue& queue) {
   using T = Compute<S>;
-  const auto rows = static_cast<int>(args.mean.numel()), columns = static_cast<int>(args.s.size(-1));
+  const int64_t rows = args.mean.numel();
+  const int columns = to_int("layerNormBackward", "columns", args.s.size(-1));
   if (columns == 0) return;
   Backward<S> a{args.dy.as<S>(),
                 args.s.as<S>(),
@@ -298,10 +303,12 @@ void backward(const LayerNormBackwardArgs& args, Queue& queue) {
     }
   };
   if (rows > 0 && !in_registers()) {
-    launch(queue, "layerNormBackward", &backward_wide<S>, rows, kWideThreads, kWideShared, a);
+    for_grids(rows, [&](int64_t first, int64_t count) {
+      launch(queue, "layerNormBackward", &backward_wide<S>, count, kWideThreads, kWideShared, a, first);
+    });
     if (wants_sums) {
-      launch(queue, "layerNormBackward", &sum_columns<S>,
-             Blocks(blocks, blocks_for(columns, kWideThreads)), kWideThreads, 0, a);
+      launch(queue, "layerNormBackward", &sum_columns<S>, Blocks(blocks_for(columns, kWideThreads), blocks),
+             kWideThreads, 0, a);
     }
   }
   if (wants_sums) {

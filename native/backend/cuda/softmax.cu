@@ -23,7 +23,7 @@ template <typename S, int N>
 struct Lines {
   S* data[N];
   int64_t steps[N];  // from an element of a line to the next
-  int length;
+  int64_t length;
   Loops<N> lines;
 };
 
@@ -36,12 +36,13 @@ __global__ void __launch_bounds__(kWarps* kWarpSize) softmax_in_registers(const 
   using R = Row<S, kPacks>;
   constexpr int kCount = kPacks * R::kWidth;
   constexpr T kLeast = -std::numeric_limits<T>::infinity();
+  const auto length = static_cast<int>(a.length);
   const int64_t step = static_cast<int64_t>(gridDim.x) * kWarps;
   for (int64_t line = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarpSize; line < a.lines.count;
        line += step) {
     const Offsets<2> at = locate(a.lines, line);
     R x;
-    x.load(a.data[1] + at.at[1], a.length, kLeast);
+    x.load(a.data[1] + at.at[1], length, kLeast);
     T largest = kLeast;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) largest = std::fmax(largest, x.values[i]);
@@ -58,7 +59,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize) softmax_in_registers(const 
     const T factor = log ? T(1) : 1 / sum, term = log ? std::log(sum) : T(0);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) x.values[i] = x.values[i] * factor - term;
-    x.store(a.data[0] + at.at[0], a.length);
+    x.store(a.data[0] + at.at[0], length);
   }
 }
 
@@ -70,17 +71,17 @@ __global__ void __launch_bounds__(kWideThreads) softmax_wide(const Lines<S, 2> a
     const Offsets<2> at = locate(a.lines, line);
     S* const out = a.data[0] + at.at[0];
     const S* const in = a.data[1] + at.at[1];
-    const auto x = [&](int i) { return widen(in[i * a.steps[1]]); };
+    const auto x = [&](int64_t i) { return widen(in[i * a.steps[1]]); };
     const auto first = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
     T largest = -std::numeric_limits<T>::infinity();
-    for (int i = first; i < a.length; i += threads) largest = std::fmax(largest, x(i));
+    for (int64_t i = first; i < a.length; i += threads) largest = std::fmax(largest, x(i));
     const T shift = max_over_block(largest, warps);
     T sum = 0;
-    for (int i = first; i < a.length; i += threads) sum += std::exp(x(i) - shift);
+    for (int64_t i = first; i < a.length; i += threads) sum += std::exp(x(i) - shift);
     sum = sum_over_block(sum, warps);
     const T factor = log ? T(1) : 1 / sum, term = log ? std::log(sum) : T(0);
 #pragma unroll 1
-    for (int i = first; i < a.length; i += threads) {
+    for (int64_t i = first; i < a.length; i += threads) {
       const T shifted = x(i) - shift;
       out[i * a.steps[0]] = narrow<S>((log ? shifted : std::exp(shifted)) * factor - term);
     }
@@ -99,20 +100,21 @@ __global__ void __launch_bounds__(kWarps* kWarpSize) backward_in_registers(const
   using T = Compute<S>;
   using R = Row<S, kPacks>;
   constexpr int kCount = kPacks * R::kWidth;
+  const auto length = static_cast<int>(a.length);
   const int64_t step = static_cast<int64_t>(gridDim.x) * kWarps;
   for (int64_t line = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarpSize; line < a.lines.count;
        line += step) {
     const Offsets<3> at = locate(a.lines, line);
     R y, dy;
-    y.load(a.data[1] + at.at[1], a.length, T(0));
-    dy.load(a.data[2] + at.at[2], a.length, T(0));
+    y.load(a.data[1] + at.at[1], length, T(0));
+    dy.load(a.data[2] + at.at[2], length, T(0));
     T sum = 0;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) sum += log ? dy.values[i] : y.values[i] * dy.values[i];
     sum = sum_over_warp(sum);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) dy.values[i] = softmax_gradient(y.values[i], dy.values[i], sum, log);
-    dy.store(a.data[0] + at.at[0], a.length);
+    dy.store(a.data[0] + at.at[0], length);
   }
 }
 
@@ -122,15 +124,15 @@ __global__ void __launch_bounds__(kWideThreads) backward_wide(const Lines<S, 3> 
   T* const warps = shared_memory<T>();
   for (int64_t line = blockIdx.x; line < a.lines.count; line += gridDim.x) {
     const Offsets<3> at = locate(a.lines, line);
-    const auto y = [&](int i) { return widen(a.data[1][at.at[1] + i * a.steps[1]]); };
-    const auto dy = [&](int i) { return widen(a.data[2][at.at[2] + i * a.steps[2]]); };
+    const auto y = [&](int64_t i) { return widen(a.data[1][at.at[1] + i * a.steps[1]]); };
+    const auto dy = [&](int64_t i) { return widen(a.data[2][at.at[2] + i * a.steps[2]]); };
     const auto first = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
     T sum = 0;
 #pragma unroll 1
-    for (int i = first; i < a.length; i += threads) sum += log ? dy(i) : y(i) * dy(i);
+    for (int64_t i = first; i < a.length; i += threads) sum += log ? dy(i) : y(i) * dy(i);
     sum = sum_over_block(sum, warps);
 #pragma unroll 1
-    for (int i = first; i < a.length; i += threads) {
+    for (int64_t i = first; i < a.length; i += threads) {
       a.data[0][at.at[0] + i * a.steps[0]] = narrow<S>(softmax_gradient(y(i), dy(i), sum, log));
     }
   }
@@ -150,12 +152,13 @@ __global__ void __launch_bounds__(kWarps* kWarpSize) logsumexp_in_registers(cons
   using R = Row<S, kPacks>;
   constexpr int kCount = kPacks * R::kWidth;
   constexpr T kLeast = -std::numeric_limits<T>::infinity();
+  const auto length = static_cast<int>(a.length);
   const int64_t step = static_cast<int64_t>(gridDim.x) * kWarps;
   for (int64_t line = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarpSize; line < a.lines.count;
        line += step) {
     const Offsets<2> at = locate(a.lines, line);
     R x;
-    x.load(a.data[1] + at.at[1], a.length, kLeast);
+    x.load(a.data[1] + at.at[1], length, kLeast);
     T largest = kLeast;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) largest = std::fmax(largest, x.values[i]);
@@ -174,13 +177,13 @@ __global__ void __launch_bounds__(kWideThreads) logsumexp_wide(const Lines<S, 2>
   T* const warps = shared_memory<T>();
   for (int64_t line = blockIdx.x; line < a.lines.count; line += gridDim.x) {
     const Offsets<2> at = locate(a.lines, line);
-    const auto x = [&](int i) { return widen(a.data[1][at.at[1] + i * a.steps[1]]); };
+    const auto x = [&](int64_t i) { return widen(a.data[1][at.at[1] + i * a.steps[1]]); };
     const auto first = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
     T largest = -std::numeric_limits<T>::infinity();
-    for (int i = first; i < a.length; i += threads) largest = std::fmax(largest, x(i));
+    for (int64_t i = first; i < a.length; i += threads) largest = std::fmax(largest, x(i));
     const T shift = shift_of(max_over_block(largest, warps));
     T sum = 0;
-    for (int i = first; i < a.length; i += threads) sum += std::exp(x(i) - shift);
+    for (int64_t i = first; i < a.length; i += threads) sum += std::exp(x(i) - shift);
     sum = sum_over_block(sum, warps);
     if (first == 0) a.data[0][at.at[0]] = narrow<S>(shift + std::log(sum));
   }
@@ -204,7 +207,7 @@ Lines<S, N> lines_along(int dim, const std::array<View, N>& views) {
     }
   }
   if (shape.ndim() > 0) {
-    result.length = static_cast<int>(shape[d]);
+    result.length = shape[d];
     shape.erase(d);
   }
   result.lines = Loops<N>(shape, strides);
