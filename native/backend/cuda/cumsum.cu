@@ -33,10 +33,10 @@ __global__ void __launch_bounds__(kThreads) sum_side_by_side(const Cumsum<S> c) 
 }
 
 template <typename S>
-__global__ void __launch_bounds__(kThreads) sum_strips(const Cumsum<S> c) {
+__global__ void __launch_bounds__(kThreads) sum_strips(const Cumsum<S> c, int64_t first_line) {
   Total<S>* const sums = shared_memory<Total<S>>();
   const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
-  const Offsets<2> at = locate(c.lines, static_cast<int64_t>(blockIdx.x));
+  const Offsets<2> at = locate(c.lines, first_line + blockIdx.x);
   Total<S> before = 0;
   for (int64_t start = 0; start < c.count; start += threads) {
     const int64_t i = start + thread;
@@ -79,8 +79,9 @@ void cumsum(const CumsumArgs& args, void* stream) {
       } else {
         const auto threads = static_cast<unsigned>(
             std::clamp<uint64_t>(std::bit_ceil(static_cast<uint64_t>(count)), kWarpSize, kThreads));
-        launch(queue, "cumsum", &sum_strips<S>, static_cast<unsigned>(lines.count), threads,
-               threads * sizeof(Total<S>), c);
+        for_grids(lines.count, [&](int64_t first, int64_t blocks) {
+          launch(queue, "cumsum", &sum_strips<S>, blocks, threads, threads * sizeof(Total<S>), c, first);
+        });
       }
     }
   });

@@ -40,11 +40,11 @@ struct Topk {
 };
 
 template <typename S>
-__global__ void __launch_bounds__(kThreads) topk_kernel(const Topk<S> t) {
+__global__ void __launch_bounds__(kThreads) topk_kernel(const Topk<S> t, int64_t first_row) {
   using E = Entry<Value<S>>;
   E* const entries = shared_memory<E>();
   const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
-  const Offsets<3> at = locate(t.rows, static_cast<int64_t>(blockIdx.x));
+  const Offsets<3> at = locate(t.rows, first_row + blockIdx.x);
   E last{Value<S>(0), -1};
   for (int64_t found = 0; found < t.k; ++found) {
     E best{Value<S>(0), -1};
@@ -88,8 +88,10 @@ void topk(const TopkArgs& args, void* stream) {
           args.indices.stride(-1), args.largest};
       const auto threads = static_cast<unsigned>(
           std::clamp<uint64_t>(std::bit_ceil(static_cast<uint64_t>(t.n)), kWarpSize, kThreads));
-      launch(queue_of(stream), "topk", &topk_kernel<S>, static_cast<unsigned>(t.rows.count), threads,
-             threads * sizeof(Entry<Value<S>>), t);
+      for_grids(t.rows.count, [&](int64_t first, int64_t blocks) {
+        launch(queue_of(stream), "topk", &topk_kernel<S>, blocks, threads, threads * sizeof(Entry<Value<S>>),
+               t, first);
+      });
     }
   });
 }
