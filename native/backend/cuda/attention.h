@@ -62,12 +62,12 @@ struct Terms {
   Terms() = default;
   // Args: AttentionArgs and its kin
   template <typename Args>
-  Terms(const Args& args, Queue& queue)
+  Terms(const char* op, const Args& args, Queue& queue)
       : bias(args.bias.template as<S>()),
         mask(args.mask.template as<uint8_t>()),
-        heads(static_cast<int>(args.q.size(1))),
-        queries(static_cast<int>(args.q.size(2))),
-        keys(static_cast<int>(args.k.size(2))),
+        heads(to_int(op, "heads", args.q.size(1))),
+        queries(to_int(op, "queries", args.q.size(2))),
+        keys(to_int(op, "keys", args.k.size(2))),
         scale(static_cast<T>(args.scale)) {
     for (int i = 0; i < 4; ++i) {
       if (args.bias) bias_strides[i] = args.bias.stride(i);

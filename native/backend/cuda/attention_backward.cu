@@ -33,7 +33,7 @@ void run(const AttentionBackwardArgs& args, Queue& queue) {
                                    Heads<S>(args.dk),
                                    Heads<S>(args.dv),
                                    Heads<const T>(args.lse.as<const T>(), heads * queries, queries, 1),
-                                   Terms<S>(args, queue),
+                                   Terms<S>(kOp, args, queue),
                                    static_cast<int>(args.q.size(3))};
   const auto plan = backward::make_plan<Strided, S>(queue, batch, heads, queries, args.k.size(2),
                                                     args.dbias ? args.dbias.size(0) : 0,
@@ -42,8 +42,8 @@ void run(const AttentionBackwardArgs& args, Queue& queue) {
   backward::start(queue, kOp, a, plan, scratch);
   if (args.dbias && args.dbias.numel() > 0) {  // zeros where there is no head
     const int64_t count = args.dbias.numel();
-    launch(queue, kOp, &sum_chunks<S>, static_cast<unsigned>(blocks_for(count, kSumThreads)), kSumThreads, 0,
-           a.partial, static_cast<int>(plan.chunks()), count, args.dbias.as<S>());
+    launch(queue, kOp, &sum_chunks<S>, blocks_for(count, kSumThreads), kSumThreads, 0, a.partial,
+           static_cast<int>(plan.chunks()), count, args.dbias.as<S>());
   }
 }
 

@@ -73,10 +73,10 @@ __global__ void __launch_bounds__(kThreads) probabilities(const Rows<S> a) {
 template <typename S>
 void rows(const AttentionRowsArgs& args, Queue& queue) {
   if (args.out.numel() == 0) return;
-  const auto chosen = static_cast<int>(args.rows.size(0)), d = static_cast<int>(args.q.size(3));
+  const int chosen = to_int(kOp, "rows", args.rows.size(0)), d = static_cast<int>(args.q.size(3));
   const Rows<S> a{Heads<const S>(args.q),
                   Heads<const S>(args.k),
-                  Terms<S>(args, queue),
+                  Terms<S>(kOp, args, queue),
                   args.rows.as<const int64_t>(),
                   args.rows.stride(0),
                   args.out.as<S>(),
@@ -85,7 +85,7 @@ void rows(const AttentionRowsArgs& args, Queue& queue) {
                   IndexCheck{kOp, args.q.size(2), queue.data_error(), "rows"}};
   const int64_t blocks = args.q.size(0) * args.q.size(1) * chosen;
   constexpr size_t kPerWarp = 2 * kThreads / kWarpSize;
-  launch(queue, kOp, &probabilities<S>, static_cast<unsigned>(blocks), kThreads,
+  launch(queue, kOp, &probabilities<S>, blocks, kThreads,
          (static_cast<size_t>(d) + kPerWarp) * sizeof(Compute<S>), a);
 }
 

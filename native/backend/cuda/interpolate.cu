@@ -25,7 +25,7 @@ struct Table {
     const int k = j - firsts[i];
     const int begin = j == 0 ? 0 : k < 0 ? 0 : k, end = j == inputs - 1 ? counts[i] : k + 1;
     T sum = 0;
-    for (int at = begin; at < end && at < counts[i]; ++at) sum += weights[i * most + at];
+    for (int at = begin; at < end && at < counts[i]; ++at) sum += weights[int64_t{i} * most + at];
     return sum;
   }
 
@@ -85,8 +85,9 @@ __global__ void __launch_bounds__(kThreads) resample_kernel(const Pass<In, Out> 
         sum += table.weight_of(i, at) * widen(x[i * p.inner]);
       }
     } else {
+      const T* const weights = table.weights + int64_t{at} * table.most;
       for (int k = 0; k < table.counts[at]; ++k) {
-        sum += table.weights[at * table.most + k] * widen(x[table.clamped(table.firsts[at] + k) * p.inner]);
+        sum += weights[k] * widen(x[table.clamped(table.firsts[at] + k) * p.inner]);
       }
     }
     p.y[element] = narrow<Out>(sum);
@@ -107,6 +108,8 @@ void resample(Queue& queue, const char* op, const View& x, const View& y, Interp
   const int64_t between = planes * y.size(2) * x.size(3);
   int64_t numbers = between, integers = 0;
   for (const Taps& taps : axes) {
+    to_int(op, "rows or columns", std::max(taps.in, taps.out));
+    to_int(op, "taps of a pixel", taps.most());
     numbers += taps.out * taps.most();
     integers += 2 * taps.out;
   }

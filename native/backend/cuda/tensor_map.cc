@@ -29,11 +29,12 @@ decltype(&cuTensorMapEncodeTiled) find_encoder(const char* op) {
 }  // namespace
 
 bool takes_map(const View& x) {
-  constexpr int64_t kBytes = 16, kMost = int64_t{1} << 40;
+  constexpr int64_t kBytes = 16, kMost = int64_t{1} << 40, kMostRows = int64_t{1} << 30;
   if (size_of(x.dtype) != 2 || x.numel() == 0 || (x.size(3) > 1 && x.stride(3) != 1)) return false;
   if (reinterpret_cast<uintptr_t>(x.data) % kBytes != 0) return false;
   for (int d = 0; d < 3; ++d) {
     const int64_t bytes = x.stride(d) * 2;
+    if (x.size(d) > kMostRows) return false;
     if (x.size(d) > 1 && (bytes <= 0 || bytes % kBytes != 0 || bytes >= kMost)) return false;
   }
   return true;

@@ -14,8 +14,8 @@ using TensorMap = CUtensorMap;
 // Features that a box holds: 128 bytes, which are swizzled together.
 constexpr int kBoxColumns = 64;
 
-// Whether the copy engine reads x [B, H, N, d] of a 16-bit type: nothing is empty, rows are dense, and what lies between
-// rows, heads and batches, and the first element's address, are multiples of 16 bytes.
+// Whether the copy engine reads x [B, H, N, d] of a 16-bit type: nothing is empty, rows are dense, what lies between rows,
+// heads and batches, and the first element's address, are multiples of 16 bytes, and int has every coordinate.
 bool takes_map(const View& x);
 
 // Of boxes of `rows` rows and kBoxColumns columns, which are zero beyond N and d. Coordinates are {column, row, head,

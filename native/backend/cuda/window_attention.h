@@ -10,7 +10,10 @@ namespace tenon::cuda {
 // A device divides 32-bit integers faster.
 using Grid = WindowsOf<int>;
 
-inline Grid grid_of(const Windows& w) {
+inline Grid grid_of(const char* op, const Windows& w) {
+  to_int(op, "rows of the table", w.offsets());
+  to_int(op, "positions in an image's windows", w.count() * w.positions());
+  to_int(op, "tokens in an image", w.tokens());
   const auto narrow = [](int64_t x) { return static_cast<int>(x); };
   return {narrow(w.map_height), narrow(w.map_width), narrow(w.height),
           narrow(w.width),      narrow(w.shift_y),   narrow(w.shift_x)};
@@ -101,10 +104,10 @@ struct WindowTerms {
 
   // Args: WindowAttentionArgs or its backward
   template <typename Args>
-  WindowTerms(const Args& args, Queue& queue)
+  WindowTerms(const char* op, const Args& args, Queue& queue)
       : table(args.table.template as<S>()),
-        windows(grid_of(args.windows)),
-        heads(static_cast<int>(args.table.size(1))),
+        windows(grid_of(op, args.windows)),
+        heads(to_int(op, "elements of the table", args.table.numel()) / windows.offsets()),
         queries(windows.positions()),
         keys(queries),
         scale(static_cast<T>(args.scale)),

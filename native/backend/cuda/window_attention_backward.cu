@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kThreads)
     for (int pair = static_cast<int>(threadIdx.x) % kWarpSize; pair < rows * columns; pair += kWarpSize) {
       const int y = first_y + pair / columns, x = first_x + pair % columns;
       const int key = y * windows.width + x, query = (y + dy) * windows.width + x + dx;
-      sum += part[query * n + key];
+      sum += part[int64_t{query} * n + key];
     }
   }
   sum = sum_over_warp(sum);
@@ -48,8 +48,9 @@ template <typename S>
 void run(const WindowAttentionBackwardArgs& args, Queue& queue) {
   using T = Compute<S>;
   constexpr const char* kOp = "windowAttentionBackward";
-  const Grid windows = grid_of(args.windows);
+  const Grid windows = grid_of(kOp, args.windows);
   const int64_t heads = args.table.size(1), features = args.out.size(3), d = features / heads;
+  const int columns = to_int(kOp, "features", 3 * features);
   const int64_t images = args.qkv.size(0), count = images * windows.count(), n = windows.positions();
   const auto plan = backward::make_plan<Windowed, S>(queue, count, heads, n, n, args.dtable ? 1 : 0,
                                                      args.dtable ? heads : 0);
@@ -79,17 +80,15 @@ void run(const WindowAttentionBackwardArgs& args, Queue& queue) {
                                     gradient(1),
                                     gradient(2),
                                     window_lse<const T>(args.lse, windows),
-                                    WindowTerms<S>(args, queue),
+                                    WindowTerms<S>(kOp, args, queue),
                                     static_cast<int>(d)};
   backward::start(queue, kOp, a, plan, scratch);
   if (args.dtable) {
-    launch(queue, kOp, &sum_table<S>, static_cast<unsigned>(blocks_for(args.dtable.numel(), kWarps)),
-           kThreads, 0, a.partial, static_cast<int>(plan.chunks()), static_cast<int>(heads), windows,
-           args.dtable.as<S>());
+    launch(queue, kOp, &sum_table<S>, blocks_for(args.dtable.numel(), kWarps), kThreads, 0, a.partial,
+           static_cast<int>(plan.chunks()), static_cast<int>(heads), windows, args.dtable.as<S>());
   }
   if (args.dpadding) {
-    const auto columns = static_cast<int>(3 * features);
-    launch(queue, kOp, &sum_rows<S>, static_cast<unsigned>(blocks_for(columns, kThreads)), kThreads, 0,
+    launch(queue, kOp, &sum_rows<S>, blocks_for(columns, kThreads), kThreads, 0,
            static_cast<const S*>(outside), outside_rows, columns, args.dpadding.as<S>());
   }
 }

@@ -8,7 +8,8 @@ namespace tenon::cuda {
 
 void window_attention(const WindowAttentionArgs& args, void* stream) {
   with_float_type(args.qkv.dtype, [&]<typename S>(S) {
-    const Grid windows = grid_of(args.windows);
+    constexpr const char* kOp = "windowAttention";
+    const Grid windows = grid_of(kOp, args.windows);
     const int64_t heads = args.table.size(1), features = args.out.size(3), d = features / heads;
     const auto* const padding = args.padding.as<const S>();
     const auto part = [&](int64_t which) {
@@ -19,9 +20,9 @@ void window_attention(const WindowAttentionArgs& args, void* stream) {
                                            part(2),
                                            window_heads<S>(args.out, windows, 0, d),
                                            window_lse<Compute<S>>(args.lse, windows),
-                                           WindowTerms<S>(args, queue_of(stream)),
+                                           WindowTerms<S>(kOp, args, queue_of(stream)),
                                            static_cast<int>(d)};
-    forward::start(queue_of(stream), "windowAttention", a, args.qkv.size(0) * windows.count() * heads);
+    forward::start(queue_of(stream), kOp, a, args.qkv.size(0) * windows.count() * heads);
   });
 }
 
