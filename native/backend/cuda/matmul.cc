@@ -328,6 +328,16 @@ std::unique_ptr<MatmulPlan> choose(Queue& queue, MatmulPlans& plans, const Call&
   return std::move(first.plan);
 }
 
+// The library takes rows and columns in 64 bits, but has kernels for 32 alone; it counts a batch in 32.
+void check_sizes(const Call& call) {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  const int64_t batch = call.out.ndim() == 3 ? call.out.size(0) : 1;
+  if (std::max({batch, call.out.size(-2), call.out.size(-1), call.a.size(-1)}) <= kMost) return;
+  throw TensorError(kOp, code::kShape,
+                    "expected fewer than 2^31 rows, columns and matrices, got " + to_string(call.a.shape) +
+                        " by " + to_string(call.b.shape));
+}
+
 void multiply(const Call& call, Queue& queue) {
   if (call.out.numel() == 0 || call.a.size(-1) == 0) {
     if (call.a_sums) reduce(row_sums(call), &queue);
@@ -343,6 +353,7 @@ void multiply(const Call& call, Queue& queue) {
     if (call.backward) finish_backward(queue, kOp, rest_of(call));
     return;
   }
+  check_sizes(call);
   if (queue.matmul_plans == nullptr) queue.matmul_plans = std::make_shared<MatmulPlans>();
   MatmulPlans& plans = *queue.matmul_plans;
   const MatmulPlans::Key key = key_of(call, plans.tf32());
