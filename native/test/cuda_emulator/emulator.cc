@@ -283,12 +283,14 @@ const unsigned char* exchange(unsigned mask, const void* value, size_t bytes, Wh
 }
 
 void set_order(Order order) { scheduler.order = order; }
+void set_sample(size_t blocks) { scheduler.sample = blocks; }
 
 void launch(const char* name, Dim3 grid, Dim3 block, size_t shared_bytes,
             const std::function<void()>& thread) {
   check_launch(name, grid, block, shared_bytes);
   const size_t threads = size_t{block.x} * block.y * block.z;
-  const size_t blocks = size_t{grid.x} * grid.y * grid.z;
+  const size_t blocks = size_t{grid.x} * grid.y * grid.z, sample = scheduler.sample;
+  const size_t running = sample == 0 ? blocks : std::min(blocks, 2 * sample);
   prepare_fibers(threads);
   scheduler.body = &thread;
   scheduler.kernel = name;
@@ -300,27 +302,30 @@ void launch(const char* name, Dim3 grid, Dim3 block, size_t shared_bytes,
 #endif
   // Every block has shared memory of its own, so that the thread sanitizer sees no race of one with the next. The exact
   // size puts the address sanitizer's guard behind its last byte.
-  std::vector<std::unique_ptr<unsigned char[]>> shared(blocks);
-  const auto fresh = [&](size_t at) {
-    shared[at] = std::make_unique<unsigned char[]>(shared_bytes);
-    std::memset(shared[at].get(), 0xff, shared_bytes);
+  std::vector<std::unique_ptr<unsigned char[]>> shared(running);
+  const auto fresh = [&](size_t turn) {
+    shared[turn] = std::make_unique<unsigned char[]>(shared_bytes);
+    std::memset(shared[turn].get(), 0xff, shared_bytes);
   };
 #if defined(TENON_THREAD_SANITIZER)
-  for (size_t i = 0; i < blocks; ++i) fresh(i);
+  for (size_t i = 0; i < running; ++i) fresh(i);
 #endif
   TENON_RELEASE(&scheduler.launch_edge);
   try {
-    for (const unsigned at : order_of(blocks)) {
+    for (const unsigned turn : order_of(running)) {
 #if !defined(TENON_THREAD_SANITIZER)
-      fresh(at);
+      fresh(turn);
 #endif
-      scheduler.shared = shared[at].get();
+      scheduler.shared = shared[turn].get();
       scheduler.shared_bytes = shared_bytes;
       forget_async();
       scheduler.warps.assign((threads + kWarpSize - 1) / kWarpSize, Warp{});
       scheduler.waiting_at_block = 0;
       scheduler.live = threads;
-      scheduler.block = Dim3(at % grid.x, at / grid.x % grid.y, at / grid.x / grid.y);
+      const size_t at = turn < running / 2 ? turn : blocks - running + turn;
+      const auto coordinate = [](size_t i, unsigned size) { return static_cast<unsigned>(i % size); };
+      scheduler.block = Dim3(coordinate(at, grid.x), coordinate(at / grid.x, grid.y),
+                             coordinate(at / grid.x / grid.y, grid.z));
       for (unsigned i = 0; i < threads; ++i) {
         Fiber& fiber = *scheduler.fibers[i];
         fiber.index = Dim3(i % block.x, i / block.x % block.y, i / block.x / block.y);
@@ -332,7 +337,7 @@ void launch(const char* name, Dim3 grid, Dim3 block, size_t shared_bytes,
       }
       run_block(order_of(threads));
 #if !defined(TENON_THREAD_SANITIZER)
-      shared[at].reset();
+      shared[turn].reset();
 #endif
     }
   } catch (...) {

@@ -44,6 +44,10 @@ enum class Order { Forward, Reverse, Shuffled };
 // Of the launches that follow on this host thread.
 void set_order(Order order);
 
+// Of a grid of more blocks, only so many at its beginning and at its end run; 0: all run. For grids that would take hours,
+// over memory of which little is touched.
+void set_sample(size_t blocks);
+
 // Runs a grid to its end. @throws std::runtime_error when the launch is not one that a GPU would take, or its threads
 // deadlock; rethrows what a thread threw.
 void launch(const char* name, Dim3 grid, Dim3 block, size_t shared_bytes,

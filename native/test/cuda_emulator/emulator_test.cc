@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backend/cuda/numeric.h"
@@ -49,6 +50,24 @@ TEST_P(Emulator, RunsEveryThreadOnceAtItsPlace) {
     ++count[block * 64 + thread];
   });
   EXPECT_EQ(std::count(count.begin(), count.end(), 1), static_cast<int64_t>(count.size()));
+}
+
+TEST_P(Emulator, RunsTheEndsOfAGridAsASample) {
+  const auto blocks_of = [](Dim3 grid) {
+    std::vector<std::pair<unsigned, unsigned>> blocks;
+    launch("kernel", grid, 1, 0, [&] { blocks.emplace_back(blockIdx.x, blockIdx.y); });
+    std::sort(blocks.begin(), blocks.end());
+    return blocks;
+  };
+  using Places = std::vector<std::pair<unsigned, unsigned>>;
+  set_sample(1);
+  EXPECT_EQ(blocks_of(Dim3(0x7fffffff, 3)), (Places{{0, 0}, {0x7ffffffe, 2}}));
+  EXPECT_EQ(blocks_of(Dim3(2, 1)), (Places{{0, 0}, {1, 0}}));
+  set_sample(2);
+  EXPECT_EQ(blocks_of(Dim3(3, 1)), (Places{{0, 0}, {1, 0}, {2, 0}}));
+  EXPECT_EQ(blocks_of(Dim3(3, 2)), (Places{{0, 0}, {1, 0}, {1, 1}, {2, 1}}));
+  set_sample(0);
+  EXPECT_EQ(blocks_of(Dim3(3, 2)).size(), 6u);
 }
 
 TEST_P(Emulator, BarriersOrderSharedMemory) {

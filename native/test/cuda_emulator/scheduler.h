@@ -106,6 +106,7 @@ struct Scheduler {
   size_t live = 0;
   std::exception_ptr error;
   Order order = Order::Forward;
+  size_t sample = 0;
   std::mt19937 random{1};
   std::shared_ptr<AsyncWork> async;  // of the block, once there is some
   // What the thread sanitizer takes for synchronisation objects: from the host to the threads, back, and barriers.
