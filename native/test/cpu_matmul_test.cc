@@ -2,7 +2,9 @@
 #include <omp.h>
 
 #include "backend/cpu/gemm.h"
+#include "backend/cpu/onednn.h"
 #include "test/matmul_testing.h"
+#include "test/sparse.h"
 
 namespace tenon::testing::matmul {
 namespace {
@@ -53,6 +55,37 @@ TEST(CpuGemm, ReadsRowsInPlaceOrPacked) {
         cpu::gemm(args);
         expect_values(out, expected, describe(s, dtype) + " stride " + std::to_string(stride));
       }
+    }
+  }
+}
+
+// oneDNN 2.6 counts bytes within a tile in 32 bits. It crashed on the first two, and left half of the third one out.
+TEST(CpuMatmul, LeavesToGemmWhatOnednnCountsIn32Bits) {
+  const int64_t far = (int64_t{1} << 29) + 64;
+  for (const Size& s : {Size{2, far, 2}, Size{3, 1, far / 2}, Size{1, 2, far}, Size{64, far / 32, 64}}) {
+    const Sparse a(DType::Float32, {s.m, s.k}), b(DType::Float32, {s.k, s.n}),
+        out(DType::Float32, {s.m, s.n});
+    EXPECT_FALSE(cpu::onednn_matmul({a.view(), b.view(), out.view(), {}, {}})) << describe(s, DType::Float32);
+  }
+}
+
+TEST(CpuMatmul, TakesRowsAndColumnsThatAreFarApart) {
+  const Size s{52, 40, 36};
+  const Shape rows{(int64_t{1} << 31) + 5, 1}, columns{1, (int64_t{1} << 31) + 5};
+  for (const DType dtype : {DType::Float32, DType::BFloat16}) {
+    Buffer a(dtype, {s.m, s.k}), b(dtype, {s.k, s.n}), out(dtype, {s.m, s.n});
+    a.fill_normal(1);
+    b.fill_normal(2);
+    const std::vector<double> expected = reference(MatmulArgs{a.view(), b.view(), out.view(), {}, {}});
+    for (const bool turned : {false, true}) {
+      Sparse far_a(dtype, {s.m, s.k}, turned ? columns : rows),
+          far_b(dtype, {s.k, s.n}, turned ? rows : columns), far_out(dtype, {s.m, s.n}, rows);
+      far_a.fill(a.view());
+      far_b.fill(b.view());
+      const MatmulArgs args{far_a.view(), far_b.view(), far_out.view(), {}, {}};
+      testing::run(&Kernels::matmul, args);
+      out.fill(far_out.values());
+      expect_values(out, expected, describe(s, dtype) + (turned ? " turned" : ""));
     }
   }
 }

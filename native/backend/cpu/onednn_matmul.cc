@@ -67,6 +67,15 @@ bool has_runs_as_vectors(const Key& key) {
          (key.n > 1 || (key.b_strides[1] == 1 && key.out_strides[1] == 1));
 }
 
+// Whether oneDNN 2.6's kernels reach an operand by the 32 bits that they count bytes with: they crash, or leave a part of the
+// result out, where rows of one tile are 2 GiB apart. Sums of 16-bit results have 4 bytes.
+bool is_within_reach(int64_t rows, int64_t columns, const int64_t* strides) {
+  constexpr int64_t kTile = 64, kReach = int64_t{1} << 31, kBytes = 4;
+  const auto steps = [kTile](int64_t n) { return std::min(n, kTile) - 1; };
+  return std::max(rows, columns) < kReach &&
+         steps(rows) * strides[1] + steps(columns) * strides[2] < kReach / kBytes;
+}
+
 // Whether to reorder b into the layout that the primitive likes best, within the call: it costs one pass over b and
 // pays when many rows of out share that. Measured on AVX-512 (oneDNN 2.6, huge pages), 2 threads, GFLOP/s plain -> packed:
 //   Zen 5, float32 x w^T   [3152, 192] x [192, 768]: 405 -> 515,  [197, 192] x [192, 576]: 352 -> 351
@@ -229,6 +238,10 @@ bool onednn_matmul(const MatmulArgs& args) {
   if (key.batch > 1 && key.a_strides[0] == 0 && key.b_strides[0] == 0)
     return false;  // no operand has the batch
   if (!has_runs_as_vectors(key)) return false;
+  if (!is_within_reach(key.m, key.k, key.a_strides) || !is_within_reach(key.k, key.n, key.b_strides) ||
+      !is_within_reach(key.m, key.n, key.out_strides)) {
+    return false;
+  }
   key.threads = omp_get_max_threads();
   key.in = a.dtype;
   key.out = out.dtype;

@@ -1,15 +1,13 @@
 // Tensors that 32 bits do not count: elements, rows and lines beyond 2^31. They lie in memory of which only the pages that
 // are touched exist, and of a grid over all of it only the first and the last blocks run.
-#include <sys/mman.h>
-
 #include <cstdlib>
 #include <memory>
-#include <new>
 
 #include "backend/cuda/launch.h"
 #include "backend/cuda/tensor_map.h"
 #include "test/cuda_emulator/emulator.h"
 #include "test/kernel_testing.h"
+#include "test/sparse.h"
 
 namespace tenon {
 namespace {
@@ -17,55 +15,9 @@ namespace {
 using testing::Buffer;
 using testing::error_of;
 using testing::run;
+using testing::Sparse;
 
 constexpr int64_t kTwoTo30 = int64_t{1} << 30, kTwoTo31 = 2 * kTwoTo30, kTwoTo32 = 4 * kTwoTo30;
-
-// A tensor of zeros.
-class Sparse {
- public:
-  Sparse(DType dtype, const Shape& shape) : Sparse(dtype, shape, contiguous_strides(shape)) {}
-  Sparse(DType dtype, const Shape& shape, const Shape& strides) {
-    int64_t extent = 1;
-    for (int d = 0; d < shape.ndim(); ++d) extent += (shape[d] - 1) * strides[d];
-    bytes_ = static_cast<size_t>(extent) * size_of(dtype);
-    void* const data =
-        mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (data == MAP_FAILED) throw std::bad_alloc();
-    view_ = {data, dtype, shape, strides};
-  }
-  ~Sparse() { munmap(view_.data, bytes_); }
-  Sparse(const Sparse&) = delete;
-  Sparse& operator=(const Sparse&) = delete;
-
-  const View& view() const { return view_; }
-  Sparse& fill(const View& from) {
-    const std::vector<double> values = testing::values(from);
-    size_t at = 0;
-    testing::for_each_offset(view_.shape, view_.strides,
-                             [&](int64_t i) { testing::store(view_.dtype, view_.data, i, values[at++]); });
-    return *this;
-  }
-  std::vector<double> values() const { return testing::values(view_); }
-
-  // Row i of a tensor whose rows are its first dimension.
-  View row(int64_t i) const {
-    View x = view_;
-    x.data = static_cast<char*>(x.data) + i * x.stride(0) * static_cast<int64_t>(size_of(x.dtype));
-    x.shape[0] = 1;
-    return x;
-  }
-  void set(int64_t i, const std::vector<double>& values) {
-    const View x = row(i);
-    size_t at = 0;
-    testing::for_each_offset(x.shape, x.strides,
-                             [&](int64_t place) { testing::store(x.dtype, x.data, place, values[at++]); });
-  }
-  std::vector<double> get(int64_t i) const { return testing::values(row(i)); }
-
- private:
-  size_t bytes_ = 0;
-  View view_;
-};
 
 // Only the blocks at either end of a grid run.
 struct Sample {
