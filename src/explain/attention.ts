@@ -7,6 +7,7 @@
 import { type Attention, type FloatTensor } from '../nn/index.js';
 import type { VisionTransformer } from '../models/index.js';
 import { arange, attentionRows, matmul, to, zeros } from '../ops/index.js';
+import { expectTensors } from '../tensor/arguments.js';
 import { type Tensor, enableGrad, keep, noGrad, scope } from '../tensor/index.js';
 import { inEvaluation } from './in-evaluation.js';
 import { type ClassTarget, recordedImages, slopesOf, targetsOf } from './target.js';
@@ -40,6 +41,7 @@ interface Passed {
  * const heads = first.select(2, 0).narrow(2, 1, 196).reshape([-1, 12, 14, 14]); // the class token's view of the patches
  */
 export function attentionMaps(model: VisionTransformer, images: FloatTensor): Tensor<'float32'>[] {
+  expectTensors('attentionMaps', images);
   return noGrad(() => scope(() => watched(model, images, ({ layers }) => layers.map(probabilities))));
 }
 
@@ -58,6 +60,7 @@ export function attentionGradients(
   images: FloatTensor,
   target?: ClassTarget,
 ): LayerAttention[] {
+  expectTensors('attentionGradients', images);
   return scope(() => withGradients(model, images, target, (layer) => layer).layers);
 }
 

@@ -5,6 +5,7 @@
  * self-supervised vision transformers", 2021 (mask).
  */
 import { cumsum, greater, mul, scatterAdd, sum, tensor, to, topk, zerosLike } from '../ops/index.js';
+import { expectTensors } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { type Tensor, noGrad, scope } from '../tensor/index.js';
 
@@ -30,6 +31,7 @@ export interface DistanceOptions {
  * const pixels = attentionMaps(model, images).map((layer) => attentionDistance(layer, { grid: [14, 14], patchSize: 16 }));
  */
 export function attentionDistance(attention: Tensor<'float32'>, options: DistanceOptions): Tensor<'float32'> {
+  expectTensors('attentionDistance', attention);
   const { grid, patchSize, prefixTokens = 1, renormalize = false } = options;
   const [rows, columns] = grid;
   const patches = rows * columns;
@@ -67,6 +69,7 @@ export function attentionDistance(attention: Tensor<'float32'>, options: Distanc
  * const mask = massMask(headMaps, 0.6); // DINO's pictures
  */
 export function massMask(map: Tensor<'float32'>, share: number): Tensor<'bool'> {
+  expectTensors('massMask', map);
   if (!(share > 0 && share <= 1)) fail('massMask', 'VALUE', `expected a share in (0, 1], got ${share}`);
   return noGrad(() =>
     scope(() => {

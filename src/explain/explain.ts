@@ -3,6 +3,7 @@
  */
 import type { FloatTensor } from '../nn/index.js';
 import { DistilledVisionTransformer, type Model, VisionTransformer } from '../models/index.js';
+import { expectTensors } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { type Tensor, noGrad, scope } from '../tensor/index.js';
 import { activationMap, gridOfImages } from './activation.js';
@@ -60,6 +61,7 @@ export interface ExplainOptions extends RolloutOptions {
  * const picture = await heatmap(image, await map.select(0, 0).data(), { grid: map.shape.slice(1) });
  */
 export function explain(model: Model, images: FloatTensor, options: ExplainOptions = {}): Explanation {
+  expectTensors('explain', images);
   const { method = defaultMethod(model), target, stage } = options;
   if (model.config.numClasses === 0) {
     fail('explain', 'VALUE', 'expected a model with classes, got one without a head');

@@ -21,7 +21,8 @@ import {
   zeros,
   zerosLike,
 } from '../ops/index.js';
-import { fail } from '../tensor/error.js';
+import { expectTensorList } from '../tensor/arguments.js';
+import { fail, shown } from '../tensor/error.js';
 import { type Tensor, noGrad, scope } from '../tensor/index.js';
 import type { LayerAttention } from './attention.js';
 
@@ -66,10 +67,7 @@ export function gradientRollout(
   layers: readonly LayerAttention[],
   options: Pick<RolloutOptions, 'discardRatio' | 'startLayer'> = {},
 ): Tensor<'float32'> {
-  checkLayers(
-    'gradientRollout',
-    layers.flatMap(({ attention, gradient }) => [attention, gradient]),
-  );
+  checkPairs('gradientRollout', layers);
   return noGrad(() =>
     scope(() => rolloutOf('gradientRollout', layers.map(positiveMean), { ...options, keepFirst: false })),
   );
@@ -86,10 +84,7 @@ export function gradientRollout(
  * const map = attentionRelevance(attentionGradients(model, images)).select(1, 0).narrow(1, 1, 196);
  */
 export function attentionRelevance(layers: readonly LayerAttention[]): Tensor<'float32'> {
-  checkLayers(
-    'attentionRelevance',
-    layers.flatMap(({ attention, gradient }) => [attention, gradient]),
-  );
+  checkPairs('attentionRelevance', layers);
   return noGrad(() => scope(() => relevanceOf(layers.map(meanPositive))));
 }
 
@@ -166,6 +161,7 @@ function identityLike(layer: Tensor<'float32'>): Tensor<'float32'> {
 }
 
 function checkLayers(op: string, layers: readonly Tensor<'float32'>[]): void {
+  expectTensorList(op, 'layers', layers);
   if (layers.length === 0) fail(op, 'VALUE', 'expected at least one layer, got none');
   const [{ shape }] = layers;
   for (const layer of layers) {
@@ -178,4 +174,15 @@ function checkLayers(op: string, layers: readonly Tensor<'float32'>[]): void {
       );
     }
   }
+}
+
+function checkPairs(op: string, layers: readonly LayerAttention[]): void {
+  const given: unknown = layers;
+  if (!Array.isArray(given) || given.some((layer: unknown) => typeof layer !== 'object' || layer === null)) {
+    fail(op, 'VALUE', `expected what attentionGradients gives, got ${shown(layers)}`);
+  }
+  checkLayers(
+    op,
+    layers.flatMap(({ attention, gradient }) => [attention, gradient]),
+  );
 }

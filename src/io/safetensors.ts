@@ -7,6 +7,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 
 import { native } from '../native.js';
+import { expectTensorsByName } from '../tensor/arguments.js';
 import { type Device, deviceIndex } from '../tensor/device.js';
 import { type DType, dtypeCode } from '../tensor/dtype.js';
 import { TensorError, fail } from '../tensor/error.js';
@@ -326,6 +327,7 @@ export async function saveSafetensors(
   tensors: Readonly<Record<string, Tensor>>,
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
+  expectTensorsByName('saveSafetensors', 'tensors', tensors);
   if (Object.hasOwn(tensors, '__metadata__')) {
     fail('saveSafetensors', 'VALUE', "expected any name but '__metadata__', got it");
   }

@@ -4,6 +4,7 @@
 import type { FloatTensor } from '../nn/index.js';
 import { cat, interpolate } from '../ops/index.js';
 import { pairOf } from '../ops/operand.js';
+import { expectTensors } from '../tensor/arguments.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 
@@ -68,6 +69,7 @@ export function resizePositions(
   to: readonly [rows: number, columns: number],
   prefix: number,
 ): FloatTensor {
+  expectTensors('resizePositions', table);
   const dim = table.shape[2];
   const [rows, columns] = from;
   if (table.shape[1] !== prefix + rows * columns) {

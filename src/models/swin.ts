@@ -27,6 +27,7 @@ import {
 } from '../nn/index.js';
 import { pad, zeros } from '../ops/index.js';
 import { pairOf } from '../ops/operand.js';
+import { expectTensors } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { type ModelConfig, type ModelCount, checkCounts, completeConfig, dropPathRates } from './family.js';
 import { type ImageSize, gridOf, refitPositions, resizeBiasTable, resizePositions } from './position.js';
@@ -130,6 +131,7 @@ export class PatchMerging extends Module<[x: FloatTensor], FloatTensor> {
   }
 
   override forward(x: FloatTensor): FloatTensor {
+    expectTensors('PatchMerging', x);
     const [batch, height, width, channels] = x.shape;
     const odd = height % 2 !== 0 || width % 2 !== 0;
     const even = odd
@@ -286,6 +288,7 @@ export class SwinTransformer extends Module<[images: FloatTensor], FloatTensor> 
 
   /** The map of patches, `[B, H / P, W / P, D]`. */
   private embed(images: FloatTensor): FloatTensor {
+    expectTensors('SwinTransformer', images);
     const { imgSize, patchSize, embedDim, dynamicImgSize } = this.config;
     const [height, width] = images.shape.slice(-2);
     const grid = [height / patchSize, width / patchSize] as const;

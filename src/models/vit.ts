@@ -30,6 +30,7 @@ import {
 } from '../nn/index.js';
 import { cat, indexSelect, normal, topk, zeros } from '../ops/index.js';
 import { pairOf } from '../ops/operand.js';
+import { expectTensors } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { type ModelConfig, type ModelCount, checkCounts, completeConfig, dropPathRates } from './family.js';
 import { type ImageSize, gridOf, refitPositions, resizePositions } from './position.js';
@@ -280,6 +281,7 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
 
   /** Tokens with positions, `[B, prefix + N, D]`. */
   private embed(images: FloatTensor): FloatTensor {
+    expectTensors('VisionTransformer', images);
     const { config } = this;
     const [height, width] = images.shape.slice(-2);
     const grid = [height / config.patchSize, width / config.patchSize] as const;

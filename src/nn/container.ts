@@ -1,6 +1,7 @@
 /**
  * Modules in a row. Their names in a state dict are their positions: `blocks.0`, `blocks.1`, ...
  */
+import { expectTensors } from '../tensor/arguments.js';
 import { type AnyModule, type FloatTensor, Module, type TensorModule } from './module.js';
 
 /**
@@ -60,6 +61,7 @@ export class Sequential extends Module<[x: FloatTensor], FloatTensor> {
   }
 
   override forward(x: FloatTensor): FloatTensor {
+    expectTensors('Sequential', x);
     return this.items.reduce((y, item) => item.call(y), x);
   }
 }
@@ -74,6 +76,7 @@ export class Residual extends Module<[x: FloatTensor], FloatTensor> {
   }
 
   override forward(x: FloatTensor): FloatTensor {
+    expectTensors('Residual', x);
     return x.add(this.fn.call(x));
   }
 }

@@ -1,6 +1,7 @@
 import { dropPath, dropout, takeKept } from '../ops/dropout.js';
 import { indexAdd, indexSelect } from '../ops/indexing.js';
 import { tensor } from '../ops/tensor.js';
+import { expectTensors } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import type { Linear } from './linear.js';
 import { type FloatTensor, Module } from './module.js';
@@ -19,6 +20,7 @@ export class Dropout extends Module<[x: FloatTensor], FloatTensor> {
   }
 
   override forward(x: FloatTensor): FloatTensor {
+    expectTensors('Dropout', x);
     return this.training ? dropout(x, this.p) : x;
   }
 
@@ -68,6 +70,7 @@ export class DropPath extends Module<[x: FloatTensor], FloatTensor> {
   }
 
   override forward(x: FloatTensor): FloatTensor {
+    expectTensors('DropPath', x);
     return this.training ? dropPath(x, this.p) : x;
   }
 

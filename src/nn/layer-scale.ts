@@ -1,4 +1,5 @@
 import { full } from '../ops/creation.js';
+import { expectTensors } from '../tensor/arguments.js';
 import { type FloatTensor, Module, parameter } from './module.js';
 
 /**
@@ -16,6 +17,7 @@ export class LayerScale extends Module<[x: FloatTensor], FloatTensor> {
   }
 
   override forward(x: FloatTensor): FloatTensor {
+    expectTensors('LayerScale', x);
     return x.mul(this.gamma);
   }
 }

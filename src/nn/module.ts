@@ -4,6 +4,7 @@
  * A parameter's name in a state dict is the path of properties that leads to it, in snake case, as in PyTorch models:
  * `model.patchEmbed.proj.weight` is `patch_embed.proj.weight`.
  */
+import { expectTensors, expectTensorsByName } from '../tensor/arguments.js';
 import { type Device, deviceIndex, isDeviceName } from '../tensor/device.js';
 import type { DType, FloatDType } from '../tensor/dtype.js';
 import { isFloating } from '../tensor/dtype.js';
@@ -27,6 +28,7 @@ const buffers = new WeakSet<Tensor>();
  * this.weight = parameter(zeros([out, in]));
  */
 export function parameter(tensor: FloatTensor): FloatTensor {
+  expectTensors('parameter', tensor);
   parameters.add(tensor);
   return setRequiresGrad(keep(tensor));
 }
@@ -38,6 +40,7 @@ export function parameter(tensor: FloatTensor): FloatTensor {
  * this.runningMean = buffer(zeros([channels]));
  */
 export function buffer<D extends DType>(tensor: Tensor<D>): Tensor<D> {
+  expectTensors('buffer', tensor);
   buffers.add(tensor);
   return keep(tensor);
 }
@@ -218,6 +221,7 @@ export abstract class Module<Args extends readonly unknown[] = [x: FloatTensor],
     state: Readonly<Record<string, Tensor>>,
     options: { readonly strict?: boolean } = {},
   ): LoadReport {
+    expectTensorsByName('loadStateDict', 'state', state);
     const own = this.stateDict();
     const missing = Object.keys(own).filter((name) => state[name] === undefined);
     const unexpected = Object.keys(state).filter((name) => own[name] === undefined);
@@ -340,6 +344,7 @@ export function describe(report: LoadReport): string {
 
 /** Copies of a state dict's tensors, which outlive the module's next step. */
 export function snapshot(state: Readonly<Record<string, Tensor>>): Record<string, Tensor> {
+  expectTensorsByName('snapshot', 'state', state);
   return noGrad(() =>
     Object.fromEntries(Object.entries(state).map(([name, tensor]) => [name, keep(clone(tensor))])),
   );

@@ -1,5 +1,6 @@
 import { linear } from '../ops/linear.js';
 import { uniform } from '../ops/random.js';
+import { expectTensors } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { LayerNorm } from './layer-norm.js';
 import { type FloatTensor, Module, parameter } from './module.js';
@@ -61,6 +62,7 @@ export class PatchEmbed extends Module<[images: FloatTensor], FloatTensor> {
   }
 
   override forward(images: FloatTensor): FloatTensor {
+    expectTensors('PatchEmbed', images);
     const p = this.patchSize;
     const [batch, channels, height, width] = images.shape;
     if (images.ndim !== 4 || channels !== this.inChans || height % p !== 0 || width % p !== 0) {

@@ -1,5 +1,6 @@
 import { zeros } from '../ops/index.js';
 import { windowAttention } from '../ops/window-attention.js';
+import { expectTensors } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { Dropout, dropAndAdd } from './dropout.js';
 import { initTruncatedNormal } from './init.js';
@@ -60,6 +61,7 @@ export class WindowAttention extends Module<
   }
 
   override forward(x: FloatTensor, residual?: FloatTensor): FloatTensor {
+    expectTensors('WindowAttention', x);
     const { window, shift } = this;
     const padded = x.shape[1] % window[0] !== 0 || x.shape[2] % window[1] !== 0;
     const mixed = windowAttention(this.qkv.call(x), this.relativePositionBiasTable, {

@@ -5,6 +5,7 @@
  * Source: Dao et al., "FlashAttention", 2022; Vaswani et al., "Attention is all you need", 2017.
  */
 import { native } from '../native.js';
+import { expectTensors, optionalId } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
@@ -58,7 +59,8 @@ const attentionOp = defineOp({
     s: Settings,
   ): [Tensor, Tensor] {
     const { seed, offset } = s.random;
-    const ids = native.attention(q.id, k.id, v.id, bias?.id, mask?.id, s.scale, s.dropout, seed, offset);
+    const [biasId, maskId] = [optionalId('attention', 'bias', bias), optionalId('attention', 'mask', mask)];
+    const ids = native.attention(q.id, k.id, v.id, biasId, maskId, s.scale, s.dropout, seed, offset);
     const out = wrap(ids[0]);
     const lse = wrap(ids[1]);
     ctx.save(q, k, v, out, lse, bias, mask);
@@ -103,7 +105,8 @@ const attentionPackedOp = defineOp({
     s: Settings,
   ): [Tensor, Tensor] {
     const { seed, offset } = s.random;
-    const [biasId, maskId] = [bias?.id, mask?.id];
+    const biasId = optionalId('attentionPacked', 'bias', bias);
+    const maskId = optionalId('attentionPacked', 'mask', mask);
     const ids = native.attentionPacked(
       qkv.id,
       heads,
@@ -154,7 +157,11 @@ const attentionRowsOp = defineOp({
     bias: Tensor | undefined,
     mask: Tensor | undefined,
     scale: number,
-  ): Tensor => wrap(native.attentionRows(q.id, k.id, bias?.id, mask?.id, rows.id, scale)),
+  ): Tensor => {
+    const biasId = optionalId('attentionRows', 'bias', bias);
+    const maskId = optionalId('attentionRows', 'mask', mask);
+    return wrap(native.attentionRows(q.id, k.id, biasId, maskId, rows.id, scale));
+  },
 });
 
 function runAttention(
@@ -163,6 +170,7 @@ function runAttention(
   v: Tensor,
   options: AttentionOptions,
 ): [out: Tensor, lse: Tensor] {
+  expectTensors('attention', q, k, v);
   if (q.ndim !== 4) fail('attention', 'SHAPE', `expected q [B, H, N, d], got [${q.shape.join(', ')}]`);
   const scores = q.shape[0] * q.shape[1] * q.shape[2] * (k.shape[2] ?? 0);
   const { bias, mask } = options as { bias?: Tensor; mask?: Tensor };
@@ -218,6 +226,7 @@ export function attentionPacked<D extends FloatDType>(
   qkv: Tensor<D>,
   options: PackedAttentionOptions<D>,
 ): Tensor<D> {
+  expectTensors('attentionPacked', qkv);
   const { numHeads, queries = qkv.shape[1] } = options;
   if (qkv.ndim !== 3 || !(numHeads >= 1) || qkv.shape[2] % (3 * numHeads) !== 0) {
     fail(
@@ -249,6 +258,7 @@ export function attentionRows<D extends FloatDType>(
   rows: Tensor<'int64'>,
   options: Pick<AttentionOptions<D>, 'bias' | 'mask' | 'scale'> = {},
 ): Tensor<D> {
+  expectTensors('attentionRows', q, k, rows);
   const scale = options.scale ?? 1 / Math.sqrt(q.shape.at(-1) ?? 1);
   const { bias, mask } = options as { bias?: Tensor; mask?: Tensor };
   return attentionRowsOp(q, k, rows, bias, mask, scale) as Tensor<D>;

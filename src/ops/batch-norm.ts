@@ -1,4 +1,5 @@
 import { native } from '../native.js';
+import { expectTensors, optionalId } from '../tensor/arguments.js';
 import { cast } from '../tensor/autocast.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
@@ -45,11 +46,11 @@ const batchNormOp = defineOp({
     const [y, mean, rstd] = native
       .batchNorm(
         x.id,
-        gamma?.id,
-        beta?.id,
-        s.runningMean?.id,
-        s.runningVar?.id,
-        residual && cast(residual, x.dtype).id,
+        optionalId('batchNorm', 'gamma', gamma),
+        optionalId('batchNorm', 'beta', beta),
+        optionalId('batchNorm', 'runningMean', s.runningMean),
+        optionalId('batchNorm', 'runningVar', s.runningVar),
+        optionalId('batchNorm', 'residual', residual && cast(residual, x.dtype)),
         s.training,
         s.momentum,
         s.eps,
@@ -100,6 +101,7 @@ export function batchNorm<D extends FloatDType>(
   beta?: Tensor<D>,
   options: BatchNormOptions<D> = {},
 ): Tensor<D> {
+  expectTensors('batchNorm', x);
   const { runningMean, runningVar, residual, momentum = 0.1, eps = 1e-5, activation = 'none' } = options;
   return batchNormOp(x, gamma, beta, residual, {
     runningMean,

@@ -1,3 +1,4 @@
+import { expectTensors } from '../tensor/arguments.js';
 import { type AutocastDType, autocast, autocastDType } from '../tensor/autocast.js';
 import { defineOp } from '../tensor/define-op.js';
 import { type RandomState, getRandomState, setRandomState } from '../tensor/random.js';
@@ -25,6 +26,7 @@ export function checkpoint<Inputs extends readonly Tensor[], Result extends Tens
   fn: (...inputs: Inputs) => Result,
   ...inputs: Inputs
 ): Result {
+  expectTensors('checkpoint', ...inputs);
   const op = defineOp({
     name: 'checkpoint',
     autocast: 'keep',

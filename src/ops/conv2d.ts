@@ -1,4 +1,5 @@
 import { native } from '../native.js';
+import { optionalId } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
@@ -43,8 +44,8 @@ const conv2dOp = defineOp({
       native.conv2d(
         x.id,
         weight.id,
-        bias?.id,
-        residual?.id,
+        optionalId('conv2d', 'bias', bias),
+        optionalId('conv2d', 'residual', residual),
         s.stride,
         s.padding,
         s.dilation,

@@ -2,6 +2,7 @@
  * Tensors from a shape: constants, ranges, the identity; and conversion.
  */
 import { native } from '../native.js';
+import { expectTensors } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import { type Device, deviceIndex, isDeviceName } from '../tensor/device.js';
 import { type DType, type FloatDType, dtypeCode } from '../tensor/dtype.js';
@@ -81,6 +82,7 @@ export function ones<D extends DType = 'float32'>(
  * const momentum = zerosLike(weight);
  */
 export function zerosLike<D extends DType>(x: Tensor<D>): Tensor<D> {
+  expectTensors('zerosLike', x);
   return named('zerosLike', 'full', () => full(x.shape, 0, { dtype: x.dtype, device: x.device }));
 }
 
@@ -91,6 +93,7 @@ export function zerosLike<D extends DType>(x: Tensor<D>): Tensor<D> {
  * backward(y, { gradient: onesLike(y) });
  */
 export function onesLike<D extends DType>(x: Tensor<D>): Tensor<D> {
+  expectTensors('onesLike', x);
   return named('onesLike', 'full', () => full(x.shape, 1, { dtype: x.dtype, device: x.device }));
 }
 
@@ -198,6 +201,7 @@ const toDeviceOp = defineOp({
 export function to<E extends DType>(x: Tensor, dtype: E): Tensor<E>;
 export function to<D extends DType>(x: Tensor<D>, device: Device): Tensor<D>;
 export function to(x: Tensor, target: DType | Device): Tensor {
+  expectTensors('to', x);
   if (isDeviceName(target)) return toDeviceOp(x, target);
   if (UNRECORDED.has(target)) return wrap(native.to(x.id, dtypeCode(target)));
   return toOp(x, target);

@@ -1,4 +1,5 @@
 import { native } from '../native.js';
+import { expectTensors } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType, IndexDType } from '../tensor/dtype.js';
 import { isFloating } from '../tensor/dtype.js';
@@ -81,6 +82,7 @@ export function crossEntropy<D extends FloatDType>(
   target: Tensor<IndexDType> | Tensor<'int32'> | Tensor<'int64'> | Tensor<NoInfer<D>>,
   options: CrossEntropyOptions = {},
 ): Tensor<LossDType<D>> {
+  expectTensors('crossEntropy', logits, target);
   const t = target as unknown as Tensor;
   const soft = isFloating(t.dtype);
   return crossEntropyOp(logits, soft ? undefined : t, soft ? t : undefined, {

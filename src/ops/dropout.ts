@@ -1,4 +1,5 @@
 import { native } from '../native.js';
+import { expectTensors } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import { deviceIndex } from '../tensor/device.js';
 import { dtypeCode, isFloating, type FloatDType } from '../tensor/dtype.js';
@@ -33,6 +34,7 @@ const dropoutOp = defineOp({
  * const y = dropout(x, 0.1);
  */
 export function dropout<D extends FloatDType>(x: Tensor<D>, p: number): Tensor<D> {
+  expectTensors('dropout', x);
   if (p === 0) return x;
   return dropoutOp(x, p) as unknown as Tensor<D>;
 }
@@ -76,6 +78,7 @@ export function takeKept(n: number, p: number): readonly number[] {
  * const y = add(x, dropPath(block, 0.1));
  */
 export function dropPath<D extends FloatDType>(x: Tensor<D>, p: number): Tensor<D> {
+  expectTensors('dropPath', x);
   if (!isFloating(x.dtype)) {
     fail('dropPath', 'DTYPE', `expected a floating-point x, got ${String((x as Tensor).dtype)}`);
   }

@@ -2,6 +2,7 @@
  * einops: reshaping, reducing and repeating by names of axes. `src/tensor/einops.ts` explains the pattern language;
  * these functions carry out its plans with views and reductions, so gradients come of themselves.
  */
+import { expectTensors } from '../tensor/arguments.js';
 import { type EinopsPlan, planEinops } from '../tensor/einops.js';
 import {
   type AxisSizes,
@@ -71,6 +72,7 @@ export function rearrange<D extends DType, P extends string>(
   pattern: RearrangePattern<P>,
   sizes?: AxisSizes<'rearrange', P>,
 ): Tensor<D> {
+  expectTensors('rearrange', x);
   return run(x, planEinops('rearrange', pattern, x.shape, sizes ?? {}), neverReduces) as Tensor<D>;
 }
 
@@ -94,6 +96,7 @@ export function reduce<R extends Reduction, D extends ReductionDTypes[R], P exte
   reduction: R,
   sizes?: AxisSizes<'reduce', P>,
 ): Tensor<ReducedDType<D, R>> {
+  expectTensors('reduce', x);
   const kind: string = reduction;
   if (!isReduction(kind)) {
     fail('reduce', 'VALUE', `expected 'mean', 'sum', 'max' or 'min' as reduction, got '${kind}'`);
@@ -129,5 +132,6 @@ export function repeat<D extends DType, P extends string>(
   pattern: RepeatPattern<P>,
   ...[sizes]: AxisSizesArgument<'repeat', P>
 ): Tensor<D> {
+  expectTensors('repeat', x);
   return run(x, planEinops('repeat', pattern, x.shape, sizes ?? {}), neverReduces) as Tensor<D>;
 }

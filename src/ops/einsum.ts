@@ -1,3 +1,4 @@
+import { expectTensors } from '../tensor/arguments.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Arrangement, planEinsum } from '../tensor/einsum.js';
 import { scope } from '../tensor/scope.js';
@@ -30,6 +31,7 @@ function arrange<D extends FloatDType>(x: Tensor<D>, { summed, order, shape }: A
  * einsum('...c,c->...', features, weights)
  */
 export function einsum<D extends FloatDType>(equation: string, ...operands: readonly Tensor<D>[]): Tensor<D> {
+  expectTensors('einsum', ...operands);
   const plan = planEinsum(
     equation,
     operands.map((operand) => operand.shape),

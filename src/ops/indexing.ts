@@ -3,6 +3,7 @@
  * surfaces when a result is read. Sums over equal indices are taken in their order, so that results do not vary.
  */
 import { native } from '../native.js';
+import { expectTensors } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import { type DType, type IndexDType, type NumericDType, dtypeCode } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
@@ -85,6 +86,7 @@ export function indexAdd<D extends NumericDType>(
  * embedding(tokens, weight)
  */
 export function embedding<D extends DType>(index: IndexTensor, weight: Tensor<D>): Tensor<D> {
+  expectTensors('embedding', index, weight);
   if (!isIndex(index.dtype)) {
     fail('embedding', 'DTYPE', `expected index to be int32 or int64, got ${String(index.dtype)}`);
   }
@@ -182,5 +184,6 @@ export function oneHot<D extends DType = 'float32'>(
   classes: number,
   options: { readonly dtype?: D } = {},
 ): Tensor<NoInfer<D>> {
+  expectTensors('oneHot', index);
   return wrap<D>(native.oneHot(index.id, classes, dtypeCode(options.dtype ?? 'float32')));
 }

@@ -21,8 +21,9 @@ interface Settings {
 const interpolateOp = defineOp({
   name: 'interpolate',
   forward(ctx, x: Tensor, s: Settings): Tensor {
+    const y = wrap(native.interpolate(x.id, s.height, s.width, s.mode, s.antialias));
     ctx.state = { ...s, height: x.shape[2], width: x.shape[3] };
-    return wrap(native.interpolate(x.id, s.height, s.width, s.mode, s.antialias));
+    return y;
   },
   backward({ state }, dy) {
     if (dy === undefined) return [];

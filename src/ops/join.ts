@@ -2,6 +2,7 @@
  * Joining tensors along a dimension, and taking them apart.
  */
 import { native } from '../native.js';
+import { expectTensorList } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { Device } from '../tensor/device.js';
 import type { DType } from '../tensor/dtype.js';
@@ -50,6 +51,7 @@ const catOp = defineOp({
  * cat([classToken, patches], 1)
  */
 export function cat<D extends DType>(tensors: readonly Tensor<D>[], dim = 0): Tensor<D> {
+  expectTensorList('cat', 'tensors', tensors);
   return catOp(tensors, dim) as Tensor<D>;
 }
 
@@ -61,6 +63,7 @@ export function cat<D extends DType>(tensors: readonly Tensor<D>[], dim = 0): Te
  * stack([red, green, blue]) // [H, W] each -> [3, H, W]
  */
 export function stack<D extends DType>(tensors: readonly Tensor<D>[], dim = 0): Tensor<D> {
+  expectTensorList('stack', 'tensors', tensors);
   if (tensors.length === 0) fail('stack', 'VALUE', 'expected at least one tensor, got none');
   const shape = tensors[0].shape.join(', ');
   for (const tensor of tensors) {

@@ -1,4 +1,5 @@
 import { native } from '../native.js';
+import { expectTensors, optionalId } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { named } from '../tensor/error.js';
@@ -20,7 +21,9 @@ const layerNormOp = defineOp({
   name: 'layerNorm',
   autocast: 'float32',
   forward(ctx, x: Tensor, gamma: Tensor | undefined, beta: Tensor | undefined, eps: number): Tensor {
-    const [y, , mean, rstd] = native.layerNorm(x.id, undefined, gamma?.id, beta?.id, eps);
+    const gammaId = optionalId('layerNorm', 'gamma', gamma);
+    const betaId = optionalId('layerNorm', 'beta', beta);
+    const [y, , mean, rstd] = native.layerNorm(x.id, undefined, gammaId, betaId, eps);
     const statistics = [wrap(mean), wrap(rstd)] as const;
     ctx.save(x, ...statistics, gamma);
     ctx.state = beta !== undefined;
@@ -48,7 +51,9 @@ const layerNormResidualOp = defineOp({
     beta: Tensor | undefined,
     eps: number,
   ): [Tensor, Tensor] {
-    const [y, sum, mean, rstd] = native.layerNorm(x.id, residual.id, gamma?.id, beta?.id, eps);
+    const gammaId = optionalId('layerNormResidual', 'gamma', gamma);
+    const betaId = optionalId('layerNormResidual', 'beta', beta);
+    const [y, sum, mean, rstd] = native.layerNorm(x.id, residual.id, gammaId, betaId, eps);
     const s = wrap(sum);
     const statistics = [wrap(mean), wrap(rstd)] as const;
     ctx.save(s, ...statistics, gamma);
@@ -100,6 +105,7 @@ export function layerNormResidual<D extends FloatDType>(
   beta?: Tensor<D>,
   options: LayerNormOptions = {},
 ): [Tensor<D>, Tensor<D>] {
+  expectTensors('layerNormResidual', x, residual); // the native op takes none for a residual
   return named('layerNormResidual', 'layerNorm', () =>
     layerNormResidualOp(x, residual, gamma, beta, options.eps ?? DEFAULT_EPS),
   ) as unknown as [Tensor<D>, Tensor<D>];

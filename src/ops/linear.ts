@@ -1,4 +1,5 @@
 import { native } from '../native.js';
+import { optionalId } from '../tensor/arguments.js';
 import { cast } from '../tensor/autocast.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
@@ -35,7 +36,9 @@ const linearOp = defineOp({
   ): Tensor {
     ctx.state = activation;
     const needsBefore = ctx.recording && activation !== 'none';
-    const [y, before] = native.linear(x.id, weight.id, bias?.id, residual?.id, activation, needsBefore);
+    const biasId = optionalId('linear', 'bias', bias);
+    const residualId = optionalId('linear', 'residual', residual);
+    const [y, before] = native.linear(x.id, weight.id, biasId, residualId, activation, needsBefore);
     if (needsBefore) ctx.save(x, weight, wrap(before));
     else ctx.save(x, weight);
     return wrap(y);

@@ -2,6 +2,7 @@
  * The two layers of a transformer's block, with the activation between them, as one op.
  */
 import { native } from '../native.js';
+import { optionalId } from '../tensor/arguments.js';
 import { cast } from '../tensor/autocast.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
@@ -32,10 +33,10 @@ const mlpOp = defineOp({
     const [y, before] = native.mlp(
       x.id,
       weight1.id,
-      bias1?.id,
+      optionalId('mlp', 'bias1', bias1),
       weight2.id,
-      bias2?.id,
-      residual?.id,
+      optionalId('mlp', 'bias2', bias2),
+      optionalId('mlp', 'residual', residual),
       activation,
       ctx.recording,
     );

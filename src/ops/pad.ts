@@ -2,6 +2,7 @@
  * Moving elements about: borders, cyclic shifts, mirror images.
  */
 import { native } from '../native.js';
+import { expectTensors } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { DType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
@@ -44,6 +45,7 @@ export function pad<D extends DType>(
   padding: readonly (readonly [before: number, after: number])[],
   value = 0,
 ): Tensor<D> {
+  expectTensors('pad', x);
   const free = x.ndim - padding.length;
   if (free < 0) {
     fail(

@@ -80,8 +80,9 @@ const maxPool2dOp = defineOp({
 const avgPool2dOp = defineOp({
   name: 'avgPool2d',
   forward(ctx, x: Tensor, s: Settings): Tensor {
+    const y = wrap(native.avgPool2d(x.id, s.kernel, s.stride, s.padding, s.ceilMode, s.countPadding));
     ctx.state = stateOf(x, s);
-    return wrap(native.avgPool2d(x.id, s.kernel, s.stride, s.padding, s.ceilMode, s.countPadding));
+    return y;
   },
   backward({ state }, dy) {
     if (dy === undefined) return [];

@@ -2,6 +2,7 @@
  * Sums, means, variances and extremes over some dimensions, or all.
  */
 import { native } from '../native.js';
+import { expectTensors } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import { type DType, type FloatDType, type NumericDType, dtypeCode } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
@@ -194,6 +195,7 @@ export function min<D extends NumericDType>(x: Tensor<D>, options: ReduceOptions
  * any(greater(x, 0), { dim: -1 })
  */
 export function any(x: Tensor<'bool'>, options: ReduceOptions = {}): Tensor<'bool'> {
+  expectTensors('any', x);
   return wrap<'bool'>(native.any(x.id, dimsOf('any', options), options.keepdim === true));
 }
 
@@ -205,6 +207,7 @@ export function any(x: Tensor<'bool'>, options: ReduceOptions = {}): Tensor<'boo
  * all(less(x, 1))
  */
 export function all(x: Tensor<'bool'>, options: ReduceOptions = {}): Tensor<'bool'> {
+  expectTensors('all', x);
   return wrap<'bool'>(native.all(x.id, dimsOf('all', options), options.keepdim === true));
 }
 
@@ -217,6 +220,7 @@ export interface ArgOptions {
 }
 
 function position(kernel: typeof native.argmax, x: Tensor, options: ArgOptions): Tensor<'int64'> {
+  expectTensors(kernel.name, x);
   const keepdim = options.keepdim === true;
   if (options.dim !== undefined) return wrap<'int64'>(kernel(x.id, options.dim, keepdim));
   const flat = named(kernel.name, 'reshape', () => wrap(native.reshape(x.id, [-1])));

@@ -3,6 +3,7 @@
  * of a tensor whose strides do not allow the new shape.
  */
 import { native } from '../native.js';
+import { expectTensors } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { DType } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
@@ -39,6 +40,7 @@ export function reshape<D extends DType>(x: Tensor<D>, shape: readonly number[])
  */
 export function squeeze<D extends DType>(x: Tensor<D>, dim?: number | readonly number[]): Tensor<D> {
   const dims = dim === undefined ? [] : typeof dim === 'number' ? [dim] : dim;
+  expectTensors('squeeze', x);
   if (dim !== undefined && dims.length === 0) return reshape(x, x.shape);
   return named('squeeze', 'reshape', () => reshapeOp(x, (id) => native.squeeze(id, dims))) as Tensor<D>;
 }
@@ -62,6 +64,7 @@ export function unsqueeze<D extends DType>(x: Tensor<D>, dim: number): Tensor<D>
  * flatten(zeros([2, 3, 4]), 1) // shape [2, 12]
  */
 export function flatten<D extends DType>(x: Tensor<D>, startDim = 0, endDim = -1): Tensor<D> {
+  expectTensors('flatten', x);
   const { shape } = x;
   if (shape.length === 0) return reshape(x, [1]);
   const place = (dim: number): number => (dim < 0 ? dim + shape.length : dim);

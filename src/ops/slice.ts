@@ -2,6 +2,7 @@
  * Parts of a tensor, as views.
  */
 import { native } from '../native.js';
+import { expectTensors } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import { deviceIndex } from '../tensor/device.js';
 import { type DType, dtypeCode } from '../tensor/dtype.js';
@@ -59,6 +60,7 @@ const FAR = Number.MAX_SAFE_INTEGER;
  * slice(tokens, null, [1]) // all but the first token of [B, N, D]
  */
 export function slice<D extends DType>(x: Tensor<D>, ...ranges: readonly SliceRange[]): Tensor<D> {
+  expectTensors('slice', x);
   const { shape } = x;
   if (ranges.length > shape.length) {
     fail(

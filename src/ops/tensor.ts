@@ -2,6 +2,7 @@
  * Tensors from JavaScript values, and back.
  */
 import { native } from '../native.js';
+import { expectTensors } from '../tensor/arguments.js';
 import { deviceIndex } from '../tensor/device.js';
 import { type DType, type DataOf, type ItemOf, dtypeCode } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
@@ -196,6 +197,7 @@ export type NestedValues<T> = T | NestedValues<T>[];
  * await toArray(eye(2)) // [[1, 0], [0, 1]]
  */
 export async function toArray<D extends DType>(x: Tensor<D>): Promise<NestedValues<ItemOf[D]>> {
+  expectTensors('toArray', x);
   const { shape, dtype } = x;
   return nest(await x.data(), shape, dtype);
 }

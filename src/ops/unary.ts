@@ -2,9 +2,10 @@
  * Functions of one operand, element by element, and their derivatives as one table.
  */
 import { native, type TensorId } from '../native.js';
+import { expectTensors } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType, NumericDType } from '../tensor/dtype.js';
-import { fail } from '../tensor/error.js';
+import { fail, named } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 import { applyBinary, choose, negative, over, power, times } from './operand.js';
 
@@ -238,7 +239,7 @@ export function gelu<D extends FloatDType>(x: Tensor<D>, options: GeluOptions = 
     case 'none':
       return geluOp(x) as Tensor<D>;
     case 'tanh':
-      return geluTanhOp(x) as Tensor<D>;
+      return named('gelu', 'geluTanh', () => geluTanhOp(x)) as Tensor<D>;
     default:
       return fail(
         'gelu',
@@ -302,5 +303,6 @@ export function clamp<D extends NumericDType>(x: Tensor<D>, min: number, max = I
  * logicalNot(tensor([true, false])) // [false, true]
  */
 export function logicalNot(x: Tensor<'bool'>): Tensor<'bool'> {
+  expectTensors('logicalNot', x);
   return wrap(native.logicalNot(x.id));
 }

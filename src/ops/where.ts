@@ -1,6 +1,7 @@
 /**
  * Choosing between two tensors, element by element.
  */
+import { expectTensors } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { DType } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
@@ -56,6 +57,7 @@ export function where(condition: Tensor<'bool'>, a: Operand, b: Operand): Tensor
  * maskedFill(scores, mask, -Infinity)
  */
 export function maskedFill<D extends DType>(x: Tensor<D>, mask: Tensor<'bool'>, value: number): Tensor<D> {
+  expectTensors('maskedFill', x, mask);
   if ((mask as Tensor).dtype !== 'bool') {
     fail('maskedFill', 'DTYPE', `expected a bool mask, got ${(mask as Tensor).dtype}`);
   }

@@ -6,6 +6,7 @@
  * Source: Liu et al., "Swin Transformer: hierarchical vision transformer using shifted windows", 2021, section 3.2.
  */
 import { native } from '../native.js';
+import { expectTensors, optionalId } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
@@ -47,7 +48,7 @@ const windowAttentionOp = defineOp({
     const ids = native.windowAttention(
       qkv.id,
       table.id,
-      padding?.id,
+      optionalId('windowAttention', 'padding', padding),
       window,
       shift,
       scale,
@@ -106,6 +107,7 @@ export function windowAttention<D extends FloatDType>(
   table: Tensor<D>,
   options: WindowAttentionOptions<D>,
 ): Tensor<D> {
+  expectTensors('windowAttention', qkv, table);
   if (qkv.ndim !== 4 || table.ndim !== 2) {
     fail(
       'windowAttention',

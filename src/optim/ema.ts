@@ -1,4 +1,5 @@
 import { native } from '../native.js';
+import { expectTensorsByName } from '../tensor/arguments.js';
 import { capturedNumbers, onHost } from '../tensor/capturing.js';
 import { isFloating } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
@@ -46,6 +47,7 @@ export class Ema {
     if (!(this.decay >= 0 && this.decay <= 1)) {
       fail('Ema', 'VALUE', `expected a decay in [0, 1], got ${this.decay}`);
     }
+    expectTensorsByName('Ema', 'weights', weights);
     const pairings = Object.entries(weights).map(([name, weight]) => {
       const target = wrap(native.clone(weight.id));
       target.kept = true;

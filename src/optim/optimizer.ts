@@ -5,6 +5,7 @@
  * device, so clipping costs no pass of its own and nothing waits.
  */
 import { native } from '../native.js';
+import { expectTensorList } from '../tensor/arguments.js';
 import {
   beforeReplay,
   capturedNumbers,
@@ -14,9 +15,9 @@ import {
 } from '../tensor/capturing.js';
 import { deviceIndex } from '../tensor/device.js';
 import { dtypeCode, type FloatDType } from '../tensor/dtype.js';
-import { fail } from '../tensor/error.js';
+import { fail, shown } from '../tensor/error.js';
 import { copyInto } from '../tensor/memory.js';
-import { Tensor, wrap } from '../tensor/tensor.js';
+import { type Tensor, wrap } from '../tensor/tensor.js';
 
 /** Parameters that share settings. */
 export interface ParamGroup {
@@ -94,8 +95,7 @@ export abstract class Optimizer {
     params: readonly Tensor<FloatDType>[] | readonly ParamGroup[],
     defaults: { readonly lr: number; readonly weightDecay: number },
   ) {
-    const groups = (params[0] instanceof Tensor ? [{ params }] : params) as readonly ParamGroup[];
-    this.groups = groups.map((group) => ({
+    this.groups = groupsOf(name, params).map((group) => ({
       params: group.params,
       lrScale: group.lrScale ?? 1,
       lr: group.lr ?? defaults.lr * (group.lrScale ?? 1),
@@ -266,6 +266,18 @@ export abstract class Optimizer {
   }
 }
 
+/** Parameters in groups; those that are in none make one. */
+function groupsOf(op: string, params: unknown): readonly ParamGroup[] {
+  if (!Array.isArray(params)) {
+    return fail(op, 'VALUE', `expected an array of parameters or of groups, got ${shown(params)} for params`);
+  }
+  const groups = (params.length > 0 && params.every(isGroup) ? params : [{ params }]) as ParamGroup[];
+  for (const group of groups) expectTensorList(op, 'params', group.params);
+  return groups;
+}
+
+const isGroup = (value: unknown): boolean => typeof value === 'object' && value !== null && 'params' in value;
+
 function groupBySteps(slots: readonly Slot[]): Map<number, Slot[]> {
   const groups = new Map<number, Slot[]>();
   for (const slot of slots) {
@@ -285,6 +297,7 @@ function gradOf(param: Tensor): Tensor {
  * finite float32 numbers.
  */
 export function globalNorm(tensors: readonly Tensor[]): Tensor<'float64'> {
+  expectTensorList('globalNorm', 'tensors', tensors);
   return wrap<'float64'>(native.globalNorm(tensors.map((t) => t.id)));
 }
 
@@ -296,7 +309,9 @@ export function globalNorm(tensors: readonly Tensor[]): Tensor<'float64'> {
  */
 export function clipGradNorm(params: Iterable<Tensor<FloatDType>>, maxNorm: number): Tensor<'float64'> {
   if (!(maxNorm > 0)) fail('clipGradNorm', 'VALUE', `expected a maxNorm above 0, got ${maxNorm}`);
-  const owners = [...new Set(params)].filter((param) => param.grad !== undefined);
+  const list = [...new Set(params)];
+  expectTensorList('clipGradNorm', 'params', list);
+  const owners = list.filter((param) => param.grad !== undefined);
   if (owners.length === 0) fail('clipGradNorm', 'VALUE', 'expected at least one gradient, got none');
   const grads = owners.map((param) => {
     // Who set a gradient may have set a view, or one that shares its memory: clipping in place needs it in one piece, and

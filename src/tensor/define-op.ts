@@ -1,9 +1,10 @@
 /**
  * How every differentiable op is made, Tenon's own and its users'.
  */
+import { noTensors } from './arguments.js';
 import { type AutocastRule, autocastDType, cast, castArguments } from './autocast.js';
 import type { DType } from './dtype.js';
-import { TensorError, fail, shown } from './error.js';
+import { fail, shown } from './error.js';
 import { keep, scoped } from './scope.js';
 import { isGradEnabled, nextSequence, noGrad } from './tape.js';
 import { Tensor, setEdge, share, type Edge, type GraphNode } from './tensor.js';
@@ -154,7 +155,11 @@ function runForward<Args extends readonly unknown[], Result extends Tensor | rea
       }
     });
     const own = (tensor: Tensor): Tensor => (made(tensor) ? tensor : share(tensor));
-    return (result instanceof Tensor ? own(result) : result.map(own)) as Result;
+    if (result instanceof Tensor) return own(result) as Result & Tensor;
+    if (!Array.isArray(result) || !result.every((item) => item instanceof Tensor)) {
+      fail(definition.name, 'VALUE', `expected a tensor or tensors from forward, got ${shown(result)}`);
+    }
+    return result.map(own) as unknown as Result;
   });
 }
 
@@ -164,8 +169,7 @@ const OF_TENSORS = /\(reading '(id|retain|shape|ndim|dtype|device)'\)/;
 /** What a TypeError of forward says of its arguments: looking at them here costs nothing where all is well. */
 function argumentError(op: string, args: readonly unknown[], cause: TypeError): Error {
   if (!OF_TENSORS.test(cause.message)) return cause;
-  const came = args.map((arg) => (arg instanceof Tensor ? arg.toString() : shown(arg))).join(', ');
-  return Object.assign(new TensorError(`${op}: expected tensors, got (${came})`, op, 'VALUE'), { cause });
+  return Object.assign(noTensors(op, args), { cause });
 }
 
 const nothing = (): undefined => undefined;

@@ -49,10 +49,12 @@ export function named<T>(op: string, inner: string, run: () => T): T {
   }
 }
 
-/** @internal A value that came, in a message: 1.5, 'text', undefined, an array. */
+/** @internal A value that came, in a message: 1.5, 'text', undefined, an array, a Promise. */
 export function shown(value: unknown): string {
   if (typeof value === 'string') return `'${value}'`;
   if (typeof value === 'function') return 'a function';
   if (Array.isArray(value)) return 'an array';
-  return typeof value === 'object' && value !== null ? 'an object' : String(value);
+  if (typeof value !== 'object' || value === null) return String(value);
+  const kind = (value as { constructor?: { name: string } }).constructor?.name ?? 'Object';
+  return kind === 'Object' ? 'an object' : `${/^[AEIO]/.test(kind) ? 'an' : 'a'} ${kind}`;
 }

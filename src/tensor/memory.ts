@@ -2,6 +2,7 @@
  * The memory of each device: statistics, a limit, and waiting for its stream.
  */
 import { type MemoryStats, native } from '../native.js';
+import { expectTensors } from './arguments.js';
 import { type Device, deviceIndex } from './device.js';
 import { type Tensor, wrap } from './tensor.js';
 import { awaited, fail } from './error.js';
@@ -61,6 +62,7 @@ export function synchronize(device: Device = 'cpu'): Promise<void> {
  * copyInto(model.head.weight, zeros(model.head.weight.shape));
  */
 export function copyInto(target: Tensor, source: Tensor): void {
+  expectTensors('copyInto', target, source);
   if (source.device === target.device) return native.copyInto(target.id, source.id);
   const moved = wrap(native.toDevice(source.id, deviceIndex(target.device)));
   try {

@@ -3,6 +3,7 @@
  */
 import { fileURLToPath } from 'node:url';
 
+import { expectTensors } from './arguments.js';
 import { type ScopeMember, swapScope, trackHandles } from './handle.js';
 import { native } from '../native.js';
 import { fail } from './error.js';
@@ -64,6 +65,7 @@ export function scoped<T>(op: string, fn: (made: (tensor: Tensor) => boolean) =>
 
 /** Takes a tensor out of every scope: it lives until `dispose()` or the garbage collector. Returns it. */
 export function keep<T extends Tensor>(tensor: T): T {
+  expectTensors('keep', tensor);
   tensor.kept = true;
   return tensor;
 }

@@ -6,6 +6,7 @@
  * order of their making, which is a topological order, and frees what each saved as soon as it has run.
  */
 import { native } from '../native.js';
+import { expectTensors, expectTensorList } from './arguments.js';
 import { autocast } from './autocast.js';
 import { checkGradient } from './capturing.js';
 import { deviceIndex } from './device.js';
@@ -60,6 +61,7 @@ export function nextSequence(): number {
  * @throws TensorError DTYPE unless it is floating-point; AUTOGRAD when it is the result of a recorded op
  */
 export function setRequiresGrad<D extends FloatDType>(tensor: Tensor<D>, value = true): Tensor<D> {
+  expectTensors('setRequiresGrad', tensor);
   const edge = tensor.edge;
   if (edge !== undefined && edge.node.leaf === undefined) {
     fail('requiresGrad', 'AUTOGRAD', 'expected a leaf, got the result of a recorded op; detach() it first');
@@ -88,6 +90,7 @@ export function setRequiresGrad<D extends FloatDType>(tensor: Tensor<D>, value =
 
 /** The same elements outside the graph. */
 export function detach<D extends DType>(tensor: Tensor<D>): Tensor<D> {
+  expectTensors('detach', tensor);
   return share(tensor);
 }
 
@@ -97,6 +100,7 @@ export function detach<D extends DType>(tensor: Tensor<D>): Tensor<D> {
  * @throws TensorError AUTOGRAD when the tensor wants no gradient
  */
 export function registerHook(tensor: Tensor, hook: GradientHook): () => void {
+  expectTensors('registerHook', tensor);
   const edge = tensor.edge;
   if (edge === undefined)
     return fail('registerHook', 'AUTOGRAD', 'expected a tensor that requires a gradient');
@@ -124,6 +128,7 @@ export interface BackwardOptions {
  *   DTYPE when the gradient is not like the output
  */
 export function backward(output: Tensor, options: BackwardOptions = {}): void {
+  expectTensors('backward', output);
   run('backward', [output], [options.gradient], options.retainGraph === true, undefined);
 }
 
@@ -144,12 +149,14 @@ export function grad(
   inputs: readonly Tensor[],
   options: GradOptions = {},
 ): (Tensor | undefined)[] {
+  const roots = outputs instanceof Tensor ? [outputs] : outputs;
+  expectTensorList('grad', 'outputs', roots);
+  expectTensorList('grad', 'inputs', inputs);
   const targets = inputs.map((input, i) => {
     return (
       input.edge ?? fail('grad', 'AUTOGRAD', `expected inputs that require a gradient, input ${i} does not`)
     );
   });
-  const roots = outputs instanceof Tensor ? [outputs] : outputs;
   return run('grad', roots, options.gradients ?? [], options.retainGraph === true, targets);
 }
 
@@ -207,6 +214,7 @@ function seed(op: string, output: Tensor, gradient: Tensor | undefined): Tensor 
     }
     return wrap(native.full(deviceIndex(output.device), output.shape, 1, dtypeCode(output.dtype)));
   }
+  expectTensors(op, gradient);
   checkLike(op, gradient, output);
   return share(gradient);
 }
@@ -288,6 +296,7 @@ function runHooks(node: GraphNode, slots: Slots): void {
       if (gradient === undefined) return;
       const replacement = hook(gradient);
       if (replacement === undefined || replacement === gradient) continue;
+      expectTensors('registerHook', replacement);
       checkLike('registerHook', replacement, gradient);
       slots[index] = share(replacement);
       gradient.dispose();

@@ -12,6 +12,7 @@
 import { DistilledVisionTransformer } from '../models/index.js';
 import type { FloatTensor } from '../nn/index.js';
 import { argmax, crossEntropy, logSoftmax } from '../ops/index.js';
+import { expectTensors } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { detach, noGrad } from '../tensor/index.js';
@@ -48,6 +49,7 @@ export function distillationLoss(
   teacher: FloatTensor,
   options: DistillationLoss,
 ): FloatTensor {
+  expectTensors('distillationLoss', student, teacher);
   const { type, tau = 1 } = options;
   if (!(tau > 0)) fail('distillationLoss', 'VALUE', `expected a tau above 0, got ${tau}`);
   if (student.shape.join() !== teacher.shape.join()) {

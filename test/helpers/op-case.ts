@@ -65,6 +65,9 @@ export const INTEGERS: readonly DType[] = ['int32', 'int64', 'uint8'];
 export const NUMERIC: readonly DType[] = [...FLOATS, ...INTEGERS];
 export const ALL: readonly DType[] = [...NUMERIC, 'bool'];
 
+/** What JavaScript may give in the place of any tensor. */
+const STRANGERS: readonly unknown[] = [null, [1, 2], { stride: 2 }, new Float32Array(2), Promise.resolve()];
+
 /** A call that the types forbid. */
 export function forbidden(op: unknown, ...args: unknown[]): () => unknown {
   return () => (op as Run)(...args);
@@ -221,6 +224,7 @@ class Runner {
       check('gradients of sliced inputs agree with float64', (t) => this.gradients(t, 'float32', 'sliced'));
     }
     if (errors.length > 0) check('errors', (t) => this.errors(t));
+    check('what is no tensor is refused in each place', (t) => this.strangers(t));
   }
 
   private registerEmulated(
@@ -435,6 +439,27 @@ class Runner {
       ),
       weights,
     };
+  }
+
+  /** Some ops take a number for a tensor, and some tensors may be left out: those are refused, or taken. */
+  private strangers(t: ExecutionContext): void {
+    const { dtypes = FLOATS } = this.opCase;
+    for (const sample of this.samples) {
+      for (const nd of new Set(arraysIn(sample.args))) {
+        for (const stranger of [...STRANGERS, undefined, 5]) {
+          const args = mapArrays(sample.args, (other) => (other === nd ? stranger : other)) as unknown[];
+          const about = `${describe({ args })} for ${describe(sample)}`;
+          try {
+            scope(() => this.op(...this.place({ args }, dtypes[0], 'contiguous').args));
+            t.false(STRANGERS.includes(stranger), about);
+          } catch (error) {
+            t.true(error instanceof TensorError, about);
+            const { op, code } = error as TensorError;
+            t.deepEqual([op, code], [this.name, 'VALUE'], about);
+          }
+        }
+      }
+    }
   }
 
   private errors(t: ExecutionContext): void {

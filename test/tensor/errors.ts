@@ -8,12 +8,19 @@ import test from 'ava';
 
 import {
   TensorError,
+  backward,
+  copyInto,
+  detach,
   dropout,
   eye,
   getRandomState,
+  grad,
   indexSelect,
+  keep,
   matmul,
   ones,
+  registerHook,
+  setRequiresGrad,
   synchronize,
   tensor,
   zeros,
@@ -104,8 +111,9 @@ test('an error of an op that is made of another names the op that was called', (
   const calls: Readonly<Record<string, readonly [call: () => unknown, code: string]>> = {
     zeros: [() => ops.zeros([-1]), 'SHAPE'],
     ones: [() => ops.ones([-1]), 'SHAPE'],
-    zerosLike: [forbidden(ops.zerosLike, { shape: [-1], dtype: 'int32', device: 'cpu' }), 'SHAPE'],
-    onesLike: [forbidden(ops.onesLike, { shape: [-1], dtype: 'int32', device: 'cpu' }), 'SHAPE'],
+    zerosLike: [forbidden(ops.zerosLike, { shape: [2], dtype: 'int32', device: 'cpu' }), 'VALUE'],
+    onesLike: [forbidden(ops.onesLike, { shape: [2], dtype: 'int32', device: 'cpu' }), 'VALUE'],
+    gelu: [forbidden(ops.gelu, 5, { approximate: 'tanh' }), 'VALUE'],
     uniform: [forbidden(ops.uniform, 3), 'VALUE'],
     normal: [forbidden(ops.normal, [2], { std: 'a' }), 'VALUE'],
     truncatedNormal: [forbidden(ops.truncatedNormal, 'a'), 'VALUE'],
@@ -130,21 +138,143 @@ test('an error of an op that is made of another names the op that was called', (
   }
 });
 
-test('what is no tensor at all is an error that shows the arguments, and changes nothing', (t) => {
+test('what is no tensor at all is an error that shows the arguments, and changes nothing', async (t) => {
   const x = ones([2, 2]);
   const w = ones([2, 2], { requiresGrad: true });
   const came = 'Tensor float32 [2, 2] cpu';
+  const later = Promise.resolve(x);
   const cases: readonly [call: () => unknown, message: string][] = [
     [forbidden(matmul, undefined, x), `matmul: expected tensors, got (undefined, ${came})`],
     [forbidden(matmul, x, null), `matmul: expected tensors, got (${came}, null)`],
     [forbidden(matmul, [1, 2], w), `matmul: expected tensors, got (an array, ${came})`],
     [forbidden(indexSelect, x, 0, undefined), `indexSelect: expected tensors, got (${came}, 0, undefined)`],
-    [forbidden(dropout, undefined, 0.5), 'dropout: expected tensors, got (undefined, 0.5)'],
-    [forbidden(dropout, 5, 0.5), 'dropout: expected a tensor, got none for x'],
+    [forbidden(dropout, undefined, 0.5), 'dropout: expected tensors, got (undefined)'],
+    [forbidden(dropout, 5, 0), 'dropout: expected tensors, got (5)'],
+    [forbidden(ops.attention, x, later, x), `attention: expected tensors, got (${came}, a Promise, ${came})`],
+    [forbidden(ops.flatten, new Float32Array(2)), 'flatten: expected tensors, got (a Float32Array)'],
+    [forbidden(ops.split, new Int32Array(2), 1), 'split: expected tensors, got (an Int32Array)'],
+    [forbidden(ops.rearrange, {}, 'a -> a'), 'rearrange: expected tensors, got (an object)'],
+    [forbidden(ops.einsum, 'i,i->', x, 'x'), `einsum: expected tensors, got (${came}, 'x')`],
+    [forbidden(ops.layerNormResidual, x, 5), `layerNormResidual: expected tensors, got (${came}, 5)`],
+    [forbidden(ops.logicalNot, null), 'logicalNot: expected tensors, got (null)'],
+    [forbidden(ops.crossEntropy, x, [0, 1]), `crossEntropy: expected tensors, got (${came}, an array)`],
+    [forbidden(ops.cat, [x, undefined]), 'cat: expected tensors, got undefined for tensors[1]'],
+    [forbidden(ops.cat, x, x), `cat: expected an array of tensors, got ${came} for tensors`],
+    [forbidden(ops.stack, [[1], x]), 'stack: expected tensors, got an array for tensors[0]'],
+    [forbidden(backward, undefined), 'backward: expected tensors, got (undefined)'],
+    [forbidden(backward, w, { gradient: [1] }), 'backward: expected tensors, got (an array)'],
+    [forbidden(grad, w, w), `grad: expected an array of tensors, got ${came} for inputs`],
+    [forbidden(grad, undefined, [w]), 'grad: expected an array of tensors, got undefined for outputs'],
+    [forbidden(grad, w, [5]), 'grad: expected tensors, got 5 for inputs[0]'],
+    [forbidden(setRequiresGrad, [x]), 'setRequiresGrad: expected tensors, got (an array)'],
+    [forbidden(registerHook, null, () => undefined), 'registerHook: expected tensors, got (null)'],
+    [forbidden(detach, undefined), 'detach: expected tensors, got (undefined)'],
+    [forbidden(keep, [x]), 'keep: expected tensors, got (an array)'],
+    [forbidden(copyInto, x, [1, 2]), `copyInto: expected tensors, got (${came}, an array)`],
   ];
   const state = getRandomState();
   for (const [call, message] of cases) t.throws(call, { instanceOf: TensorError, code: 'VALUE', message });
+  await t.throwsAsync(forbidden(ops.toArray, [1]) as () => Promise<unknown>, {
+    instanceOf: TensorError,
+    message: 'toArray: expected tensors, got (an array)',
+  });
   t.deepEqual(getRandomState(), state);
+});
+
+test('a disposed tensor is told from what is none', (t) => {
+  const gone = ones([2, 2]);
+  gone.dispose();
+  const message = 'tensor: expected a live tensor, got one that was disposed';
+  for (const call of [
+    () => ops.flatten(gone),
+    () => ops.split(gone, 1),
+    () => ops.linear(ones([2]), ones([2, 2]), gone),
+    () => ops.cat([gone]),
+    () => ops.attention(gone, gone, gone),
+  ])
+    t.throws(call, { instanceOf: TensorError, code: 'DISPOSED', message });
+});
+
+test('what stands in the place of a tensor that may be left out is an error that names it', (t) => {
+  const x = ones([1, 4, 4, 4]);
+  const [tokens, weight] = [ones([2, 4]), ones([4, 4])];
+  const table = ones([9, 1]);
+  const cases: readonly [op: string, parameter: string, call: (given: unknown) => () => unknown][] = [
+    ['conv2d', 'bias', (given) => forbidden(ops.conv2d, x, ones([4, 4, 1, 1]), given)],
+    [
+      'conv2d',
+      'residual',
+      (given) => forbidden(ops.conv2d, x, ones([4, 4, 1, 1]), undefined, { residual: given }),
+    ],
+    ['linear', 'bias', (given) => forbidden(ops.linear, tokens, weight, given)],
+    ['linear', 'residual', (given) => forbidden(ops.linear, tokens, weight, undefined, { residual: given })],
+    ['mlp', 'bias1', (given) => forbidden(ops.mlp, tokens, weight, given, weight, undefined)],
+    ['mlp', 'bias2', (given) => forbidden(ops.mlp, tokens, weight, undefined, weight, given)],
+    [
+      'mlp',
+      'residual',
+      (given) => forbidden(ops.mlp, tokens, weight, undefined, weight, undefined, { residual: given }),
+    ],
+    ['layerNorm', 'gamma', (given) => forbidden(ops.layerNorm, tokens, given)],
+    ['layerNorm', 'beta', (given) => forbidden(ops.layerNorm, tokens, undefined, given)],
+    ['layerNormResidual', 'gamma', (given) => forbidden(ops.layerNormResidual, tokens, tokens, given)],
+    [
+      'layerNormResidual',
+      'beta',
+      (given) => forbidden(ops.layerNormResidual, tokens, tokens, undefined, given),
+    ],
+    ['batchNorm', 'gamma', (given) => forbidden(ops.batchNorm, x, given)],
+    ['batchNorm', 'beta', (given) => forbidden(ops.batchNorm, x, undefined, given)],
+    [
+      'batchNorm',
+      'residual',
+      (given) => forbidden(ops.batchNorm, x, undefined, undefined, { residual: given }),
+    ],
+    [
+      'batchNorm',
+      'runningMean',
+      (given) => forbidden(ops.batchNorm, x, undefined, undefined, { runningMean: given }),
+    ],
+    [
+      'batchNorm',
+      'runningVar',
+      (given) => forbidden(ops.batchNorm, x, undefined, undefined, { runningVar: given }),
+    ],
+    ['attention', 'bias', (given) => forbidden(ops.attention, x, x, x, { bias: given })],
+    ['attention', 'mask', (given) => forbidden(ops.attention, x, x, x, { mask: given })],
+    ['attentionWithLse', 'mask', (given) => forbidden(ops.attentionWithLse, x, x, x, { mask: given })],
+    [
+      'attentionPacked',
+      'bias',
+      (given) => forbidden(ops.attentionPacked, ones([1, 2, 3]), { numHeads: 1, bias: given }),
+    ],
+    [
+      'attentionPacked',
+      'mask',
+      (given) => forbidden(ops.attentionPacked, ones([1, 2, 3]), { numHeads: 1, mask: given }),
+    ],
+    ['attentionRows', 'bias', (given) => forbidden(ops.attentionRows, x, x, ops.arange(1), { bias: given })],
+    ['attentionRows', 'mask', (given) => forbidden(ops.attentionRows, x, x, ops.arange(1), { mask: given })],
+    [
+      'windowAttention',
+      'padding',
+      (given) => forbidden(ops.windowAttention, ones([1, 2, 2, 3]), table, { window: 2, padding: given }),
+    ],
+  ];
+  for (const [op, parameter, call] of cases) {
+    for (const [given, came] of [
+      [{ stride: 2 }, 'an object'],
+      [null, 'null'],
+      [0, '0'],
+      ['relu', "'relu'"],
+      [[1, 2], 'an array'],
+    ] as const)
+      t.throws(call(given), {
+        instanceOf: TensorError,
+        code: 'VALUE',
+        message: `${op}: expected a tensor or undefined, got ${came} for ${parameter}`,
+      });
+  }
 });
 
 const execute = promisify(execFile);
