@@ -5,7 +5,7 @@
 import { native, type TensorId } from '../native.js';
 import { DTYPES, type DType, type DataOf, type ItemOf, dtypeCode } from './dtype.js';
 import { type Device, deviceName } from './device.js';
-import { awaited, fail, TensorError } from './error.js';
+import { TensorError, awaited, fail, shown } from './error.js';
 import { Handle, enterScope } from './handle.js';
 
 native.setErrorClass(TensorError as new (message: string, op: string, code: string) => Error);
@@ -78,8 +78,7 @@ export class Tensor<D extends DType = DType> {
   kept = false;
   /** @internal Made by autocast, renewed by optimizers. */
   half: HalfCopy | undefined;
-  /** The accumulated gradient of a leaf, after `backward()`. */
-  grad: Tensor<D> | undefined;
+  private gradient: Tensor<D> | undefined;
   private description: Description | undefined;
   private disposed = false;
 
@@ -154,6 +153,20 @@ export class Tensor<D extends DType = DType> {
   /** Whether it collects (a leaf) or passes on (a result) gradients. */
   get requiresGrad(): boolean {
     return this.edge !== undefined;
+  }
+
+  /** The accumulated gradient of a leaf, after `backward()`. Setting it to undefined, or null, takes it away. */
+  get grad(): Tensor<D> | undefined {
+    return this.gradient;
+  }
+
+  /** @throws TensorError VALUE for what is neither a tensor nor nothing */
+  set grad(gradient: Tensor<D> | null | undefined) {
+    const isTensor = gradient instanceof Tensor;
+    if (!isTensor && gradient !== undefined && gradient !== null) {
+      fail('grad', 'VALUE', `expected a tensor or undefined, got ${shown(gradient)}`);
+    }
+    this.gradient = gradient ?? undefined;
   }
 
   /** Whether its memory has been given up; any other use is then an error. */

@@ -43,6 +43,7 @@ import {
   resizePositions,
   saveSafetensors,
   snapshot,
+  tensor,
   type AnyModule,
 } from '../../src/index.js';
 import { forbidden } from '../helpers/op-case.js';
@@ -170,6 +171,26 @@ test('explanations, losses and files say what came in the place of tensors', asy
     instanceOf: TensorError,
     message: "saveSafetensors: expected tensors, got an array for tensors['b']",
   });
+});
+
+test('a gradient that is set to null is none, and what is no tensor is an error', async (t) => {
+  const p = tensor([1, 2], { dtype: 'float32', requiresGrad: true });
+  const optimizer = new SGD([p], { lr: 1 });
+  p.mul(3).sum().backward();
+  p.grad = null;
+  t.is(p.grad, undefined);
+  t.is(optimizer.step(), undefined);
+  p.mul(5).sum().backward();
+  t.deepEqual(await p.grad!.toArray(), [5, 5]);
+  t.throws(() => (p.grad = [1, 2] as never), {
+    instanceOf: TensorError,
+    code: 'VALUE',
+    message: 'grad: expected a tensor or undefined, got an array',
+  });
+  t.deepEqual(await p.grad!.toArray(), [5, 5]);
+  const before = p.grad;
+  p.dispose();
+  t.true(before!.isDisposed);
 });
 
 test("an op of one's own must return tensors", (t) => {
