@@ -38,7 +38,11 @@ export interface ModelCount {
 }
 
 /** A family of models. Its name begins the name of each of its models, and of no other family's. */
-export interface Family<Config extends ModelConfig = ModelConfig, M extends Model = Model> {
+export interface Family<
+  Config extends ModelConfig = ModelConfig,
+  M extends Model = Model,
+  Name extends string = string,
+> {
   /** Makes a model with random weights; settings left out have the family's defaults. @throws TensorError VALUE */
   create(options: Partial<Config>): M;
   /** Counts a model without making it. */
@@ -57,7 +61,21 @@ export interface Family<Config extends ModelConfig = ModelConfig, M extends Mode
   /** What the published models' images went through, as timm has it. Default: ImageNet's mean and deviation. */
   readonly input?: Preprocessing;
   /** The named models: the settings of each that differ from the defaults. */
-  readonly entries: Readonly<Record<string, Partial<Config>>>;
+  readonly entries: Readonly<Record<Name, Partial<Config>>>;
+}
+
+/** A family whose type has the names of its entries. */
+export function family<Config extends ModelConfig, M extends Model, Name extends string>(
+  of: Family<Config, M, Name>,
+): Family<Config, M, Name> {
+  return of;
+}
+
+/** Entries from pairs of a name and its settings. */
+export function entriesOf<Name extends string, Config>(
+  pairs: readonly (readonly [name: Name, config: Config])[],
+): Record<Name, Config> {
+  return Object.fromEntries(pairs) as Record<Name, Config>;
 }
 
 /** Settings with their defaults filled in. @throws TensorError VALUE for a name that the defaults lack */

@@ -22,32 +22,27 @@ const FAMILIES = {
 /** A family's name. */
 export type FamilyName = keyof typeof FAMILIES;
 
-/** The family of a name, where the compiler knows the name. */
-type FamilyOf<Name extends string> = {
-  [F in FamilyName]: Name extends `${F}${string}` ? (typeof FAMILIES)[F] : never;
+/** The names of each family's models, and its own name for its default settings. */
+type Names = { [F in FamilyName]: F | Extract<keyof (typeof FAMILIES)[F]['entries'], string> };
+
+/** A model's name. */
+export type ModelName = Names[FamilyName];
+
+/** The family of a name. */
+type FamilyOf<Name extends ModelName> = {
+  [F in FamilyName]: Name extends Names[F] ? (typeof FAMILIES)[F] : never;
 }[FamilyName];
 
-/** A model's name, or any string where the compiler does not know it; a literal begins with a family's. */
-export type ModelName<Name extends string> = string extends Name
-  ? string
-  : FamilyOf<Name> extends never
-    ? `${FamilyName}${string}`
-    : Name;
-
-/** What `createModel` returns for a name: its family's class, or any model where the name is not known beforehand. */
-export type ModelOf<Name extends string> =
-  FamilyOf<Name> extends never
-    ? Model
-    : Name extends `deit_${string}_distilled_${string}`
-      ? DistilledVisionTransformer
-      : ReturnType<FamilyOf<Name>['create']>;
+/** What `createModel` returns for a name: its family's class. */
+export type ModelOf<Name extends ModelName> = Name extends `deit_${string}_distilled_${string}`
+  ? DistilledVisionTransformer
+  : ReturnType<FamilyOf<Name>['create']>;
 
 /** What a model may be made with, where its name is not known beforehand; its family checks the settings. */
 export type ModelOptions = Partial<ModelConfig> & Readonly<Record<string, unknown>>;
 
 /** What the model of a name may be made with: every setting of its family. */
-export type ModelOptionsOf<Name extends string> =
-  FamilyOf<Name> extends never ? ModelOptions : Parameters<FamilyOf<Name>['create']>[0];
+export type ModelOptionsOf<Name extends ModelName> = Parameters<FamilyOf<Name>['create']>[0];
 
 /** A line of the registry. */
 export interface ModelEntry {
@@ -76,12 +71,18 @@ export function listModels(filter = '*'): ModelEntry[] {
  * @example
  * const model = createModel('vit_tiny_patch16_224', { numClasses: 10, imgSize: 96 });
  */
+export function createModel<Name extends ModelName>(
+  name: Name,
+  options?: ModelOptionsOf<Name>,
+): ModelOf<Name>;
+/** The same for a name that the compiler does not know. */
 export function createModel<Name extends string>(
-  name: Name & ModelName<Name>,
-  options: ModelOptionsOf<Name> = {},
-): ModelOf<Name> {
+  name: string extends Name ? Name : never,
+  options?: ModelOptions,
+): Model;
+export function createModel(name: string, options: ModelOptions = {}): Model {
   const { family, config } = modelEntry(name);
-  return familyOf(family).create({ ...config, ...options }) as ModelOf<Name>;
+  return familyOf(family).create({ ...config, ...options });
 }
 
 /** A family by its name. */

@@ -3,7 +3,7 @@
  *
  * Source: He et al. 2016, table 1 and section 4.2.
  */
-import type { Family } from './family.js';
+import { family } from './family.js';
 import { IMAGENET_INPUT } from './input.js';
 import { RESNET_LAYOUTS } from './layouts/resnet.js';
 import { DEFAULTS, type ResNetConfig, ResNet, countResNet } from './resnet.js';
@@ -12,8 +12,8 @@ import { DEFAULTS, type ResNetConfig, ResNet, countResNet } from './resnet.js';
 const SMALL = { imgSize: 32, stem: '3x3', block: 'basic' } as const;
 
 /** The family of ResNets. */
-export const RESNET: Family<ResNetConfig, ResNet> = {
-  create: (options) => new ResNet(options),
+export const RESNET = family({
+  create: (options: Partial<ResNetConfig>) => new ResNet(options),
   count: countResNet,
   defaults: DEFAULTS,
   classifiers: ['fc'],
@@ -28,4 +28,4 @@ export const RESNET: Family<ResNetConfig, ResNet> = {
     resnet_micro_32: { ...SMALL, layers: [2, 2, 2], channels: [32, 64, 128], stemWidth: 32 },
     resnet18_32: { ...SMALL, layers: [2, 2, 2, 2] },
   },
-};
+});

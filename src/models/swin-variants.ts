@@ -3,7 +3,7 @@
  *
  * Source: Liu et al. 2021, section 3.3.
  */
-import type { Family } from './family.js';
+import { entriesOf, family } from './family.js';
 import { SWIN_LAYOUTS } from './layouts/swin.js';
 import { DEFAULTS, type SwinConfig, SwinTransformer, countSwin, resizeSwin } from './swin.js';
 
@@ -16,27 +16,31 @@ const SIZES = {
   large: { embedDim: 192, depths: DEEP, numHeads: [6, 12, 24, 48] },
 } as const;
 
-const PUBLISHED: readonly [size: keyof typeof SIZES, windowSize: number, imgSize: number][] = [
+const PUBLISHED = [
   ['tiny', 7, 224],
   ['small', 7, 224],
   ['base', 7, 224],
   ['base', 12, 384],
   ['large', 7, 224],
   ['large', 12, 384],
-];
+] as const satisfies readonly (readonly [size: keyof typeof SIZES, windowSize: number, imgSize: number])[];
+
+type Line = (typeof PUBLISHED)[number];
+/** Names as `swin_tiny_patch4_window7_224`, one for each line. */
+type NameOf<L extends Line> = L extends unknown ? `swin_${L[0]}_patch4_window${L[1]}_${L[2]}` : never;
 
 /** The family of Swin Transformers. */
-export const SWIN: Family<SwinConfig, SwinTransformer> = {
-  create: (options) => new SwinTransformer(options),
+export const SWIN = family({
+  create: (options: Partial<SwinConfig>) => new SwinTransformer(options),
   count: countSwin,
   defaults: DEFAULTS,
   classifiers: ['head.fc'],
   resize: resizeSwin,
   layouts: SWIN_LAYOUTS,
   entries: {
-    ...Object.fromEntries(
-      PUBLISHED.map(([size, windowSize, imgSize]): [string, Partial<SwinConfig>] => [
-        `swin_${size}_patch4_window${windowSize}_${imgSize}`,
+    ...entriesOf(
+      PUBLISHED.map(([size, windowSize, imgSize]): [NameOf<Line>, Partial<SwinConfig>] => [
+        `swin_${size}_patch4_window${windowSize}_${imgSize}` as NameOf<Line>,
         { ...SIZES[size], windowSize, imgSize },
       ]),
     ),
@@ -50,4 +54,4 @@ export const SWIN: Family<SwinConfig, SwinTransformer> = {
       numHeads: [1, 2, 4],
     },
   },
-};
+});

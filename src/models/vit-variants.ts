@@ -1,7 +1,7 @@
 /**
  * The named ViTs: timm's names, and the settings that they stand for.
  */
-import type { Family } from './family.js';
+import { entriesOf, family } from './family.js';
 import { IMAGENET_INPUT } from './input.js';
 import { VIT_LAYOUTS } from './layouts/vit.js';
 import { DEFAULTS, type ViTConfig, VisionTransformer, countViT, resizeViT } from './vit.js';
@@ -18,8 +18,15 @@ export const VIT_SIZES = {
   gigantic: { embedDim: 1664, depth: 48, numHeads: 16, mlpRatio: 64 / 13 },
 } as const;
 
+/** A size with the patches and images that it was published for. */
+export type PatchesAndImages = readonly [
+  size: keyof typeof VIT_SIZES,
+  patch: number,
+  images: readonly number[],
+];
+
 /** Patch and image sizes of the published models. */
-const PUBLISHED: readonly [size: keyof typeof VIT_SIZES, patch: number, images: readonly number[]][] = [
+const PUBLISHED = [
   ['tiny', 16, [224, 384]],
   ['small', 32, [224, 384]],
   ['small', 16, [224, 384]],
@@ -33,7 +40,33 @@ const PUBLISHED: readonly [size: keyof typeof VIT_SIZES, patch: number, images: 
   ['large', 14, [224]],
   ['giant', 14, [224]],
   ['gigantic', 14, [224]],
-];
+] as const satisfies readonly PatchesAndImages[];
+
+/** Names as `vit_tiny_patch16_224`, one for each image size of each line. */
+type NameOf<Line extends PatchesAndImages, Prefix extends string, Mark extends string> = Line extends unknown
+  ? `${Prefix}_${Line[0]}${Mark}_patch${Line[1]}_${Line[2][number]}`
+  : never;
+
+/** The models of a table by name; `mark` stands behind the size. */
+export function namedModels<
+  Line extends PatchesAndImages,
+  Prefix extends string,
+  Mark extends string,
+  Config,
+>(
+  lines: readonly Line[],
+  [prefix, mark]: readonly [prefix: Prefix, mark: Mark],
+  configOf: (size: Line[0], patchSize: Line[1], imgSize: number) => Config,
+): Record<NameOf<Line, Prefix, Mark>, Config> {
+  return entriesOf(
+    lines.flatMap(([size, patchSize, images]) =>
+      images.map((imgSize): [NameOf<Line, Prefix, Mark>, Config] => [
+        `${prefix}_${size}${mark}_patch${patchSize}_${imgSize}` as NameOf<Line, Prefix, Mark>,
+        configOf(size, patchSize, imgSize),
+      ]),
+    ),
+  );
+}
 
 /** Published as features alone, without classes: what timm makes of these names has no head either. */
 const HEADLESS = { numClasses: 0 } as const;
@@ -41,7 +74,7 @@ const HEADLESS = { numClasses: 0 } as const;
 const CLIP = { preNorm: true, normEps: 1e-5 } as const;
 const DINOV2 = { ...HEADLESS, imgSize: 518, patchSize: 14, initValues: 1e-5 } as const;
 
-const VARIANTS: Readonly<Record<string, Partial<ViTConfig>>> = {
+const VARIANTS = {
   vit_large_patch32_224: { ...VIT_SIZES.large, ...HEADLESS, patchSize: 32, imgSize: 224 },
   vit_huge_patch14_224: { ...VIT_SIZES.huge, ...HEADLESS, patchSize: 14, imgSize: 224 },
   // Small images: what Tenon trains when no model is named, on `shapes` and on others. Not in timm.
@@ -81,11 +114,11 @@ const VARIANTS: Readonly<Record<string, Partial<ViTConfig>>> = {
   vit_small_patch14_reg4_dinov2: { ...VIT_SIZES.small, ...DINOV2, regTokens: 4, noEmbedClass: true },
   vit_base_patch14_reg4_dinov2: { ...VIT_SIZES.base, ...DINOV2, regTokens: 4, noEmbedClass: true },
   vit_large_patch14_reg4_dinov2: { ...VIT_SIZES.large, ...DINOV2, regTokens: 4, noEmbedClass: true },
-};
+} as const satisfies Record<string, Partial<ViTConfig>>;
 
 /** The family of plain Vision Transformers. */
-export const VIT: Family<ViTConfig, VisionTransformer> = {
-  create: (options) => new VisionTransformer(options),
+export const VIT = family({
+  create: (options: Partial<ViTConfig>) => new VisionTransformer(options),
   count: countViT,
   defaults: DEFAULTS,
   classifiers: ['head'],
@@ -93,14 +126,11 @@ export const VIT: Family<ViTConfig, VisionTransformer> = {
   layouts: VIT_LAYOUTS,
   input: { ...IMAGENET_INPUT, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] },
   entries: {
-    ...Object.fromEntries(
-      PUBLISHED.flatMap(([size, patchSize, images]) =>
-        images.map((imgSize): [string, Partial<ViTConfig>] => [
-          `vit_${size}_patch${patchSize}_${imgSize}`,
-          { ...VIT_SIZES[size], patchSize, imgSize },
-        ]),
-      ),
-    ),
+    ...namedModels(PUBLISHED, ['vit', ''], (size, patchSize, imgSize) => ({
+      ...VIT_SIZES[size],
+      patchSize,
+      imgSize,
+    })),
     ...VARIANTS,
   },
-};
+});

@@ -98,7 +98,7 @@ test('the registry lists by pattern and suggests near names', (t) => {
     ['vit_tiny_patch16_224', 'vit_tiny_patch16_384'],
   );
   t.deepEqual(listModels('VIT_Tiny*'), listModels('vit_tiny*'));
-  t.throws(() => createModel('vit_tinny_patch16_224'), {
+  t.throws(() => createModel('vit_tinny_patch16_224' as string), {
     message: /such as vit_tiny_patch16_224.*got 'vit_tinny/,
   });
 });
