@@ -1,4 +1,5 @@
 import { type AttentionOptions, attention, attentionPacked } from '../ops/attention.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { Dropout, dropAndAdd } from './dropout.js';
 import { LayerNorm } from './layer-norm.js';
@@ -30,6 +31,15 @@ export interface AttentionCall {
   readonly residual?: FloatTensor | undefined;
 }
 
+const OPTIONS = {
+  numHeads: true,
+  qkvBias: true,
+  qkNorm: true,
+  attnDropout: true,
+  projDropout: true,
+  eps: true,
+} satisfies OptionNames<AttentionLayerOptions>;
+
 /**
  * Multi-head self-attention: one projection to q, k and v, fused attention, one projection of the result.
  *
@@ -46,6 +56,7 @@ export class Attention extends Module<[x: FloatTensor, extras?: AttentionCall], 
 
   constructor(channels: number, options: AttentionLayerOptions) {
     super();
+    expectOptions('Attention', options, OPTIONS);
     const { numHeads } = options;
     if (!(Number.isInteger(numHeads) && numHeads > 0 && channels % numHeads === 0)) {
       fail('Attention', 'VALUE', `expected heads that divide ${channels} channels, got ${numHeads}`);
@@ -79,10 +90,10 @@ export class Attention extends Module<[x: FloatTensor, extras?: AttentionCall], 
     options: AttentionOptions & Pick<AttentionCall, 'queries'>,
   ): FloatTensor {
     const [batch, n, features] = qkv.shape;
-    const { queries = n } = options;
+    const { queries = n, ...rest } = options;
     const heads = qkv.reshape([batch, n, 3, this.numHeads, features / (3 * this.numHeads)]);
     const [q, k, v] = heads.unbind(2).map((part) => part.transpose(1, 2));
-    const mixed = attention(qNorm.call(q.narrow(2, 0, queries)), kNorm.call(k), v, options);
+    const mixed = attention(qNorm.call(q.narrow(2, 0, queries)), kNorm.call(k), v, rest);
     return mixed.transpose(1, 2).reshape([batch, queries, features / 3]);
   }
 }

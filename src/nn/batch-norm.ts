@@ -1,6 +1,7 @@
 import { batchNorm } from '../ops/batch-norm.js';
 import { ones, zeros } from '../ops/creation.js';
 import { relu } from '../ops/unary.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { copyInto } from '../tensor/memory.js';
 import { scope } from '../tensor/scope.js';
@@ -18,6 +19,8 @@ export interface BatchNormLayerOptions {
 }
 
 const TENSORS = ['weight', 'bias', 'runningMean', 'runningVar', 'numBatchesTracked'] as const;
+
+const OPTIONS = { eps: true, momentum: true } satisfies OptionNames<BatchNormLayerOptions>;
 
 /**
  * Batch normalisation of the channels of images: `y = activation((x - mean) / sqrt(var + eps) * weight + bias + residual)`.
@@ -45,6 +48,7 @@ export class BatchNorm2d extends Module<[x: FloatTensor, epilogue?: ImageEpilogu
 
   constructor(channels: number, options: BatchNormLayerOptions = {}) {
     super();
+    expectOptions('BatchNorm2d', options, OPTIONS);
     this.eps = options.eps ?? 1e-5;
     this.momentum = options.momentum ?? 0.1;
     this.weight = parameter(ones([channels]));

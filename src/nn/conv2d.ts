@@ -1,6 +1,7 @@
 import { type Conv2dOptions, conv2d } from '../ops/conv2d.js';
 import { type Pair, pairOf } from '../ops/operand.js';
 import { uniform } from '../ops/random.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { type FloatTensor, Module, parameter } from './module.js';
 
 /** How a convolution moves over the image, and what it learns. */
@@ -14,6 +15,14 @@ export interface Conv2dLayerOptions extends Pick<
 
 /** What an image layer does to its result in the same kernel: add a tensor of its shape, then ReLU. */
 export type ImageEpilogue = Pick<Conv2dOptions, 'residual' | 'activation'>;
+
+const OPTIONS = {
+  stride: true,
+  padding: true,
+  dilation: true,
+  groups: true,
+  bias: true,
+} satisfies OptionNames<Conv2dLayerOptions>;
 
 /**
  * A convolution: `y = activation(x * weight + bias + residual)`.
@@ -32,6 +41,7 @@ export class Conv2d extends Module<[x: FloatTensor, epilogue?: ImageEpilogue], F
 
   constructor(inChans: number, outChans: number, kernel: Pair, options: Conv2dLayerOptions = {}) {
     super();
+    expectOptions('Conv2d', options, OPTIONS);
     const { bias = true, ...window } = options;
     this.window = window;
     const shape = [outChans, inChans / (window.groups ?? 1), ...pairOf(kernel)];

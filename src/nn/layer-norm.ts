@@ -1,5 +1,6 @@
 import { layerNorm } from '../ops/layer-norm.js';
 import { ones, zeros } from '../ops/creation.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { type FloatTensor, Module, parameter } from './module.js';
 
 /** What a layer norm learns. */
@@ -9,6 +10,8 @@ export interface LayerNormLayerOptions {
   /** Learn a scale and a shift. Default true. */
   readonly affine?: boolean;
 }
+
+const OPTIONS = { eps: true, affine: true } satisfies OptionNames<LayerNormLayerOptions>;
 
 /**
  * Layer normalisation over the last dimension: `y = (x - mean) / sqrt(var + eps) * weight + bias`.
@@ -25,6 +28,7 @@ export class LayerNorm extends Module<[x: FloatTensor], FloatTensor> {
 
   constructor(channels: number, options: LayerNormLayerOptions = {}) {
     super();
+    expectOptions('LayerNorm', options, OPTIONS);
     this.eps = options.eps ?? 1e-6;
     const affine = options.affine !== false;
     this.weight = affine ? parameter(ones([channels])) : undefined;

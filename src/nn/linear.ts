@@ -1,5 +1,6 @@
 import { linear, type Activation } from '../ops/linear.js';
 import { uniform } from '../ops/random.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { type FloatTensor, Module, parameter } from './module.js';
 
 /** What a linear layer learns, and applies after it. */
@@ -9,6 +10,8 @@ export interface LinearLayerOptions {
   /** Applied to the product plus bias, in the same kernel where that is possible. Default 'none'. */
   readonly activation?: Activation;
 }
+
+const OPTIONS = { bias: true, activation: true } satisfies OptionNames<LinearLayerOptions>;
 
 /**
  * A fully connected layer: `y = activation(x W^T + b)`, and plus `residual` if one is given.
@@ -27,6 +30,7 @@ export class Linear extends Module<[x: FloatTensor, residual?: FloatTensor | und
 
   constructor(inFeatures: number, outFeatures: number, options: LinearLayerOptions = {}) {
     super();
+    expectOptions('Linear', options, OPTIONS);
     const bound = 1 / Math.sqrt(inFeatures);
     this.weight = parameter(uniform([outFeatures, inFeatures], { low: -bound, high: bound }));
     this.bias =

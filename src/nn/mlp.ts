@@ -1,5 +1,6 @@
 import type { Activation } from '../ops/linear.js';
 import { mlp } from '../ops/mlp.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { Dropout, dropAndAdd } from './dropout.js';
 import { Linear } from './linear.js';
 import { type FloatTensor, Module } from './module.js';
@@ -14,6 +15,8 @@ export interface MlpLayerOptions {
   readonly dropout?: number;
 }
 
+const OPTIONS = { activation: true, bias: true, dropout: true } satisfies OptionNames<MlpLayerOptions>;
+
 /**
  * The feed-forward part of a transformer block: `fc2(gelu(fc1(x)))`, and plus `residual` if one is given.
  *
@@ -26,6 +29,7 @@ export class Mlp extends Module<[x: FloatTensor, residual?: FloatTensor | undefi
 
   constructor(channels: number, hidden: number, options: MlpLayerOptions = {}) {
     super();
+    expectOptions('Mlp', options, OPTIONS);
     const bias = options.bias ?? true;
     this.fc1 = new Linear(channels, hidden, { bias, activation: options.activation ?? 'gelu' });
     this.fc2 = new Linear(hidden, channels, { bias });

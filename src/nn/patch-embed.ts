@@ -1,6 +1,6 @@
 import { linear } from '../ops/linear.js';
 import { uniform } from '../ops/random.js';
-import { expectTensors } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectTensors } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { LayerNorm } from './layer-norm.js';
 import { type FloatTensor, Module, parameter } from './module.js';
@@ -35,6 +35,14 @@ export interface PatchEmbedOptions {
   readonly normEps?: number | undefined;
 }
 
+const OPTIONS = {
+  patchSize: true,
+  inChans: true,
+  embedDim: true,
+  bias: true,
+  normEps: true,
+} satisfies OptionNames<PatchEmbedOptions>;
+
 /**
  * Cuts images into square patches and projects each to a token.
  *
@@ -49,6 +57,7 @@ export class PatchEmbed extends Module<[images: FloatTensor], FloatTensor> {
 
   constructor(options: PatchEmbedOptions) {
     super();
+    expectOptions('PatchEmbed', options, OPTIONS);
     this.patchSize = options.patchSize;
     this.inChans = options.inChans;
     this.proj = new PatchProjection(

@@ -1,6 +1,6 @@
 import { zeros } from '../ops/index.js';
 import { windowAttention } from '../ops/window-attention.js';
-import { expectTensors } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectTensors } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { Dropout, dropAndAdd } from './dropout.js';
 import { initTruncatedNormal } from './init.js';
@@ -21,6 +21,15 @@ export interface WindowAttentionLayerOptions {
   /** Dropout after the output projection. Default 0. */
   readonly projDropout?: number;
 }
+
+const OPTIONS = {
+  numHeads: true,
+  window: true,
+  shift: true,
+  qkvBias: true,
+  attnDropout: true,
+  projDropout: true,
+} satisfies OptionNames<WindowAttentionLayerOptions>;
 
 /**
  * Multi-head self-attention inside windows of a map, with a learned bias for each relative position: one projection to
@@ -46,6 +55,7 @@ export class WindowAttention extends Module<
 
   constructor(channels: number, options: WindowAttentionLayerOptions) {
     super();
+    expectOptions('WindowAttention', options, OPTIONS);
     const { numHeads, window } = options;
     if (!(Number.isInteger(numHeads) && numHeads > 0 && channels % numHeads === 0)) {
       fail('WindowAttention', 'VALUE', `expected heads that divide ${channels} channels, got ${numHeads}`);

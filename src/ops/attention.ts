@@ -5,7 +5,7 @@
  * Source: Dao et al., "FlashAttention", 2022; Vaswani et al., "Attention is all you need", 2017.
  */
 import { native } from '../native.js';
-import { expectTensors, optionalId } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectTensors, optionalId } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
@@ -164,6 +164,13 @@ const attentionRowsOp = defineOp({
   },
 });
 
+const OPTIONS = {
+  bias: true,
+  mask: true,
+  scale: true,
+  dropout: true,
+} satisfies OptionNames<AttentionOptions>;
+
 function runAttention(
   q: Tensor,
   k: Tensor,
@@ -171,6 +178,7 @@ function runAttention(
   options: AttentionOptions,
 ): [out: Tensor, lse: Tensor] {
   expectTensors('attention', q, k, v);
+  expectOptions('attention', options, OPTIONS);
   if (q.ndim !== 4) fail('attention', 'SHAPE', `expected q [B, H, N, d], got [${q.shape.join(', ')}]`);
   const scores = q.shape[0] * q.shape[1] * q.shape[2] * (k.shape[2] ?? 0);
   const { bias, mask } = options as { bias?: Tensor; mask?: Tensor };
@@ -212,6 +220,15 @@ export function attentionWithLse<D extends FloatDType>(
   return { out: out as unknown as Tensor<D>, lse: lse as unknown as Tensor<'float32' | 'float64'> };
 }
 
+const PACKED_OPTIONS = {
+  bias: true,
+  mask: true,
+  scale: true,
+  dropout: true,
+  numHeads: true,
+  queries: true,
+} satisfies OptionNames<PackedAttentionOptions>;
+
 /**
  * Self-attention straight from a packed projection, copying neither q, k nor v.
  *
@@ -227,6 +244,7 @@ export function attentionPacked<D extends FloatDType>(
   options: PackedAttentionOptions<D>,
 ): Tensor<D> {
   expectTensors('attentionPacked', qkv);
+  expectOptions('attentionPacked', options, PACKED_OPTIONS);
   const { numHeads, queries = qkv.shape[1] } = options;
   if (qkv.ndim !== 3 || !(numHeads >= 1) || qkv.shape[2] % (3 * numHeads) !== 0) {
     fail(
@@ -242,6 +260,10 @@ export function attentionPacked<D extends FloatDType>(
   lse.dispose();
   return out as unknown as Tensor<D>;
 }
+
+const ROWS_OPTIONS = { bias: true, mask: true, scale: true } satisfies OptionNames<
+  Omit<AttentionOptions, 'dropout'>
+>;
 
 /**
  * The attention probabilities of chosen queries, to look at what a model attends to without an N x N matrix.
@@ -259,6 +281,7 @@ export function attentionRows<D extends FloatDType>(
   options: Pick<AttentionOptions<D>, 'bias' | 'mask' | 'scale'> = {},
 ): Tensor<D> {
   expectTensors('attentionRows', q, k, rows);
+  expectOptions('attentionRows', options, ROWS_OPTIONS);
   const scale = options.scale ?? 1 / Math.sqrt(q.shape.at(-1) ?? 1);
   const { bias, mask } = options as { bias?: Tensor; mask?: Tensor };
   return attentionRowsOp(q, k, rows, bias, mask, scale) as Tensor<D>;

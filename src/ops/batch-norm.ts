@@ -1,5 +1,5 @@
 import { native } from '../native.js';
-import { expectTensors, optionalId } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectTensors, optionalId } from '../tensor/arguments.js';
 import { cast } from '../tensor/autocast.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
@@ -81,6 +81,16 @@ const batchNormOp = defineOp({
   },
 });
 
+const OPTIONS = {
+  runningMean: true,
+  runningVar: true,
+  training: true,
+  momentum: true,
+  eps: true,
+  residual: true,
+  activation: true,
+} satisfies OptionNames<BatchNormOptions>;
+
 /**
  * Batch normalisation of the channels, in one kernel with what follows it:
  * `y = activation((x - mean) / sqrt(var + eps) * gamma + beta + residual)`.
@@ -102,6 +112,7 @@ export function batchNorm<D extends FloatDType>(
   options: BatchNormOptions<D> = {},
 ): Tensor<D> {
   expectTensors('batchNorm', x);
+  expectOptions('batchNorm', options, OPTIONS);
   const { runningMean, runningVar, residual, momentum = 0.1, eps = 1e-5, activation = 'none' } = options;
   return batchNormOp(x, gamma, beta, residual, {
     runningMean,

@@ -1,5 +1,5 @@
 import { native } from '../native.js';
-import { optionalId } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, optionalId } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
@@ -80,6 +80,15 @@ const conv2dOp = defineOp({
   },
 });
 
+const OPTIONS = {
+  stride: true,
+  padding: true,
+  dilation: true,
+  groups: true,
+  residual: true,
+  activation: true,
+} satisfies OptionNames<Conv2dOptions>;
+
 /**
  * Convolution of images, in one kernel with what follows it: `y = activation(x * weight + bias + residual)`.
  *
@@ -98,6 +107,7 @@ export function conv2d<D extends FloatDType>(
   bias?: Tensor<D>,
   options: Conv2dOptions<D> = {},
 ): Tensor<D> {
+  expectOptions('conv2d', options, OPTIONS);
   const { stride = 1, padding = 0, dilation = 1, groups = 1, residual, activation = 'none' } = options;
   return conv2dOp(x, weight, bias, residual, {
     stride: pairOf(stride),

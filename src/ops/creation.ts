@@ -2,7 +2,7 @@
  * Tensors from a shape: constants, ranges, the identity; and conversion.
  */
 import { native } from '../native.js';
-import { expectTensors } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectTensors } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import { type Device, deviceIndex, isDeviceName } from '../tensor/device.js';
 import { type DType, type FloatDType, dtypeCode } from '../tensor/dtype.js';
@@ -19,6 +19,13 @@ export interface CreateOptions<D extends DType = DType> {
   /** Make it a leaf that collects its gradient. Default false. */
   readonly requiresGrad?: boolean;
 }
+
+/** @internal */
+export const CREATE_OPTIONS = {
+  dtype: true,
+  device: true,
+  requiresGrad: true,
+} satisfies OptionNames<CreateOptions>;
 
 /** @internal Applies the `requiresGrad` option to a new tensor. */
 export function withGrad<D extends DType>(tensor: Tensor<D>, options: CreateOptions<D>): Tensor<D> {
@@ -43,6 +50,7 @@ export function full<D extends DType = 'float32'>(
   value: number,
   options: CreateOptions<D> = {},
 ): Tensor<NoInfer<D>> {
+  expectOptions('full', options, CREATE_OPTIONS);
   const [device, dtype] = target(options);
   return withGrad(wrap<D>(native.full(device, shape, value, dtype)), options);
 }
@@ -103,6 +111,8 @@ export interface ArangeOptions<D extends DType = DType> extends CreateOptions<D>
   readonly step?: number;
 }
 
+const ARANGE_OPTIONS = { ...CREATE_OPTIONS, step: true } satisfies OptionNames<ArangeOptions>;
+
 /**
  * Evenly spaced numbers: `start, start + step, ...` up to and without `stop`; `arange(stop)` starts at 0. The default
  * dtype is int64.
@@ -127,6 +137,7 @@ export function arange<D extends DType = 'int64'>(
   third: ArangeOptions<D> = {},
 ): Tensor<NoInfer<D>> {
   const [start, stop, options] = typeof second === 'number' ? [first, second, third] : [0, first, second];
+  expectOptions('arange', options, ARANGE_OPTIONS);
   const { step = 1, dtype = 'int64' as D } = options;
   const count = Math.max(0, Math.ceil((stop - start) / step));
   if (!Number.isSafeInteger(count)) {
@@ -155,6 +166,7 @@ export function eye<D extends DType = 'float32'>(
   n: number,
   options: CreateOptions<D> = {},
 ): Tensor<NoInfer<D>> {
+  expectOptions('eye', options, CREATE_OPTIONS);
   const [device, dtype] = target(options);
   return withGrad(wrap<D>(native.eye(device, n, dtype)), options);
 }

@@ -1,5 +1,5 @@
 import { native } from '../native.js';
-import { expectTensors } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectTensors } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType, IndexDType } from '../tensor/dtype.js';
 import { isFloating } from '../tensor/dtype.js';
@@ -65,6 +65,12 @@ function dtypeOf(x: Tensor): number {
   return native.mailbox[0];
 }
 
+const OPTIONS = {
+  labelSmoothing: true,
+  ignoreIndex: true,
+  reduction: true,
+} satisfies OptionNames<CrossEntropyOptions>;
+
 /**
  * Cross-entropy of logits with class indices or with soft targets:
  * `-sum_c ((1 - s) t[c] + s / K) log p[c]` with label smoothing s and p = softmax(logits), where t is 1 at the label.
@@ -83,6 +89,7 @@ export function crossEntropy<D extends FloatDType>(
   options: CrossEntropyOptions = {},
 ): Tensor<LossDType<D>> {
   expectTensors('crossEntropy', logits, target);
+  expectOptions('crossEntropy', options, OPTIONS);
   const t = target as unknown as Tensor;
   const soft = isFloating(t.dtype);
   return crossEntropyOp(logits, soft ? undefined : t, soft ? t : undefined, {

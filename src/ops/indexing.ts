@@ -3,7 +3,7 @@
  * surfaces when a result is read. Sums over equal indices are taken in their order, so that results do not vary.
  */
 import { native } from '../native.js';
-import { expectTensors } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectTensors } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import { type DType, type IndexDType, type NumericDType, dtypeCode } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
@@ -60,6 +60,8 @@ export interface IndexAddOptions {
   readonly alpha?: number;
 }
 
+const INDEX_ADD_OPTIONS = { alpha: true } satisfies OptionNames<IndexAddOptions>;
+
 /**
  * x with slices of `src` added along a dimension where `index` `[n]` says: `y = x; y[index[i]] += alpha src[i]` for dim 0.
  * `src` has x's shape with n in that dimension.
@@ -75,6 +77,7 @@ export function indexAdd<D extends NumericDType>(
   src: Tensor<NoInfer<D>>,
   options: IndexAddOptions = {},
 ): Tensor<D> {
+  expectOptions('indexAdd', options, INDEX_ADD_OPTIONS);
   return indexAddOp(x, dim, index, src, options.alpha ?? 1) as Tensor<D>;
 }
 
@@ -172,6 +175,8 @@ export function scatterAdd<D extends NumericDType>(
   return scatterAddOp(x, dim, index, src) as Tensor<D>;
 }
 
+const ONE_HOT_OPTIONS = { dtype: true } satisfies OptionNames<{ dtype?: DType }>;
+
 /**
  * Class indices `[...]` as rows with a single one: `[..., classes]`, float32 unless `dtype` says otherwise.
  *
@@ -185,5 +190,6 @@ export function oneHot<D extends DType = 'float32'>(
   options: { readonly dtype?: D } = {},
 ): Tensor<NoInfer<D>> {
   expectTensors('oneHot', index);
+  expectOptions('oneHot', options, ONE_HOT_OPTIONS);
   return wrap<D>(native.oneHot(index.id, classes, dtypeCode(options.dtype ?? 'float32')));
 }

@@ -1,4 +1,5 @@
 import { native } from '../native.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
@@ -32,6 +33,8 @@ const interpolateOp = defineOp({
   },
 });
 
+const OPTIONS = { mode: true, antialias: true } satisfies OptionNames<InterpolateOptions>;
+
 /**
  * Resizes images `[B, C, H, W]` to `[B, C, height, width]`, with half-pixel centres (PyTorch's align_corners = false).
  *
@@ -46,6 +49,7 @@ export function interpolate<D extends FloatDType>(
   size: readonly [height: number, width: number],
   options: InterpolateOptions = {},
 ): Tensor<D> {
+  expectOptions('interpolate', options, OPTIONS);
   const [height, width] = size;
   const { mode = 'bilinear', antialias = false } = options;
   return interpolateOp(x, { height, width, mode, antialias }) as unknown as Tensor<D>;

@@ -1,5 +1,5 @@
 import { native } from '../native.js';
-import { expectTensors, optionalId } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectTensors, optionalId } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { named } from '../tensor/error.js';
@@ -10,6 +10,8 @@ export interface LayerNormOptions {
   /** Added to the variance. Default 1e-6 (ViT; PyTorch's own default is 1e-5). */
   readonly eps?: number;
 }
+
+const OPTIONS = { eps: true } satisfies OptionNames<LayerNormOptions>;
 
 const DEFAULT_EPS = 1e-6;
 
@@ -86,6 +88,7 @@ export function layerNorm<D extends FloatDType>(
   beta?: Tensor<D>,
   options: LayerNormOptions = {},
 ): Tensor<D> {
+  expectOptions('layerNorm', options, OPTIONS);
   return layerNormOp(x, gamma, beta, options.eps ?? DEFAULT_EPS) as unknown as Tensor<D>;
 }
 
@@ -106,6 +109,7 @@ export function layerNormResidual<D extends FloatDType>(
   options: LayerNormOptions = {},
 ): [Tensor<D>, Tensor<D>] {
   expectTensors('layerNormResidual', x, residual); // the native op takes none for a residual
+  expectOptions('layerNormResidual', options, OPTIONS);
   return named('layerNormResidual', 'layerNorm', () =>
     layerNormResidualOp(x, residual, gamma, beta, options.eps ?? DEFAULT_EPS),
   ) as unknown as [Tensor<D>, Tensor<D>];

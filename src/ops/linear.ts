@@ -1,5 +1,5 @@
 import { native } from '../native.js';
-import { optionalId } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, optionalId } from '../tensor/arguments.js';
 import { cast } from '../tensor/autocast.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
@@ -22,6 +22,8 @@ const DERIVATIVES = {
   relu: native.reluBackward,
   silu: native.siluBackward,
 };
+
+const OPTIONS = { activation: true, residual: true } satisfies OptionNames<LinearOptions>;
 
 const linearOp = defineOp({
   name: 'linear',
@@ -77,5 +79,6 @@ export function linear<D extends FloatDType>(
   bias?: Tensor<D>,
   options: LinearOptions<D> = {},
 ): Tensor<D> {
+  expectOptions('linear', options, OPTIONS);
   return linearOp(x, weight, bias, options.residual, options.activation ?? 'none') as unknown as Tensor<D>;
 }

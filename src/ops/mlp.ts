@@ -2,7 +2,7 @@
  * The two layers of a transformer's block, with the activation between them, as one op.
  */
 import { native } from '../native.js';
-import { optionalId } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, optionalId } from '../tensor/arguments.js';
 import { cast } from '../tensor/autocast.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
@@ -16,6 +16,8 @@ export interface MlpOptions<D extends FloatDType = FloatDType> {
   /** Added to the second layer's result; the shape of it. */
   readonly residual?: Tensor<D> | undefined;
 }
+
+const OPTIONS = { activation: true, residual: true } satisfies OptionNames<MlpOptions>;
 
 const mlpOp = defineOp({
   name: 'mlp',
@@ -85,6 +87,7 @@ export function mlp<D extends FloatDType>(
   bias2: Tensor<D> | undefined,
   options: MlpOptions<D> = {},
 ): Tensor<D> {
+  expectOptions('mlp', options, OPTIONS);
   return mlpOp(
     x,
     weight1,

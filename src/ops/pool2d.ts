@@ -1,4 +1,5 @@
 import { native } from '../native.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
@@ -25,6 +26,20 @@ export interface AvgPoolOptions extends PoolOptions {
   /** Zeros of the padding count as elements. Default true. */
   readonly countIncludePad?: boolean;
 }
+
+const MAX_OPTIONS = {
+  stride: true,
+  padding: true,
+  ceilMode: true,
+  dilation: true,
+} satisfies OptionNames<MaxPoolOptions>;
+
+const AVG_OPTIONS = {
+  stride: true,
+  padding: true,
+  ceilMode: true,
+  countIncludePad: true,
+} satisfies OptionNames<AvgPoolOptions>;
 
 interface Settings {
   readonly kernel: readonly number[];
@@ -121,6 +136,7 @@ export function maxPool2d<D extends FloatDType>(
   kernel: Pair,
   options: MaxPoolOptions = {},
 ): Tensor<D> {
+  expectOptions('maxPool2d', options, MAX_OPTIONS);
   return maxPool2dOp(x, settings(kernel, options)) as unknown as Tensor<D>;
 }
 
@@ -137,6 +153,7 @@ export function avgPool2d<D extends FloatDType>(
   kernel: Pair,
   options: AvgPoolOptions = {},
 ): Tensor<D> {
+  expectOptions('avgPool2d', options, AVG_OPTIONS);
   return avgPool2dOp(x, settings(kernel, options)) as unknown as Tensor<D>;
 }
 

@@ -5,14 +5,23 @@
  * Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
  */
 import { native } from '../native.js';
+import { expectOptions } from '../tensor/arguments.js';
 import { type Device, deviceIndex } from '../tensor/device.js';
 import type { DType, FloatDType } from '../tensor/dtype.js';
 import { named } from '../tensor/error.js';
 import { getRandomState, takeRandom } from '../tensor/random.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
-import { type CreateOptions, target, withGrad } from './creation.js';
+import { CREATE_OPTIONS, type CreateOptions, target, withGrad } from './creation.js';
 
 type Kind = 'uniform' | 'normal' | 'truncatedNormal' | 'bernoulli' | 'randint';
+
+const OPTIONS: Readonly<Record<Kind, Readonly<Record<string, true>>>> = {
+  uniform: { ...CREATE_OPTIONS, low: true, high: true },
+  normal: { ...CREATE_OPTIONS, mean: true, std: true },
+  truncatedNormal: { ...CREATE_OPTIONS, mean: true, std: true, low: true, high: true },
+  bernoulli: CREATE_OPTIONS,
+  randint: CREATE_OPTIONS,
+};
 
 function draw<D extends DType>(
   kind: Kind,
@@ -21,6 +30,7 @@ function draw<D extends DType>(
   options: CreateOptions<D>,
   fallback: DType = 'float32',
 ): Tensor<D> {
+  expectOptions(kind, options, OPTIONS[kind]);
   const [device, dtype] = target(options, fallback);
   const { seed, offset } = getRandomState();
   const x = named(kind, 'random', () =>
@@ -118,6 +128,7 @@ export function randint<D extends DType = 'int64'>(
  * indexSelect(batch, 0, permutation(batch.shape[0]))
  */
 export function permutation(n: number, options: { readonly device?: Device } = {}): Tensor<'int64'> {
+  expectOptions('permutation', options, { device: true });
   const { seed, offset } = getRandomState();
   const x = wrap<'int64'>(native.permutation(deviceIndex(options.device ?? 'cpu'), n, seed, offset));
   takeRandom(n);

@@ -2,7 +2,7 @@
  * Sums, means, variances and extremes over some dimensions, or all.
  */
 import { native } from '../native.js';
-import { expectTensors } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectTensors } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import { type DType, type FloatDType, type NumericDType, dtypeCode } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
@@ -23,8 +23,21 @@ export interface VarianceOptions extends ReduceOptions {
   readonly correction?: number;
 }
 
+const OPTIONS = { dim: true, keepdim: true } satisfies OptionNames<ReduceOptions>;
+
+const VARIANCE_OPTIONS = {
+  dim: true,
+  keepdim: true,
+  correction: true,
+} satisfies OptionNames<VarianceOptions>;
+
 /** What the native functions take: an empty list stands for all dimensions. */
-function dimsOf(op: string, options: ReduceOptions): readonly number[] {
+function dimsOf(
+  op: string,
+  options: ReduceOptions,
+  known: Readonly<Record<string, true>> = OPTIONS,
+): readonly number[] {
+  expectOptions(op, options, known);
   const { dim } = options;
   if (dim === undefined) return [];
   if (typeof dim === 'number') return [dim];
@@ -161,7 +174,7 @@ export function mean<D extends FloatDType>(x: Tensor<D>, options: ReduceOptions 
  * variance(tensor([1, 2, 3, 4]), { correction: 0 }) // 1.25
  */
 export function variance<D extends FloatDType>(x: Tensor<D>, options: VarianceOptions = {}): Tensor<D> {
-  const dims = dimsOf('variance', options);
+  const dims = dimsOf('variance', options, VARIANCE_OPTIONS);
   return varianceOp(x, dims, options.keepdim === true, options.correction ?? 1) as Tensor<D>;
 }
 
@@ -221,6 +234,7 @@ export interface ArgOptions {
 
 function position(kernel: typeof native.argmax, x: Tensor, options: ArgOptions): Tensor<'int64'> {
   expectTensors(kernel.name, x);
+  expectOptions(kernel.name, options, OPTIONS);
   const keepdim = options.keepdim === true;
   if (options.dim !== undefined) return wrap<'int64'>(kernel(x.id, options.dim, keepdim));
   const flat = named(kernel.name, 'reshape', () => wrap(native.reshape(x.id, [-1])));

@@ -2,6 +2,7 @@
  * Running sums and the largest few along a dimension.
  */
 import { native } from '../native.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType, NumericDType } from '../tensor/dtype.js';
 import { type Tensor, setEdge, wrap } from '../tensor/tensor.js';
@@ -51,6 +52,8 @@ const topkOp = defineOp({
   },
 });
 
+const TOPK_OPTIONS = { dim: true, largest: true } satisfies OptionNames<TopkOptions>;
+
 /**
  * The k largest elements along a dimension, in falling order, and where they are; of equal ones the first.
  *
@@ -63,6 +66,7 @@ export function topk<D extends FloatDType>(
   k: number,
   options: TopkOptions = {},
 ): { values: Tensor<D>; indices: Tensor<'int64'> } {
+  expectOptions('topk', options, TOPK_OPTIONS);
   const [values, indices] = topkOp(x, k, options.dim ?? -1, options.largest ?? true);
   // Indices have no gradient, whatever the tape recorded for the pair.
   setEdge(indices, undefined);

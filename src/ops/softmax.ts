@@ -2,6 +2,7 @@
  * Softmax, its logarithm, and the logarithm of its denominator, each in one stable pass over a dimension.
  */
 import { native } from '../native.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { named } from '../tensor/error.js';
@@ -19,6 +20,10 @@ export interface LogsumexpOptions extends SoftmaxOptions {
   /** Keep the dimension with size 1. Default false. */
   readonly keepdim?: boolean;
 }
+
+const OPTIONS = { dim: true } satisfies OptionNames<SoftmaxOptions>;
+
+const LOGSUMEXP_OPTIONS = { dim: true, keepdim: true } satisfies OptionNames<LogsumexpOptions>;
 
 interface State {
   readonly dim: number;
@@ -49,6 +54,7 @@ const softmaxOp = defineOp({
  * softmax(tensor([0, 0, Math.log(2)])) // [0.25, 0.25, 0.5]
  */
 export function softmax<D extends FloatDType>(x: Tensor<D>, options: SoftmaxOptions = {}): Tensor<D> {
+  expectOptions('softmax', options, OPTIONS);
   return softmaxOp(x, { dim: options.dim ?? -1, log: false }) as Tensor<D>;
 }
 
@@ -60,6 +66,7 @@ export function softmax<D extends FloatDType>(x: Tensor<D>, options: SoftmaxOpti
  * logSoftmax(logits, { dim: 1 })
  */
 export function logSoftmax<D extends FloatDType>(x: Tensor<D>, options: SoftmaxOptions = {}): Tensor<D> {
+  expectOptions('logSoftmax', options, OPTIONS);
   const state = { dim: options.dim ?? -1, log: true };
   return named('logSoftmax', 'softmax', () => softmaxOp(x, state)) as Tensor<D>;
 }
@@ -91,5 +98,6 @@ const logsumexpOp = defineOp({
  * logsumexp(tensor([1000, 1000])) // 1000.6931
  */
 export function logsumexp<D extends FloatDType>(x: Tensor<D>, options: LogsumexpOptions = {}): Tensor<D> {
+  expectOptions('logsumexp', options, LOGSUMEXP_OPTIONS);
   return logsumexpOp(x, options.dim ?? -1, options.keepdim === true) as Tensor<D>;
 }

@@ -2,12 +2,12 @@
  * Tensors from JavaScript values, and back.
  */
 import { native } from '../native.js';
-import { expectTensors } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectTensors } from '../tensor/arguments.js';
 import { deviceIndex } from '../tensor/device.js';
 import { type DType, type DataOf, type ItemOf, dtypeCode } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
-import { type CreateOptions, withGrad } from './creation.js';
+import { CREATE_OPTIONS, type CreateOptions, withGrad } from './creation.js';
 
 /** Typed arrays and the dtypes they upload as. */
 export type TypedData =
@@ -46,6 +46,8 @@ export interface TensorOptions<D extends DType = DType> extends CreateOptions<D>
   readonly shape?: readonly number[];
 }
 
+const OPTIONS = { ...CREATE_OPTIONS, shape: true } satisfies OptionNames<TensorOptions>;
+
 /**
  * A tensor with the values of a number, a nested array or a typed array. Typed arrays keep their type (Float32Array is
  * float32, BigInt64Array int64, ...), numbers become float32, booleans bool, bigints int64, unless `dtype` says
@@ -66,6 +68,7 @@ export function tensor<D extends DType>(
   options: TensorOptions<D> & { readonly dtype: D },
 ): Tensor<D>;
 export function tensor(data: TensorData, options: TensorOptions = {}): Tensor {
+  expectOptions('tensor', options, OPTIONS);
   const device = deviceIndex(options.device ?? 'cpu');
   const typed = ArrayBuffer.isView(data);
   const shape = options.shape ?? (typed ? [data.length] : shapeOf(data));

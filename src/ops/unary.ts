@@ -2,7 +2,7 @@
  * Functions of one operand, element by element, and their derivatives as one table.
  */
 import { native, type TensorId } from '../native.js';
-import { expectTensors } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectTensors } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType, NumericDType } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
@@ -224,6 +224,8 @@ export interface GeluOptions {
   readonly approximate?: 'none' | 'tanh';
 }
 
+const GELU_OPTIONS = { approximate: true } satisfies OptionNames<GeluOptions>;
+
 /**
  * The Gaussian error linear unit: `y = x Phi(x) = 0.5 x (1 + erf(x / sqrt(2)))`.
  *
@@ -234,6 +236,7 @@ export interface GeluOptions {
  * gelu(tensor([-1, 1])) // [-0.1587, 0.8413]
  */
 export function gelu<D extends FloatDType>(x: Tensor<D>, options: GeluOptions = {}): Tensor<D> {
+  expectOptions('gelu', options, GELU_OPTIONS);
   const { approximate = 'none' } = options;
   switch (approximate) {
     case 'none':

@@ -6,7 +6,7 @@
  * Source: Liu et al., "Swin Transformer: hierarchical vision transformer using shifted windows", 2021, section 3.2.
  */
 import { native } from '../native.js';
-import { expectTensors, optionalId } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectTensors, optionalId } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
@@ -31,6 +31,14 @@ export interface WindowAttentionOptions<D extends FloatDType = FloatDType> {
   /** Probability of dropping an attention weight. Default 0. */
   readonly dropout?: number;
 }
+
+const OPTIONS = {
+  window: true,
+  shift: true,
+  padding: true,
+  scale: true,
+  dropout: true,
+} satisfies OptionNames<WindowAttentionOptions>;
 
 interface Settings {
   readonly window: readonly [number, number];
@@ -108,6 +116,7 @@ export function windowAttention<D extends FloatDType>(
   options: WindowAttentionOptions<D>,
 ): Tensor<D> {
   expectTensors('windowAttention', qkv, table);
+  expectOptions('windowAttention', options, OPTIONS);
   if (qkv.ndim !== 4 || table.ndim !== 2) {
     fail(
       'windowAttention',

@@ -1,4 +1,5 @@
 import { native } from '../native.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import type { Tensor } from '../tensor/tensor.js';
@@ -16,6 +17,8 @@ export interface AdamOptions {
   readonly weightDecay?: number;
 }
 
+const OPTIONS = { lr: true, betas: true, eps: true, weightDecay: true } satisfies OptionNames<AdamOptions>;
+
 class AdamBase extends Optimizer {
   protected readonly stateNames = ['m', 'v'];
   private readonly betas: readonly [number, number];
@@ -28,6 +31,7 @@ class AdamBase extends Optimizer {
     weightDecay: number,
     private readonly decoupled: boolean,
   ) {
+    expectOptions(name, options, OPTIONS);
     super(name, params, { lr: options.lr ?? 1e-3, weightDecay: options.weightDecay ?? weightDecay });
     this.betas = options.betas ?? [0.9, 0.999];
     this.eps = options.eps ?? 1e-8;

@@ -1,5 +1,5 @@
 import { native } from '../native.js';
-import { expectTensorsByName } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectTensorsByName } from '../tensor/arguments.js';
 import { capturedNumbers, onHost } from '../tensor/capturing.js';
 import { isFloating } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
@@ -18,6 +18,8 @@ interface Pairing {
   readonly weight: Tensor;
   readonly target: Tensor;
 }
+
+const OPTIONS = { decay: true, warmup: true } satisfies OptionNames<EmaOptions>;
 
 /**
  * An exponential moving average of weights: `average += (1 - decay) (weight - average)` after each optimizer step, for
@@ -42,6 +44,7 @@ export class Ema {
   private readonly warmup: boolean;
 
   constructor(weights: Readonly<Record<string, Tensor>>, options: EmaOptions = {}) {
+    expectOptions('Ema', options, OPTIONS);
     this.decay = options.decay ?? 0.9999;
     this.warmup = options.warmup ?? false;
     if (!(this.decay >= 0 && this.decay <= 1)) {

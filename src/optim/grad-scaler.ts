@@ -1,5 +1,6 @@
 import { native } from '../native.js';
 import { mul } from '../ops/arithmetic.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { refuseInCapture } from '../tensor/capturing.js';
 import { fail } from '../tensor/error.js';
@@ -25,6 +26,13 @@ export interface GradScalerState {
   /** Good updates since the scale last changed. */
   readonly growthTracker: number;
 }
+
+const OPTIONS = {
+  initScale: true,
+  growthFactor: true,
+  backoffFactor: true,
+  growthInterval: true,
+} satisfies OptionNames<GradScalerOptions>;
 
 /**
  * Scales the loss so that small gradients do not vanish in float16, whose smallest number is 6e-8, and leaves out
@@ -53,6 +61,7 @@ export class GradScaler {
 
   /** @throws TensorError VALUE for factors or an interval on the wrong side of 1 */
   constructor(options: GradScalerOptions = {}) {
+    expectOptions('GradScaler', options, OPTIONS);
     const { initScale = 65536, growthFactor = 2, backoffFactor = 0.5, growthInterval = 2000 } = options;
     const check = (name: string, value: number, expected: string, fits: boolean): number =>
       fits ? value : fail('GradScaler', 'VALUE', `expected ${name} ${expected}, got ${value}`);

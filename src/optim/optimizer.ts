@@ -5,7 +5,7 @@
  * device, so clipping costs no pass of its own and nothing waits.
  */
 import { native } from '../native.js';
-import { expectTensorList } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectTensorList } from '../tensor/arguments.js';
 import {
   beforeReplay,
   capturedNumbers,
@@ -125,6 +125,7 @@ export abstract class Optimizer {
    * device when `maxNorm` is given.
    */
   step(options: StepOptions = {}): Tensor<'float64'> | undefined {
+    expectOptions(this.name, options, STEP_OPTIONS);
     const ready = this.slots.filter((slot) => slot.param.grad !== undefined);
     if (ready.length === 0) return undefined;
     const { maxNorm } = options;
@@ -266,13 +267,24 @@ export abstract class Optimizer {
   }
 }
 
+const GROUP_OPTIONS = {
+  params: true,
+  lr: true,
+  weightDecay: true,
+  lrScale: true,
+} satisfies OptionNames<ParamGroup>;
+const STEP_OPTIONS = { maxNorm: true } satisfies OptionNames<StepOptions>;
+
 /** Parameters in groups; those that are in none make one. */
 function groupsOf(op: string, params: unknown): readonly ParamGroup[] {
   if (!Array.isArray(params)) {
     return fail(op, 'VALUE', `expected an array of parameters or of groups, got ${shown(params)} for params`);
   }
   const groups = (params.length > 0 && params.every(isGroup) ? params : [{ params }]) as ParamGroup[];
-  for (const group of groups) expectTensorList(op, 'params', group.params);
+  for (const group of groups) {
+    expectOptions(op, group, GROUP_OPTIONS);
+    expectTensorList(op, 'params', group.params);
+  }
   return groups;
 }
 

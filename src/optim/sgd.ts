@@ -1,4 +1,5 @@
 import { native } from '../native.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import type { Tensor } from '../tensor/tensor.js';
@@ -15,6 +16,13 @@ export interface SgdOptions {
   readonly weightDecay?: number;
 }
 
+const OPTIONS = {
+  lr: true,
+  momentum: true,
+  nesterov: true,
+  weightDecay: true,
+} satisfies OptionNames<SgdOptions>;
+
 /**
  * Stochastic gradient descent with momentum, exactly as PyTorch: `g += wd p; b = mu b + g` (`b = g` at the first
  * step); `p -= lr b`, or `p -= lr (g + mu b)` with Nesterov.
@@ -30,6 +38,7 @@ export class SGD extends Optimizer {
   private readonly nesterov: boolean;
 
   constructor(params: readonly Tensor<FloatDType>[] | readonly ParamGroup[], options: SgdOptions) {
+    expectOptions('SGD', options, OPTIONS);
     super('SGD', params, { lr: options.lr, weightDecay: options.weightDecay ?? 0 });
     this.momentum = options.momentum ?? 0;
     this.nesterov = options.nesterov ?? false;

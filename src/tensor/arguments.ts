@@ -52,6 +52,26 @@ export function optionalId(op: string, parameter: string, x: Tensor | undefined)
   return fail(op, 'VALUE', `expected a tensor or undefined, got ${shown(x)} for ${parameter}`);
 }
 
+/** @internal The names of options; `satisfies OptionNames<…>` keeps them those of the interface. */
+export type OptionNames<Options> = Readonly<Record<keyof Options, true>>;
+
+/**
+ * @internal What is misspelled, or stands where options do, would be ignored.
+ * @throws TensorError VALUE for what is no object, or has a name that is not known
+ */
+export function expectOptions(op: string, options: unknown, known: Readonly<Record<string, true>>): void {
+  if (typeof options !== 'object' || options === null) return wrongOptions(op, shown(options), known);
+  for (const name in options) {
+    if (known[name] === true) continue;
+    const isPlain = !(options instanceof Tensor || Array.isArray(options) || ArrayBuffer.isView(options));
+    wrongOptions(op, isPlain ? `one named '${name}'` : shownArgument(options), known);
+  }
+}
+
+function wrongOptions(op: string, came: string, known: Readonly<Record<string, true>>): never {
+  return fail(op, 'VALUE', `expected options { ${Object.keys(known).join(', ')} }, got ${came}`);
+}
+
 function shownArgument(arg: unknown): string {
   return arg instanceof Tensor ? arg.toString() : shown(arg);
 }

@@ -6,7 +6,7 @@
  * order of their making, which is a topological order, and frees what each saved as soon as it has run.
  */
 import { native } from '../native.js';
-import { expectTensors, expectTensorList } from './arguments.js';
+import { type OptionNames, expectOptions, expectTensorList, expectTensors } from './arguments.js';
 import { autocast } from './autocast.js';
 import { checkGradient } from './capturing.js';
 import { deviceIndex } from './device.js';
@@ -122,6 +122,8 @@ export interface BackwardOptions {
   readonly retainGraph?: boolean;
 }
 
+const BACKWARD_OPTIONS = { gradient: true, retainGraph: true } satisfies OptionNames<BackwardOptions>;
+
 /**
  * Adds the gradient of `output` to the `grad` of every leaf it depends on.
  * @throws TensorError AUTOGRAD when it was not recorded, SHAPE when it is no scalar and no gradient is given, SHAPE or
@@ -129,6 +131,7 @@ export interface BackwardOptions {
  */
 export function backward(output: Tensor, options: BackwardOptions = {}): void {
   expectTensors('backward', output);
+  expectOptions('backward', options, BACKWARD_OPTIONS);
   run('backward', [output], [options.gradient], options.retainGraph === true, undefined);
 }
 
@@ -138,6 +141,8 @@ export interface GradOptions {
   readonly gradients?: readonly (Tensor | undefined)[];
   readonly retainGraph?: boolean;
 }
+
+const GRAD_OPTIONS = { gradients: true, retainGraph: true } satisfies OptionNames<GradOptions>;
 
 /**
  * The gradients of the sum of `outputs` with respect to `inputs`, leaving every `grad` alone. An input that the
@@ -149,6 +154,7 @@ export function grad(
   inputs: readonly Tensor[],
   options: GradOptions = {},
 ): (Tensor | undefined)[] {
+  expectOptions('grad', options, GRAD_OPTIONS);
   const roots = outputs instanceof Tensor ? [outputs] : outputs;
   expectTensorList('grad', 'outputs', roots);
   expectTensorList('grad', 'inputs', inputs);

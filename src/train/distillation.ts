@@ -12,7 +12,7 @@
 import { DistilledVisionTransformer } from '../models/index.js';
 import type { FloatTensor } from '../nn/index.js';
 import { argmax, crossEntropy, logSoftmax } from '../ops/index.js';
-import { expectTensors } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectTensors } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { detach, noGrad } from '../tensor/index.js';
@@ -34,6 +34,8 @@ export interface Distillation extends DistillationLoss {
   readonly alpha?: number;
 }
 
+const LOSS_OPTIONS = { type: true, tau: true } satisfies OptionNames<DistillationLoss>;
+
 /**
  * The distance of a student's logits y from a teacher's t, both `[B, K]`; the teacher gets no gradient.
  *
@@ -50,6 +52,7 @@ export function distillationLoss(
   options: DistillationLoss,
 ): FloatTensor {
   expectTensors('distillationLoss', student, teacher);
+  expectOptions('distillationLoss', options, LOSS_OPTIONS);
   const { type, tau = 1 } = options;
   if (!(tau > 0)) fail('distillationLoss', 'VALUE', `expected a tau above 0, got ${tau}`);
   if (student.shape.join() !== teacher.shape.join()) {
@@ -83,10 +86,10 @@ export function distilledLoss(
   images: FloatTensor,
   taught: FloatTensor,
   base: (logits: FloatTensor) => FloatTensor,
-  { alpha = 0.5, ...options }: Distillation,
+  { alpha = 0.5, type, tau = 1 }: Distillation,
 ): { loss: FloatTensor; logits: FloatTensor } {
   const [logits, distLogits] = headsOf(model, images);
-  const distance = distillationLoss(distLogits, taught, options);
+  const distance = distillationLoss(distLogits, taught, { type, tau });
   const loss = base(logits)
     .mul(1 - alpha)
     .add(distance.mul(alpha));

@@ -225,6 +225,9 @@ class Runner {
     }
     if (errors.length > 0) check('errors', (t) => this.errors(t));
     check('what is no tensor is refused in each place', (t) => this.strangers(t));
+    if (this.samples.some(({ args }) => isPlainObject(args.at(-1)))) {
+      check('a name that no option has is refused', (t) => this.misspelt(t));
+    }
   }
 
   private registerEmulated(
@@ -311,10 +314,8 @@ class Runner {
   private located(args: readonly unknown[]): readonly unknown[] {
     if (this.device === 'cpu' || tensorsIn(args).length > 0) return args;
     const last: unknown = args.at(-1);
-    const hasOptions =
-      typeof last === 'object' && last !== null && Object.getPrototypeOf(last) === Object.prototype;
-    const options = hasOptions ? last : {};
-    return [...(hasOptions ? args.slice(0, -1) : args), { ...options, device: this.device }];
+    const options = isPlainObject(last) ? last : {};
+    return [...(isPlainObject(last) ? args.slice(0, -1) : args), { ...options, device: this.device }];
   }
 
   /** What the reference says. It is slow, and every layout holds the same numbers: each sample asks it once a dtype. */
@@ -462,6 +463,16 @@ class Runner {
     }
   }
 
+  private misspelt(t: ExecutionContext): void {
+    const { dtypes = FLOATS } = this.opCase;
+    for (const sample of this.samples.filter(({ args }) => isPlainObject(args.at(-1)))) {
+      const args = [...sample.args.slice(0, -1), { ...(sample.args.at(-1) as object), nonsense: 1 }];
+      const call = (): unknown => scope(() => this.op(...this.place({ args }, dtypes[0], 'contiguous').args));
+      const error = t.throws(call, { instanceOf: TensorError, code: 'VALUE', message: /nonsense/ });
+      t.is(error?.op, this.name);
+    }
+  }
+
   private errors(t: ExecutionContext): void {
     for (const [call, code, message] of this.opCase.errors ?? []) {
       const error = t.throws(() => scope(() => tensorsIn(call()).forEach(read)), undefined, message);
@@ -592,11 +603,15 @@ function arraysIn(value: unknown): Nd[] {
 
 const tensorsOf = arraysIn;
 
+function isPlainObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype;
+}
+
 /** A value with each Nd in it replaced. */
 function mapArrays(value: unknown, f: (nd: Nd) => unknown): unknown {
   if (value instanceof Nd) return f(value);
   if (Array.isArray(value)) return value.map((item) => mapArrays(item, f));
-  if (typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype) {
+  if (isPlainObject(value)) {
     return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, mapArrays(item, f)]));
   }
   return value;

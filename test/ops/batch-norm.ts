@@ -3,7 +3,7 @@
  */
 import test from 'ava';
 
-import { type FloatTensor, batchNorm, tensor, zeros } from '../../src/index.js';
+import { type FloatTensor, Tensor, batchNorm, ones, tensor, zeros } from '../../src/index.js';
 import * as ops from '../../src/ops/batch-norm.js';
 import { forbidden, opCases } from '../helpers/op-case.js';
 import { type Nd, combine, fold, random, reshaped, values } from '../helpers/nd.js';
@@ -45,7 +45,7 @@ function normalise(
   { running, ...options }: ops.BatchNormOptions & Pick<Options, 'running'> = {},
 ): FloatTensor {
   if (running === undefined) return batchNorm(x, gamma, beta, options);
-  const { dtype, device } = x;
+  const { dtype, device } = x instanceof Tensor ? x : ones([]); // the op is to refuse what is no tensor
   return batchNorm(x, gamma, beta, {
     ...options,
     runningMean: tensor(running.mean, { dtype, device }),

@@ -1,11 +1,12 @@
 /**
- * What is no tensor, in layers, optimizers and whatever else takes tensors; test/tensor/errors.ts and the op table have the
+ * What is no tensor, or no options, in layers, optimizers and whatever else takes tensors; test/tensor/errors.ts and the op table have the
  * ops.
  */
 import test from 'ava';
 
 import {
   AdamW,
+  Conv2d,
   DropPath,
   Dropout,
   Ema,
@@ -23,6 +24,7 @@ import {
   attentionMaps,
   attentionRelevance,
   attentionRollout,
+  backward,
   buffer,
   clipGradNorm,
   createModel,
@@ -46,6 +48,7 @@ import {
   tensor,
   type AnyModule,
 } from '../../src/index.js';
+import * as ops from '../../src/ops/index.js';
 import { forbidden } from '../helpers/op-case.js';
 
 type Cases = readonly (readonly [call: () => unknown, message: string])[];
@@ -171,6 +174,70 @@ test('explanations, losses and files say what came in the place of tensors', asy
     instanceOf: TensorError,
     message: "saveSafetensors: expected tensors, got an array for tensors['b']",
   });
+});
+
+test('what stands where options do, or has a name that none has, is an error with their names', (t) => {
+  const x = ones([2, 3]);
+  const p = ones([1], { requiresGrad: true });
+  const image = ones([1, 1, 2, 2]);
+  const create = 'dtype, device, requiresGrad';
+  const cases: Cases = [
+    [forbidden(ops.softmax, x, 1), 'softmax: expected options { dim }, got 1'],
+    [forbidden(ops.softmax, x, null), 'softmax: expected options { dim }, got null'],
+    [forbidden(ops.sum, x, 0), 'sum: expected options { dim, keepdim }, got 0'],
+    [forbidden(ops.sum, x, [0]), 'sum: expected options { dim, keepdim }, got an array'],
+    [forbidden(ops.mean, x, { dims: 1 }), "mean: expected options { dim, keepdim }, got one named 'dims'"],
+    [forbidden(ops.argmax, x, 1), 'argmax: expected options { dim, keepdim }, got 1'],
+    [
+      forbidden(ops.variance, x, { unbiased: false }),
+      "variance: expected options { dim, keepdim, correction }, got one named 'unbiased'",
+    ],
+    [forbidden(ops.gelu, x, 'tanh'), "gelu: expected options { approximate }, got 'tanh'"],
+    [
+      forbidden(ops.attention, image, image, image, ones([2, 2])),
+      'attention: expected options { bias, mask, scale, dropout }, got Tensor float32 [2, 2] cpu',
+    ],
+    [
+      forbidden(ops.conv2d, image, ones([1, 1, 1, 1]), undefined, { strides: 2 }),
+      "conv2d: expected options { stride, padding, dilation, groups, residual, activation }, got one named 'strides'",
+    ],
+    [forbidden(ops.zeros, [2], 'int32'), `zeros: expected options { ${create} }, got 'int32'`],
+    [
+      forbidden(ops.ones, [2], { requires_grad: true }),
+      `ones: expected options { ${create} }, got one named 'requires_grad'`,
+    ],
+    [forbidden(ops.arange, 0, 3, 1), `arange: expected options { ${create}, step }, got 1`],
+    [forbidden(tensor, [1], 'int32'), `tensor: expected options { ${create}, shape }, got 'int32'`],
+    [forbidden(ops.uniform, [2], 0, 1), `uniform: expected options { ${create}, low, high }, got 0`],
+    [
+      forbidden(ops.permutation, 3, { seed: 1 }),
+      "permutation: expected options { device }, got one named 'seed'",
+    ],
+    [
+      forbidden(backward, p, ones([1])),
+      'backward: expected options { gradient, retainGraph }, got Tensor float32 [1] cpu',
+    ],
+    [() => new Linear(2, 2, false as never), 'Linear: expected options { bias, activation }, got false'],
+    [
+      () => new Conv2d(1, 1, 1, { strides: 2 } as never),
+      "Conv2d: expected options { stride, padding, dilation, groups, bias }, got one named 'strides'",
+    ],
+    [
+      () => new AdamW([p], { weight_decay: 0.1 } as never),
+      "AdamW: expected options { lr, betas, eps, weightDecay }, got one named 'weight_decay'",
+    ],
+    [
+      () => new SGD([{ params: [p], weight_decay: 0 } as never], { lr: 1 }),
+      "SGD: expected options { params, lr, weightDecay, lrScale }, got one named 'weight_decay'",
+    ],
+    [
+      () => new SGD([p], 0.1 as never),
+      'SGD: expected options { lr, momentum, nesterov, weightDecay }, got 0.1',
+    ],
+    [() => new SGD([p], { lr: 1 }).step(1 as never), 'SGD: expected options { maxNorm }, got 1'],
+    [() => new Ema({}, 0.9 as never), 'Ema: expected options { decay, warmup }, got 0.9'],
+  ];
+  for (const [run, message] of cases) t.throws(run, { instanceOf: TensorError, code: 'VALUE', message });
 });
 
 test('a gradient that is set to null is none, and what is no tensor is an error', async (t) => {
