@@ -9,7 +9,7 @@ import { type OptionNames, expectOptions, expectTensors, optionalId } from '../t
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
-import { type RandomState, takeRandom } from '../tensor/random.js';
+import { type RandomState, getRandomState, takeRandom } from '../tensor/random.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
 /** How scores become weights. */
@@ -37,12 +37,12 @@ interface Settings {
   readonly random: RandomState;
 }
 
-function settings(options: AttentionOptions, headDim: number, scores: number): Settings {
+function settings(options: AttentionOptions, headDim: number): Settings {
   const dropout = options.dropout ?? 0;
   return {
     scale: options.scale ?? 1 / Math.sqrt(headDim),
     dropout,
-    random: dropout > 0 ? takeRandom(scores) : { seed: 0, offset: 0 },
+    random: dropout > 0 ? getRandomState() : { seed: 0, offset: 0 },
   };
 }
 
@@ -182,7 +182,10 @@ function runAttention(
   if (q.ndim !== 4) fail('attention', 'SHAPE', `expected q [B, H, N, d], got [${q.shape.join(', ')}]`);
   const scores = q.shape[0] * q.shape[1] * q.shape[2] * (k.shape[2] ?? 0);
   const { bias, mask } = options as { bias?: Tensor; mask?: Tensor };
-  return attentionOp(q, k, v, bias, mask, settings(options, q.shape[3], scores));
+  const s = settings(options, q.shape[3]);
+  const result = attentionOp(q, k, v, bias, mask, s);
+  if (s.dropout > 0) takeRandom(scores); // an error leaves the sequence where it was
+  return result;
 }
 
 /**
@@ -255,8 +258,9 @@ export function attentionPacked<D extends FloatDType>(
   }
   const [batch, n, features] = qkv.shape;
   const { bias, mask } = options as unknown as { bias?: Tensor; mask?: Tensor };
-  const s = settings(options, features / (3 * numHeads), batch * numHeads * queries * n);
+  const s = settings(options, features / (3 * numHeads));
   const [out, lse] = attentionPackedOp(qkv, bias, mask, numHeads, queries, s);
+  if (s.dropout > 0) takeRandom(batch * numHeads * queries * n);
   lse.dispose();
   return out as unknown as Tensor<D>;
 }

@@ -10,7 +10,7 @@ import { type OptionNames, expectOptions, expectTensors, optionalId } from '../t
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
-import { type RandomState, takeRandom } from '../tensor/random.js';
+import { type RandomState, getRandomState, takeRandom } from '../tensor/random.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 import { type Pair, pairOf } from './operand.js';
 
@@ -136,8 +136,10 @@ export function windowAttention<D extends FloatDType>(
     shift: pairOf(options.shift ?? 0),
     scale: options.scale ?? 1 / Math.sqrt(features / (3 * heads)),
     dropout,
-    random: dropout > 0 ? takeRandom(scores) : { seed: 0, offset: 0 },
+    random: dropout > 0 ? getRandomState() : { seed: 0, offset: 0 },
   };
   const { padding } = options as { padding?: Tensor };
-  return windowAttentionOp(qkv, table, padding, settings) as unknown as Tensor<D>;
+  const out = windowAttentionOp(qkv, table, padding, settings);
+  if (dropout > 0) takeRandom(scores); // an error leaves the sequence where it was
+  return out as unknown as Tensor<D>;
 }

@@ -9,7 +9,7 @@
  *
  * Source: Rogozhnikov, "Einops: clear and reliable tensor manipulations with Einstein-like notation", ICLR 2022.
  */
-import { fail } from './error.js';
+import { fail, shown } from './error.js';
 import type { EinopsVerb } from './einops-types.js';
 
 const ELLIPSIS = '...';
@@ -58,6 +58,7 @@ export function planEinops(
   shape: readonly number[],
   sizes: Sizes,
 ): EinopsPlan {
+  if (typeof pattern !== 'string') fail(verb, 'VALUE', `expected a pattern, got ${shown(pattern)}`);
   const parsed = parsePattern(verb, pattern);
   const dots = ellipsisAxes(verb, pattern, parsed, shape);
   const [leftGroups, rightGroups] = [expandEllipsis(parsed.left, dots), expandEllipsis(parsed.right, dots)];

@@ -11,7 +11,7 @@
  * `[batch, free a, contracted] x [batch, contracted, free b]` is one batched matmul, and where nothing is contracted an
  * elementwise product that broadcasts.
  */
-import { fail } from './error.js';
+import { fail, shown } from './error.js';
 
 /** How an operand is laid out: summed, then permuted, then reshaped; a step that changes nothing is undefined. */
 export interface Arrangement {
@@ -52,6 +52,7 @@ type SizeOf = ReadonlyMap<string, number>;
  * planEinsum('ij,jk->ik', [[2, 3], [3, 4]]).steps[0].product // 'matmul'
  */
 export function planEinsum(equation: string, shapes: readonly (readonly number[])[]): EinsumPlan {
+  if (typeof equation !== 'string') fail('einsum', 'VALUE', `expected an equation, got ${shown(equation)}`);
   const { terms, output: written } = readEquation(equation);
   if (terms.length !== shapes.length) {
     fail('einsum', 'VALUE', `expected ${terms.length} operands for '${equation}', got ${shapes.length}`);

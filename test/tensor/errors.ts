@@ -178,7 +178,25 @@ test('what is no tensor at all is an error that shows the arguments, and changes
     instanceOf: TensorError,
     message: 'toArray: expected tensors, got (an array)',
   });
+  const q = ones([1, 1, 2, 2]);
+  for (const call of [
+    forbidden(ops.attention, q, x, q, { dropout: 0.5 }),
+    forbidden(ops.attentionPacked, ones([1, 2, 3]), { numHeads: 1, queries: 'all', dropout: 0.5 }),
+    forbidden(ops.windowAttention, ones([1, 2, 2, 3]), ones([9, 1]), { window: ['a', 2], dropout: 0.5 }),
+  ])
+    t.throws(call, { instanceOf: TensorError });
   t.deepEqual(getRandomState(), state);
+});
+
+test('a pattern that is no text is an error', (t) => {
+  const x = ones([2]);
+  for (const [call, message] of [
+    [forbidden(ops.rearrange, x), 'rearrange: expected a pattern, got undefined'],
+    [forbidden(ops.reduce, x, 5, 'sum'), 'reduce: expected a pattern, got 5'],
+    [forbidden(ops.repeat, x, ['a']), 'repeat: expected a pattern, got an array'],
+    [forbidden(ops.einsum, x, x), 'einsum: expected an equation, got a Tensor'],
+  ] as const)
+    t.throws(call, { instanceOf: TensorError, code: 'VALUE', message });
 });
 
 test('a disposed tensor is told from what is none', (t) => {
