@@ -7,7 +7,6 @@
  */
 
 import { TensorError, fail } from '../tensor/error.js';
-import { cpuInfo } from '../tensor/versions.js';
 import { type Failure, type ImageCache, type Part, assemble } from './assemble.js';
 import {
   type Mix,
@@ -20,9 +19,10 @@ import {
 } from './augment/mix.js';
 import type { Batch, BatchSource } from './batch.js';
 import type { Dataset } from './dataset.js';
-import { WorkerPool } from './pool.js';
+import { WorkerPool, defaultWorkers } from './pool.js';
 import { SampleRandom } from './sample-random.js';
 import type { Transform } from './transforms.js';
+import type { Task, WorkerStart } from './worker.js';
 
 /** What a batch is, and how batches are made. */
 export interface LoaderOptions {
@@ -89,6 +89,8 @@ const ORDER = 2 ** 31 - 1;
 /** Repeated augmentation's epochs are a multiple of this, where they are that long. */
 const REPEAT_ROUND = 256;
 
+type LoaderPool = WorkerPool<Task, Failure[]>;
+
 interface Filled {
   readonly slot: Float32Array;
   readonly indices: Int32Array;
@@ -121,7 +123,7 @@ export class DataLoader implements BatchSource {
   private readonly perEpoch: number;
   private slots: readonly Float32Array[] = [];
   private cache: ImageCache | undefined;
-  private pool: WorkerPool | undefined;
+  private pool: LoaderPool | undefined;
   private ready: Promise<void> | undefined;
   private running = false;
   private readonly noted = new Set<number>();
@@ -140,8 +142,7 @@ export class DataLoader implements BatchSource {
       ...options,
     };
     const { spec } = dataset;
-    this.workers =
-      options.workers ?? (spec === undefined ? 0 : Math.max(1, Math.min(8, cpuInfo().cores - 1)));
+    this.workers = options.workers ?? (spec === undefined ? 0 : defaultWorkers());
     this.useCache = options.cache ?? true;
     this.mix = options.mix;
     const { batchSize, dropLast, shard, repeats, prefetch } = this.options;
@@ -200,8 +201,11 @@ export class DataLoader implements BatchSource {
       this.slots = Array.from({ length: prefetch + 1 }, () => new Float32Array(new SharedArrayBuffer(bytes)));
       this.cache = this.useCache ? await this.makeCache() : undefined;
       const { spec } = this.dataset;
-      if (this.workers > 0 && spec !== undefined)
-        this.pool = new WorkerPool(this.workers, { spec, transform, cache: this.cache });
+      if (this.workers > 0 && spec !== undefined) {
+        const start: WorkerStart = { spec, transform, cache: this.cache };
+        const script = new URL('./worker.js', import.meta.url);
+        this.pool = new WorkerPool({ op: 'DataLoader', code: 'IO' }, script, this.workers, start);
+      }
     })();
     return this.ready;
   }
@@ -222,7 +226,7 @@ export class DataLoader implements BatchSource {
 
   /** Has a batch filled, and mixed, by all workers. */
   private async fill(
-    pool: WorkerPool | undefined,
+    pool: LoaderPool | undefined,
     slot: Float32Array,
     epoch: number,
     batch: number,
@@ -265,7 +269,7 @@ export class DataLoader implements BatchSource {
   }
 
   private async mixImages(
-    pool: WorkerPool | undefined,
+    pool: LoaderPool | undefined,
     slot: Float32Array,
     mixes: readonly Mix[],
   ): Promise<void> {
@@ -394,7 +398,7 @@ export class DataLoader implements BatchSource {
     this.ready = undefined;
     this.cache = undefined;
     this.slots = [];
-    await pool?.close();
+    await pool?.close('expected to stay open until its epoch ends, got closed');
   }
 }
 

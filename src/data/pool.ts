@@ -1,27 +1,46 @@
 /**
- * The loader's worker threads.
+ * Threads that answer tasks: the pool that asks, and what its threads run.
  */
-import { Worker } from 'node:worker_threads';
+import { type MessagePort, Worker } from 'node:worker_threads';
 
-import { TensorError } from '../tensor/error.js';
-import type { Failure } from './assemble.js';
-import type { Answer, Job, Task, WorkerStart } from './worker.js';
+import { type ErrorCode, TensorError } from '../tensor/error.js';
+import { cpuInfo } from '../tensor/versions.js';
+
+/** A task on its way, and its answer. */
+interface Job<Task> {
+  readonly id: number;
+  readonly task: Task;
+}
+type Answer<Result> =
+  | { readonly id: number; readonly result: Result }
+  | { readonly id: number; readonly error: string; readonly op: string; readonly code: ErrorCode };
+
+/** Whose threads they are: the op and the code of errors that are not a task's own. */
+export interface PoolOwner {
+  readonly op: string;
+  readonly code: ErrorCode;
+}
+
+/** Threads for decoding where nobody has said how many: one less than the cores, from 1 to 8. */
+export const defaultWorkers = (): number => Math.max(1, Math.min(8, cpuInfo().cores - 1));
 
 /** Threads, and what was asked of them. */
-export class WorkerPool {
+export class WorkerPool<Task, Result> {
+  private readonly owner: PoolOwner;
   private readonly threads: Worker[];
   private readonly waiting = new Map<
     number,
-    { readonly resolve: (failures: Failure[]) => void; readonly reject: (error: Error) => void }
+    { readonly resolve: (result: Result) => void; readonly reject: (error: Error) => void }
   >();
   private nextId = 0;
   private failure: Error | undefined;
 
-  constructor(count: number, start: WorkerStart) {
+  constructor(owner: PoolOwner, script: URL, count: number, workerData: unknown) {
+    this.owner = owner;
     this.threads = Array.from({ length: count }, () => {
-      const thread = new Worker(new URL('./worker.js', import.meta.url), { workerData: start });
+      const thread = new Worker(script, { workerData });
       thread.unref();
-      thread.on('message', (answer: Answer) => this.settle(answer));
+      thread.on('message', (answer: Answer<Result>) => this.settle(answer));
       thread.on('error', (error: Error) =>
         this.fail(`expected its worker threads to live, got ${error.message}`),
       );
@@ -30,29 +49,31 @@ export class WorkerPool {
     });
   }
 
-  run(thread: number, task: Task): Promise<Failure[]> {
+  /** @param transfer memory that the thread takes over; see `Worker.postMessage` */
+  run(thread: number, task: Task, transfer: readonly ArrayBuffer[] = []): Promise<Result> {
     if (this.failure !== undefined) return Promise.reject(this.failure);
     const id = this.nextId++;
     return new Promise((resolve, reject) => {
       this.waiting.set(id, { resolve, reject });
-      this.threads[thread].postMessage({ id, ...task } satisfies Job);
+      this.threads[thread].postMessage({ id, task } satisfies Job<Task>, [...transfer]);
     });
   }
 
-  private settle(answer: Answer): void {
+  private settle(answer: Answer<Result>): void {
     const job = this.waiting.get(answer.id);
     this.waiting.delete(answer.id);
     if ('error' in answer) job?.reject(new TensorError(answer.error, answer.op, answer.code));
-    else job?.resolve([...answer.failures]);
+    else job?.resolve(answer.result);
   }
 
   private fail(reason: string): void {
-    this.failure ??= new TensorError(`DataLoader: ${reason}`, 'DataLoader', 'IO');
+    const { op, code } = this.owner;
+    this.failure ??= new TensorError(`${op}: ${reason}`, op, code);
     for (const { reject } of this.waiting.values()) reject(this.failure);
     this.waiting.clear();
   }
 
-  /** Keeps the process alive while batches are awaited. */
+  /** Keeps the process alive while answers are awaited. */
   hold(): void {
     for (const thread of this.threads) thread.ref();
   }
@@ -61,8 +82,29 @@ export class WorkerPool {
     for (const thread of this.threads) thread.unref();
   }
 
-  async close(): Promise<void> {
-    this.fail('expected to stay open until its epoch ends, got closed');
+  /** Ends the threads. @param reason what is said to whom still waits */
+  async close(reason: string): Promise<void> {
+    this.fail(reason);
     await Promise.all(this.threads.map((thread) => thread.terminate()));
   }
+}
+
+/** In a thread of a pool: answers its tasks, one at a time or several that wait for something. */
+export function answerTasks<Task, Result>(
+  port: MessagePort | null,
+  owner: PoolOwner,
+  answer: (task: Task) => Result | Promise<Result>,
+): void {
+  if (port === null) throw new Error(`${owner.op}: expected to run as a thread of its pool`);
+  const answered = async ({ id, task }: Job<Task>): Promise<Answer<Result>> => {
+    try {
+      return { id, result: await answer(task) };
+    } catch (error) {
+      const { op, code } = error instanceof TensorError ? error : owner;
+      return { id, error: (error as Error).message, op, code };
+    }
+  };
+  port.on('message', (job: Job<Task>) => {
+    void answered(job).then((message) => port.postMessage(message));
+  });
 }
