@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 
 import sharp from 'sharp';
 
-import { fail } from '../tensor/error.js';
+import { fail, shown } from '../tensor/error.js';
 
 /** RGB pixels, 8 bits each, row by row: `[height, width, 3]`. */
 export interface Image {
@@ -20,6 +20,8 @@ export interface DecodeOptions {
   readonly orient?: boolean;
   /** What to call it in messages. */
   readonly where?: string;
+  /** Pixels of the largest image to decode, whose RGB takes three bytes each: a small file may hold many. Default 2^28. */
+  readonly maxPixels?: number;
 }
 
 sharp.cache(false); // every image is read once
@@ -29,14 +31,19 @@ sharp.concurrency(1); // the loader's workers are the parallelism
  * Decodes JPEG, PNG, WebP, GIF (its first frame), TIFF or AVIF of any colour type to RGB, as Pillow's `convert('RGB')`
  * does: grey is repeated, alpha dropped, CMYK converted without a profile, 16 bits scaled to 8.
  *
- * @throws TensorError IO when the bytes are no image, or a damaged or cut one
+ * @throws TensorError IO when the bytes are no image, a damaged or cut one, or one of too many pixels; VALUE for what is no
+ *   bytes
  * @example
  * const { data, height, width } = await decodeImage(await readFile('cat.jpg'));
  */
 export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}): Promise<Image> {
-  const { orient = true, where = 'an image' } = options;
+  const { orient = true, where = 'the bytes given', maxPixels = 2 ** 28 } = options;
+  if (!((bytes as unknown) instanceof Uint8Array)) {
+    fail('decodeImage', 'VALUE', `expected the bytes of an image, a Uint8Array, got ${shown(bytes)}`); // sharp opens paths
+  }
+  if (isText(bytes)) fail('decodeImage', 'IO', `expected pixels in ${where}, got text or a drawing (SVG)`);
   try {
-    let pipeline = sharp(bytes, { failOn: 'error', ignoreIcc: true, limitInputPixels: 2 ** 28 });
+    let pipeline = sharp(bytes, { failOn: 'error', ignoreIcc: true, limitInputPixels: maxPixels });
     if (orient) pipeline = pipeline.autoOrient();
     const isCmyk = jpegComponents(bytes) === 4;
     pipeline = isCmyk
@@ -71,6 +78,14 @@ export async function readImage(path: string, options: DecodeOptions = {}): Prom
  */
 function reasonOf({ message }: Error): string {
   return message.startsWith('Input ') ? message.split(':')[0] : 'damaged or cut data';
+}
+
+/** Whether the first bytes are text's, or gzip's: libvips would draw what an SVG tells it to, at any size. */
+function isText(bytes: Uint8Array): boolean {
+  const start = bytes.subarray(0, 256);
+  return (
+    (start[0] === 0x1f && start[1] === 0x8b) || /^(\ufeff|\s)*</.test(Buffer.from(start).toString('utf8'))
+  );
 }
 
 /** Colour components of a JPEG, from the marker that starts its frame; undefined for anything else. */

@@ -1,3 +1,5 @@
+import { gzipSync } from 'node:zlib';
+
 import test from 'ava';
 import sharp from 'sharp';
 
@@ -199,5 +201,42 @@ test('what is wrong with an image does not depend on those decoded beside it', a
     for (const result of decoded)
       if (result.status === 'rejected') reasons.add((result.reason as TensorError).message);
   }
-  t.deepEqual([...reasons], ['decodeImage: expected a whole image in an image, got damaged or cut data']);
+  t.deepEqual(
+    [...reasons],
+    ['decodeImage: expected a whole image in the bytes given, got damaged or cut data'],
+  );
+});
+
+test('an image of more pixels than allowed, a drawing and what is no bytes are refused', async (t) => {
+  const png = await toSharp(flat(100, 100, [0, 0, 0]))
+    .png()
+    .toBuffer(); // a few hundred bytes that become 30 000
+  t.true(png.length < 1000);
+  t.is((await decodeImage(png, { maxPixels: 10_000 })).data.length, 30_000);
+  const message = async (bytes: Uint8Array, maxPixels?: number): Promise<string> =>
+    (
+      await t.throwsAsync(decodeImage(bytes, maxPixels === undefined ? {} : { maxPixels }), {
+        instanceOf: TensorError,
+      })
+    ).message;
+  t.is(
+    await message(png, 9999),
+    'decodeImage: expected a whole image in the bytes given, got Input image exceeds pixel limit',
+  );
+  const svg =
+    '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>';
+  for (const drawing of [svg, `\ufeff \n${svg}`, `<?xml version="1.0"?>${svg}`].map((text) =>
+    Buffer.from(text),
+  ))
+    t.is(
+      await message(drawing),
+      'decodeImage: expected pixels in the bytes given, got text or a drawing (SVG)',
+    );
+  t.regex(await message(gzipSync(svg)), /got text or a drawing/);
+  // sharp would open a file of that name.
+  const error = await t.throwsAsync(decodeImage('cat.jpg' as unknown as Uint8Array), {
+    instanceOf: TensorError,
+  });
+  t.is(error.code, 'VALUE');
+  t.is(error.message, "decodeImage: expected the bytes of an image, a Uint8Array, got 'cat.jpg'");
 });
