@@ -19,6 +19,7 @@ export type {
 } from './io/index.js';
 export {
   LogitCache,
+  Predictor,
   SETTINGS,
   Teacher,
   Trainer,
@@ -27,6 +28,7 @@ export {
   evaluate,
   explainFiles,
   inputTransform,
+  openPredictor,
   openTeacher,
   paramGroups,
   predict,
@@ -37,6 +39,7 @@ export {
   train,
 } from './train/index.js';
 export type {
+  ClassProbability,
   CosineOptions,
   DecayableModel,
   Distillation,
@@ -49,11 +52,16 @@ export type {
   FilePrediction,
   ImageExplanation,
   ImageModel,
+  ImagePrediction,
   Normalization,
+  OpenPredictorOptions,
   Precision,
   PredictOptions,
   Prediction,
+  PredictorExplainOptions,
+  PredictorOptions,
   Progress,
+  RequestOptions,
   ResolvedTrainerOptions,
   ResumeOptions,
   RunEvents,

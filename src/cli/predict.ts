@@ -1,7 +1,6 @@
 import { Command } from 'commander';
 
-import { SETTINGS, modelPath, predict } from '../train/index.js';
-import { loadPretrained } from '../models/index.js';
+import { SETTINGS, loadForInference, predict } from '../train/index.js';
 import { whole } from './eval.js';
 import { formatShare } from './format.js';
 import { imageFiles } from './images.js';
@@ -38,9 +37,7 @@ export function predictCommand(): Command {
           device: options.device,
         });
         const files = await imageFiles('predict', paths);
-        const { model, info } = await loadPretrained(modelPath('--checkpoint', options.checkpoint), {
-          device,
-        });
+        const { model, info } = await loadForInference('--checkpoint', options.checkpoint, { device });
         try {
           const results = await predict(model, info, files, { topk, batchSize, precision });
           if (options.json === true) {

@@ -43,7 +43,12 @@ export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}
   }
   if (isText(bytes)) fail('decodeImage', 'IO', `expected pixels in ${where}, got text or a drawing (SVG)`);
   try {
-    let pipeline = sharp(bytes, { failOn: 'error', ignoreIcc: true, limitInputPixels: maxPixels });
+    const file = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+    let pipeline = sharp(file, {
+      failOn: 'error',
+      ignoreIcc: true,
+      limitInputPixels: maxPixels,
+    });
     if (orient) pipeline = pipeline.autoOrient();
     const isCmyk = jpegComponents(bytes) === 4;
     pipeline = isCmyk

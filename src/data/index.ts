@@ -33,5 +33,6 @@ export { subsetData } from './subset.js';
 export type { SubsetSpec } from './subset.js';
 export { listTar } from './tar.js';
 export type { TarSpec } from './tar.js';
+export type { ImageSource } from './view.js';
 export { IMAGENET_MEAN, IMAGENET_STD, applySteps, normalizeInto } from './transforms.js';
 export type { Size, Transform, TransformStep } from './transforms.js';

@@ -1,25 +1,11 @@
 /**
- * Threads that answer tasks: the pool that asks, and what its threads run.
+ * Threads that answer tasks.
  */
-import { type MessagePort, Worker } from 'node:worker_threads';
+import { Worker } from 'node:worker_threads';
 
-import { type ErrorCode, TensorError } from '../tensor/error.js';
+import { TensorError } from '../tensor/error.js';
 import { cpuInfo } from '../tensor/versions.js';
-
-/** A task on its way, and its answer. */
-interface Job<Task> {
-  readonly id: number;
-  readonly task: Task;
-}
-type Answer<Result> =
-  | { readonly id: number; readonly result: Result }
-  | { readonly id: number; readonly error: string; readonly op: string; readonly code: ErrorCode };
-
-/** Whose threads they are: the op and the code of errors that are not a task's own. */
-export interface PoolOwner {
-  readonly op: string;
-  readonly code: ErrorCode;
-}
+import type { Answer, Job, PoolOwner } from './tasks.js';
 
 /** Threads for decoding where nobody has said how many: one less than the cores, from 1 to 8. */
 export const defaultWorkers = (): number => Math.max(1, Math.min(8, cpuInfo().cores - 1));
@@ -87,24 +73,4 @@ export class WorkerPool<Task, Result> {
     this.fail(reason);
     await Promise.all(this.threads.map((thread) => thread.terminate()));
   }
-}
-
-/** In a thread of a pool: answers its tasks, one at a time or several that wait for something. */
-export function answerTasks<Task, Result>(
-  port: MessagePort | null,
-  owner: PoolOwner,
-  answer: (task: Task) => Result | Promise<Result>,
-): void {
-  if (port === null) throw new Error(`${owner.op}: expected to run as a thread of its pool`);
-  const answered = async ({ id, task }: Job<Task>): Promise<Answer<Result>> => {
-    try {
-      return { id, result: await answer(task) };
-    } catch (error) {
-      const { op, code } = error instanceof TensorError ? error : owner;
-      return { id, error: (error as Error).message, op, code };
-    }
-  };
-  port.on('message', (job: Job<Task>) => {
-    void answered(job).then((message) => port.postMessage(message));
-  });
 }

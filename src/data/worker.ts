@@ -6,7 +6,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { type Failure, type ImageCache, type Part, assemble } from './assemble.js';
 import { type MixPart, mixPairs } from './augment/mix.js';
 import { type Dataset, type DatasetSpec, openDataset } from './dataset.js';
-import { answerTasks } from './pool.js';
+import { answerTasks } from './tasks.js';
 import type { Transform } from './transforms.js';
 
 /** What a worker starts with. */

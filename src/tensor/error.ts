@@ -1,6 +1,16 @@
 /** What an error is about; stable, for programs to test. */
 export type ErrorCode =
-  'SHAPE' | 'DTYPE' | 'DEVICE' | 'VALUE' | 'INDEX' | 'DISPOSED' | 'MEMORY' | 'KERNEL' | 'AUTOGRAD' | 'IO';
+  | 'SHAPE'
+  | 'DTYPE'
+  | 'DEVICE'
+  | 'VALUE'
+  | 'INDEX'
+  | 'DISPOSED'
+  | 'MEMORY'
+  | 'KERNEL'
+  | 'AUTOGRAD'
+  | 'IO'
+  | 'BUSY';
 
 /**
  * The error of every op: one sentence with the op, what was expected and what came.

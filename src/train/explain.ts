@@ -7,7 +7,7 @@ import type { Model, ModelInfo } from '../models/index.js';
 import { gather, softmax } from '../ops/index.js';
 import { fail } from '../tensor/error.js';
 import { scope } from '../tensor/index.js';
-import { modelInput, readImages, tensorOf } from './predict.js';
+import { inputOf, readViews, viewsOf } from './predict.js';
 
 /** What a model sees of a class in an image. */
 export interface ImageExplanation {
@@ -54,35 +54,43 @@ export async function* explainFiles(
   const { batchSize = 8 } = options;
   for (let start = 0; start < files.length; start += batchSize) {
     const batch = files.slice(start, start + batchSize);
-    const { paths, images, failed } = await readImages(batch);
-    const seen = await explainImages(model, info, images, options);
-    for (const path of batch) {
-      const error = failed.get(path);
-      yield error === undefined ? { path, ...seen[paths.indexOf(path)] } : { path, error };
-    }
+    const { views, failed } = await readViews(batch, info);
+    const seen = await explainViews(model, info, [...views.values()], options);
+    const paths = [...views.keys()];
+    for (const path of batch) yield { path, ...(failed.get(path) ?? seen[paths.indexOf(path)]) };
   }
 }
 
 /** @internal Explains images, `batchSize` at a time. */
-export async function explainImages(
+export function explainImages(
   model: Model,
   info: ModelInfo,
   images: readonly Image[],
   options: ExplainFilesOptions = {},
 ): Promise<ImageExplanation[]> {
+  return explainViews(model, info, viewsOf(images, info), options);
+}
+
+/** @internal The same for what the model sees of them. */
+export async function explainViews(
+  model: Model,
+  info: ModelInfo,
+  views: readonly Image[],
+  options: ExplainFilesOptions = {},
+): Promise<ImageExplanation[]> {
   const { label, batchSize = 8, opacity, minSize, ...how } = options;
   const target = label === undefined ? undefined : classNumber(label, info.classes);
   const explanations: ImageExplanation[] = [];
-  for (let start = 0; start < images.length; start += batchSize) {
-    const input = modelInput(images.slice(start, start + batchSize), info);
+  for (let start = 0; start < views.length; start += batchSize) {
+    const batch = views.slice(start, start + batchSize);
     const { map, targets, share } = scope(() => {
-      const { map, targets, logits } = explain(model, tensorOf(input, model), { ...how, target });
+      const { map, targets, logits } = explain(model, inputOf(batch, info, model), { ...how, target });
       return { map, targets, share: gather(softmax(logits), 1, targets.unsqueeze(1)) };
     });
     const grid = map.shape.slice(1) as [number, number];
     const [maps, classes, shares] = await Promise.all([map.data(), targets.data(), share.data()]);
     for (const tensor of [map, targets, share]) tensor.dispose();
-    for (const [i, view] of input.views.entries()) {
+    for (const [i, view] of batch.entries()) {
       const own = maps.slice(i * grid[0] * grid[1], (i + 1) * grid[0] * grid[1]);
       explanations.push({
         label: info.classes[Number(classes[i])],

@@ -15,7 +15,15 @@ export { paramGroups } from './param-groups.js';
 export type { DecayableModel } from './param-groups.js';
 export { predict } from './predict.js';
 export type { Precision } from './precision.js';
-export type { FilePrediction, PredictOptions } from './predict.js';
+export type { ClassProbability, FilePrediction, PredictOptions } from './predict.js';
+export { Predictor, loadForInference, openPredictor } from './predictor.js';
+export type {
+  ImagePrediction,
+  OpenPredictorOptions,
+  PredictorExplainOptions,
+  PredictorOptions,
+  RequestOptions,
+} from './predictor.js';
 export { resolveSettings, resume, train } from './run.js';
 export type { ResumeOptions, RunEvents, RunResult, RunStart, TrainRunOptions } from './run.js';
 export { RunFolder, modelPath } from './run-folder.js';

@@ -1,7 +1,8 @@
 /**
- * Naming what is in image files.
+ * Naming what is in images: files here, whatever else comes in a `Predictor`.
  */
-import { type Image, applySteps, normalizeInto, readImage, SampleRandom } from '../data/index.js';
+import { type Image, applySteps, normalizeInto, SampleRandom } from '../data/index.js';
+import { viewOf } from '../data/view.js';
 import type { ModelInfo } from '../models/index.js';
 import { softmax, tensor, topk } from '../ops/index.js';
 import { type Tensor, TensorError, inferenceMode } from '../tensor/index.js';
@@ -9,12 +10,15 @@ import type { ImageModel } from './evaluate.js';
 import { type Precision, inPrecision } from './precision.js';
 import { inputTransform } from './setup.js';
 
-/** The classes of one image, the most probable first, or why it could not be read. */
+/** A class, and how probable the model takes it to be, in [0, 1]. */
+export interface ClassProbability {
+  readonly label: string;
+  readonly probability: number;
+}
+
+/** The classes of one file, the most probable first, or why it could not be read. */
 export type FilePrediction =
-  | {
-      readonly path: string;
-      readonly top: readonly { readonly label: string; readonly probability: number }[];
-    }
+  | { readonly path: string; readonly top: readonly ClassProbability[] }
   | { readonly path: string; readonly error: string };
 
 /** How many classes to name, and how many images at a time. */
@@ -28,7 +32,7 @@ export interface PredictOptions {
 }
 
 /**
- * Predicts the classes of image files. A file that is no image is reported in its place.
+ * Predicts the classes of image files, in batches of their order. A file that is no image is reported in its place.
  *
  * @example
  * const { model, info } = await loadModel('runs/animals/checkpoints/best.safetensors');
@@ -40,94 +44,84 @@ export async function predict(
   files: readonly string[],
   options: PredictOptions = {},
 ): Promise<FilePrediction[]> {
-  const { batchSize = 32, precision = 'float32' } = options;
-  const k = Math.min(options.topk ?? 5, info.classes.length);
+  const { batchSize = 32 } = options;
   model.eval();
   const results: FilePrediction[] = [];
   for (let start = 0; start < files.length; start += batchSize) {
     const batch = files.slice(start, start + batchSize);
-    const { paths, images, failed } = await readImages(batch);
-    const [values, classes] = await classify(model, modelInput(images, info), k, precision);
-    for (const path of batch) {
-      const error = failed.get(path);
-      if (error !== undefined) {
-        results.push({ path, error });
-        continue;
-      }
-      const row = paths.indexOf(path) * k;
-      const top = Array.from({ length: k }, (_, i) => ({
-        label: info.classes[classes[row + i]],
-        probability: values[row + i],
-      }));
-      results.push({ path, top });
-    }
+    const { views, failed } = await readViews(batch, info);
+    const tops = await classify(model, info, [...views.values()], options);
+    const paths = [...views.keys()];
+    for (const path of batch)
+      results.push({ path, ...(failed.get(path) ?? { top: tops[paths.indexOf(path)] }) });
   }
   return results;
 }
 
-/** Images as a model takes them. */
-export interface ModelInput {
-  /** What the model sees, before it is normalised. */
-  readonly views: readonly Image[];
-  /** `[count, 3, height, width]`, normalised. */
-  readonly pixels: Float32Array;
-  readonly shape: readonly [count: number, channels: 3, height: number, width: number];
-}
-
-/** Prepares images as evaluation does. */
-export function modelInput(images: readonly Image[], info: ModelInfo): ModelInput {
-  const { steps, size, mean, std } = inputTransform(info.input);
-  const values = 3 * size[0] * size[1];
-  const still = new SampleRandom(0, 0, 0); // evaluation draws nothing
-  const views = images.map((image) => applySteps(image, steps, still));
-  const pixels = new Float32Array(images.length * values);
-  for (const [i, view] of views.entries()) normalizeInto(view, mean, std, pixels, i * values);
-  return { views, pixels, shape: [images.length, 3, ...size] };
-}
-
-/** The input as a tensor, where the model is. */
-export function tensorOf({ pixels, shape }: ModelInput, model: ImageModel): Tensor<'float32'> {
-  return tensor(pixels, { shape, device: model.device });
-}
-
 /** Image files, read. */
-export interface ReadImages {
-  /** The files that could be read, and what is in them. */
-  readonly paths: readonly string[];
-  readonly images: readonly Image[];
+export interface ReadViews {
+  /** What a model sees of those that could be read, by path. */
+  readonly views: ReadonlyMap<string, Image>;
   /** What was wrong with the others. */
-  readonly failed: ReadonlyMap<string, string>;
+  readonly failed: ReadonlyMap<string, { readonly error: string }>;
 }
 
-/** Reads image files. One that is no image is left out and named. */
-export async function readImages(files: readonly string[]): Promise<ReadImages> {
-  const paths: string[] = [];
-  const images: Image[] = [];
-  const failed = new Map<string, string>();
+/** Reads image files, and prepares them as evaluation does. */
+export async function readViews(files: readonly string[], info: ModelInfo): Promise<ReadViews> {
+  const { steps } = inputTransform(info.input);
+  const views = new Map<string, Image>();
+  const failed = new Map<string, { error: string }>();
   for (const path of files) {
     try {
-      images.push(await readImage(path));
-      paths.push(path);
+      views.set(path, await viewOf(path, { steps }));
     } catch (error) {
       if (!(error instanceof TensorError)) throw error;
-      failed.set(path, error.message);
+      failed.set(path, { error: error.message });
     }
   }
-  return { paths, images, failed };
+  return { views, failed };
 }
 
-async function classify(
+/** What a model sees of images, before it is normalised. */
+export function viewsOf(images: readonly Image[], info: ModelInfo): Image[] {
+  const { steps } = inputTransform(info.input);
+  const still = new SampleRandom(0, 0, 0); // evaluation draws nothing
+  return images.map((image) => applySteps(image, steps, still));
+}
+
+/** Views as a model takes them, where it is: `[count, 3, height, width]`, normalised. */
+export function inputOf(
+  views: readonly Image[],
+  { input: { size, mean, std } }: ModelInfo,
   model: ImageModel,
-  input: ModelInput,
-  k: number,
-  precision: Precision,
-): Promise<[probabilities: ArrayLike<number>, classes: ArrayLike<number>]> {
-  if (input.views.length === 0) return [[], []];
+): Tensor<'float32'> {
+  const values = 3 * size[0] * size[1];
+  const pixels = new Float32Array(views.length * values);
+  for (const [i, view] of views.entries()) normalizeInto(view, mean, std, pixels, i * values);
+  return tensor(pixels, { shape: [views.length, 3, ...size], device: model.device });
+}
+
+/** The classes of views, the most probable first. */
+export async function classify(
+  model: ImageModel,
+  info: ModelInfo,
+  views: readonly Image[],
+  options: Pick<PredictOptions, 'topk' | 'precision'>,
+): Promise<ClassProbability[][]> {
+  if (views.length === 0) return [];
+  const { precision = 'float32' } = options;
+  const k = Math.min(options.topk ?? 5, info.classes.length);
   const { values, indices } = inferenceMode(() =>
-    inPrecision(precision, () => topk(softmax(model.call(tensorOf(input, model))), k)),
+    inPrecision(precision, () => topk(softmax(model.call(inputOf(views, info, model))), k)),
   );
   try {
-    return await Promise.all([values.data(), indices.data()]);
+    const [probabilities, classes] = await Promise.all([values.data(), indices.data()]);
+    return views.map((_, row) =>
+      Array.from({ length: k }, (__, i) => ({
+        label: info.classes[classes[row * k + i]],
+        probability: probabilities[row * k + i],
+      })),
+    );
   } finally {
     values.dispose();
     indices.dispose();
