@@ -189,18 +189,24 @@ function toBigInt(value: Scalar): bigint {
   return integer;
 }
 
+/** Elements that `toArray` gives: V8 ends the process where an array has some 2^27. */
+const MOST_IN_ARRAYS = 2 ** 26;
+
 /** Values in arrays in arrays, as deep as the tensor has dimensions; a scalar's value alone. */
 export type NestedValues<T> = T | NestedValues<T>[];
 
 /**
  * The values of a tensor as nested arrays; a scalar gives its value. bool gives booleans. Does not block the event loop.
  *
- * @throws TensorError VALUE for an int64 beyond 2^53; any error of the ops before it
+ * @throws TensorError VALUE for an int64 beyond 2^53, or for more than 2^26 elements; any error of the ops before it
  * @example
  * await toArray(eye(2)) // [[1, 0], [0, 1]]
  */
 export async function toArray<D extends DType>(x: Tensor<D>): Promise<NestedValues<ItemOf[D]>> {
   expectTensors('toArray', x);
+  if (x.size > MOST_IN_ARRAYS) {
+    fail('toArray', 'VALUE', `expected at most 2^26 elements, got ${x.toString()}; data() gives more`);
+  }
   const { shape, dtype } = x;
   return nest(await x.data(), shape, dtype);
 }

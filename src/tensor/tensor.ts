@@ -2,6 +2,8 @@
  * The tensor: a small handle on a strided view of native memory. Its methods are the ops (`src/ops/methods.ts`
  * attaches them); this file holds only what a tensor is and how its values are read.
  */
+import { constants } from 'node:buffer';
+
 import { native, type TensorId } from '../native.js';
 import { DTYPES, type DType, type DataOf, type ItemOf, dtypeCode } from './dtype.js';
 import { type Device, deviceName } from './device.js';
@@ -198,7 +200,8 @@ export class Tensor<D extends DType = DType> {
    * The elements in row-major order, once they have been computed; never blocks the event loop.
    *
    * @param options.bigint for int64: a BigInt64Array instead of a Float64Array.
-   * @throws TensorError VALUE when an int64 beyond 2^53 is read without `bigint`; any error of the ops before it.
+   * @throws TensorError VALUE when an int64 beyond 2^53 is read without `bigint`, or more elements than an array of Node.js
+   *   takes (2^32 in Node 20); any error of the ops before it.
    */
   data(this: Tensor<'int64'>, options: { bigint: true }): Promise<BigInt64Array>;
   data(): Promise<DataOf[D]>;
@@ -250,6 +253,13 @@ export class Tensor<D extends DType = DType> {
 
   /** 16-bit floats are widened by the device before they are read. */
   private readable(): Tensor {
+    if (this.size > constants.MAX_LENGTH) {
+      fail(
+        'data',
+        'VALUE',
+        `expected at most ${constants.MAX_LENGTH} elements, as an array of this Node.js takes, got ${this.toString()}; read it in parts`,
+      );
+    }
     const dtype: DType = this.dtype;
     const narrow = dtype === 'bfloat16' || dtype === 'float16';
     return narrow ? wrap(native.to(this.id, dtypeCode('float32'))) : this;

@@ -2,6 +2,8 @@
  * Shapes with more elements than can be counted: made of users' numbers, they wrapped around 64 bits, and kernels wrote
  * beyond a tensor's memory.
  */
+import { constants } from 'node:buffer';
+
 import test from 'ava';
 
 import {
@@ -91,6 +93,24 @@ test('a view may have as many elements as can be counted, but not the memory for
   t.deepEqual(wide.shape, [MOST / 2]);
   t.deepEqual(await wide.slice([-2]).toArray(), [1, 1]);
   t.throws(() => (wide as Tensor).clone(), { code: 'MEMORY' } as object);
+});
+
+test('values that no array of JavaScript holds are refused, not waited for', async (t) => {
+  const { MAX_LENGTH } = constants; // 2^32 in Node 20, and no limit in later versions
+  const refused =
+    MAX_LENGTH < MOST / 2
+      ? {
+          code: 'VALUE',
+          message: `data: expected at most ${MAX_LENGTH} elements, as an array of this Node.js takes, got ${wide.toString()}; read it in parts`,
+        }
+      : { code: 'MEMORY' };
+  await t.throwsAsync(wide.data(), refused as object);
+  t.throws(() => wide.dataSync(), refused as object);
+  const many = expand(tensor([1]), [2 ** 13, 2 ** 13 + 1]);
+  await t.throwsAsync(many.toArray(), {
+    code: 'VALUE',
+    message: `toArray: expected at most 2^26 elements, got ${many.toString()}; data() gives more`,
+  } as object);
 });
 
 test('a step beyond the end leaves the first element', async (t) => {
