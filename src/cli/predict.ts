@@ -15,6 +15,7 @@ export function predictCommand(): Command {
     .requiredOption('--checkpoint <path>', "a run's folder, or a model's folder or file")
     .option('-k, --topk <n>', 'classes to name', '5')
     .option('-b, --batch-size <n>', 'images per batch', '32')
+    .option('-j, --workers <n>', 'threads that decode images')
     .option('--precision <name>', SETTINGS.precision.help, 'float32')
     .option('--device <name>', SETTINGS.device.help, 'cpu')
     .option('--json', 'print JSON')
@@ -25,6 +26,7 @@ export function predictCommand(): Command {
           checkpoint: string;
           topk: string;
           batchSize: string;
+          workers?: string;
           precision: string;
           device: string;
           json?: boolean;
@@ -32,6 +34,7 @@ export function predictCommand(): Command {
       ) => {
         const topk = whole('--topk', options.topk, 1);
         const batchSize = whole('--batch-size', options.batchSize, 1);
+        const workers = options.workers === undefined ? undefined : whole('--workers', options.workers, 0);
         const { precision = 'float32', device = 'cpu' } = settingsOf({
           precision: options.precision,
           device: options.device,
@@ -39,7 +42,7 @@ export function predictCommand(): Command {
         const files = await imageFiles('predict', paths);
         const { model, info } = await loadForInference('--checkpoint', options.checkpoint, { device });
         try {
-          const results = await predict(model, info, files, { topk, batchSize, precision });
+          const results = await predict(model, info, files, { topk, batchSize, workers, precision });
           if (options.json === true) {
             console.log(JSON.stringify(results, null, 2));
           } else {

@@ -7,7 +7,8 @@ import type { Model, ModelInfo } from '../models/index.js';
 import { gather, softmax } from '../ops/index.js';
 import { fail } from '../tensor/error.js';
 import { scope } from '../tensor/index.js';
-import { inputOf, readViews, viewsOf } from './predict.js';
+import { type FileOptions, readBatches } from './image-files.js';
+import { inputOf, viewsOf } from './predict.js';
 
 /** What a model sees of a class in an image. */
 export interface ImageExplanation {
@@ -25,12 +26,10 @@ export interface ImageExplanation {
 export type FileExplanation =
   ({ readonly path: string } & ImageExplanation) | { readonly path: string; readonly error: string };
 
-/** Which class, how, and how the pictures look. */
-export interface ExplainFilesOptions extends Omit<ExplainOptions, 'target'> {
+/** Which class, how, how the pictures look, and how files are read: 8 at a time by default. */
+export interface ExplainFilesOptions extends Omit<ExplainOptions, 'target'>, FileOptions {
   /** A class to explain in all images. Default: each image's most probable. */
   readonly label?: string | undefined;
-  /** Images at a time. Default 8. */
-  readonly batchSize?: number;
   /** See `heatmap`. */
   readonly opacity?: number | undefined;
   readonly minSize?: number | undefined;
@@ -51,13 +50,10 @@ export async function* explainFiles(
   files: readonly string[],
   options: ExplainFilesOptions = {},
 ): AsyncGenerator<FileExplanation> {
-  const { batchSize = 8 } = options;
-  for (let start = 0; start < files.length; start += batchSize) {
-    const batch = files.slice(start, start + batchSize);
-    const { views, failed } = await readViews(batch, info);
-    const seen = await explainViews(model, info, [...views.values()], options);
-    const paths = [...views.keys()];
-    for (const path of batch) yield { path, ...(failed.get(path) ?? seen[paths.indexOf(path)]) };
+  const { batchSize = 8, workers } = options;
+  for await (const batch of readBatches('explainFiles', files, info, { batchSize, workers })) {
+    const seen = batch.results(await explainViews(model, info, batch.views, options));
+    for (const [i, path] of batch.paths.entries()) yield { path, ...seen[i] };
   }
 }
 
@@ -78,7 +74,7 @@ export async function explainViews(
   views: readonly Image[],
   options: ExplainFilesOptions = {},
 ): Promise<ImageExplanation[]> {
-  const { label, batchSize = 8, opacity, minSize, ...how } = options;
+  const { label, batchSize = 8, workers: _, opacity, minSize, ...how } = options;
   const target = label === undefined ? undefined : classNumber(label, info.classes);
   const explanations: ImageExplanation[] = [];
   for (let start = 0; start < views.length; start += batchSize) {

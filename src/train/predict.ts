@@ -2,11 +2,11 @@
  * Naming what is in images: files here, whatever else comes in a `Predictor`.
  */
 import { type Image, applySteps, normalizeInto, SampleRandom } from '../data/index.js';
-import { viewOf } from '../data/view.js';
 import type { ModelInfo } from '../models/index.js';
 import { softmax, tensor, topk } from '../ops/index.js';
-import { type Tensor, TensorError, inferenceMode } from '../tensor/index.js';
+import { type Tensor, inferenceMode } from '../tensor/index.js';
 import type { ImageModel } from './evaluate.js';
+import { type FileOptions, expectWhole, readBatches } from './image-files.js';
 import { type Precision, inPrecision } from './precision.js';
 import { inputTransform } from './setup.js';
 
@@ -21,19 +21,19 @@ export type FilePrediction =
   | { readonly path: string; readonly top: readonly ClassProbability[] }
   | { readonly path: string; readonly error: string };
 
-/** How many classes to name, and how many images at a time. */
-export interface PredictOptions {
+/** How many classes to name, and how files are read: 32 at a time by default. */
+export interface PredictOptions extends FileOptions {
   /** Classes to name. Default 5. */
   readonly topk?: number;
-  /** Images per batch. Default 32. */
-  readonly batchSize?: number;
   /** Default 'float32'. */
   readonly precision?: Precision;
 }
 
 /**
- * Predicts the classes of image files, in batches of their order. A file that is no image is reported in its place.
+ * Predicts the classes of image files, in batches of their order. A file that is no image is reported in its place. More than a few
+ * are decoded in threads, a batch ahead.
  *
+ * @throws TensorError VALUE for options that make no sense
  * @example
  * const { model, info } = await loadModel('runs/animals/checkpoints/best.safetensors');
  * const [{ top }] = await predict(model, info, ['cat.jpg']);
@@ -44,42 +44,15 @@ export async function predict(
   files: readonly string[],
   options: PredictOptions = {},
 ): Promise<FilePrediction[]> {
-  const { batchSize = 32 } = options;
+  expectWhole('predict', 'topk', options.topk ?? 5, 1);
   model.eval();
   const results: FilePrediction[] = [];
-  for (let start = 0; start < files.length; start += batchSize) {
-    const batch = files.slice(start, start + batchSize);
-    const { views, failed } = await readViews(batch, info);
-    const tops = await classify(model, info, [...views.values()], options);
-    const paths = [...views.keys()];
-    for (const path of batch)
-      results.push({ path, ...(failed.get(path) ?? { top: tops[paths.indexOf(path)] }) });
+  for await (const batch of readBatches('predict', files, info, options)) {
+    const tops = await classify(model, info, batch.views, options);
+    const named = batch.results(tops.map((top) => ({ top })));
+    for (const [i, path] of batch.paths.entries()) results.push({ path, ...named[i] });
   }
   return results;
-}
-
-/** Image files, read. */
-export interface ReadViews {
-  /** What a model sees of those that could be read, by path. */
-  readonly views: ReadonlyMap<string, Image>;
-  /** What was wrong with the others. */
-  readonly failed: ReadonlyMap<string, { readonly error: string }>;
-}
-
-/** Reads image files, and prepares them as evaluation does. */
-export async function readViews(files: readonly string[], info: ModelInfo): Promise<ReadViews> {
-  const { steps } = inputTransform(info.input);
-  const views = new Map<string, Image>();
-  const failed = new Map<string, { error: string }>();
-  for (const path of files) {
-    try {
-      views.set(path, await viewOf(path, { steps }));
-    } catch (error) {
-      if (!(error instanceof TensorError)) throw error;
-      failed.set(path, { error: error.message });
-    }
-  }
-  return { views, failed };
 }
 
 /** What a model sees of images, before it is normalised. */

@@ -13,6 +13,7 @@ import { foldBatchNorm } from '../nn/index.js';
 import { fail, shown } from '../tensor/error.js';
 import { type Device } from '../tensor/index.js';
 import { type ExplainFilesOptions, type ImageExplanation, explainViews } from './explain.js';
+import { type FileOptions, expectWhole } from './image-files.js';
 import { type ClassProbability, classify } from './predict.js';
 import { PRECISIONS, type Precision } from './precision.js';
 import { modelPath } from './run-folder.js';
@@ -65,7 +66,7 @@ export interface RequestOptions {
 }
 
 /** What is explained, and how. */
-export type PredictorExplainOptions = Omit<ExplainFilesOptions, 'batchSize'> & RequestOptions;
+export type PredictorExplainOptions = Omit<ExplainFilesOptions, keyof FileOptions> & RequestOptions;
 
 /** An image that is ready for the model. */
 interface Ready {
@@ -106,8 +107,9 @@ export class Predictor {
     const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
     const { workers, ...rest } = { ...DEFAULTS, ...given } as typeof DEFAULTS &
       Pick<PredictorOptions, 'workers'>;
-    for (const key of ['topk', 'batchSize', 'maxPending', 'maxPixels'] as const) whole(key, rest[key], 1);
-    if (workers !== undefined) whole('workers', workers, 0);
+    for (const key of ['topk', 'batchSize', 'maxPending', 'maxPixels'] as const)
+      expectWhole('Predictor', key, rest[key], 1);
+    if (workers !== undefined) expectWhole('Predictor', 'workers', workers, 0);
     if (!Object.hasOwn(PRECISIONS, rest.precision)) {
       const names = Object.keys(PRECISIONS).join(', ');
       fail('Predictor', 'VALUE', `expected a precision of ${names}, got ${shown(rest.precision)}`);
@@ -252,15 +254,6 @@ function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
     signal.addEventListener('abort', onAbort, { once: true });
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
   });
-}
-
-function whole(name: string, value: number, least: number): void {
-  if (Number.isInteger(value) && value >= least) return;
-  fail(
-    'Predictor',
-    'VALUE',
-    `expected ${name} to be a whole number of at least ${least}, got ${shown(value)}`,
-  );
 }
 
 /** @internal A model to predict with: its batch norms are folded into its convolutions. */
