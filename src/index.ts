@@ -49,6 +49,7 @@ export type {
   Evaluation,
   ExplainFilesOptions,
   FileExplanation,
+  FileOptions,
   FilePrediction,
   ImageExplanation,
   ImageModel,

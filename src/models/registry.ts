@@ -22,15 +22,15 @@ const FAMILIES = {
 /** A family's name. */
 export type FamilyName = keyof typeof FAMILIES;
 
-/** The names of each family's models, and its own name for its default settings. */
-type Names = { [F in FamilyName]: F | Extract<keyof (typeof FAMILIES)[F]['entries'], string> };
+/** The names of a family's models, and its own for its default settings. */
+type NamesOf<F extends FamilyName> = F | Extract<keyof (typeof FAMILIES)[F]['entries'], string>;
 
 /** A model's name. */
-export type ModelName = Names[FamilyName];
+export type ModelName = { [F in FamilyName]: NamesOf<F> }[FamilyName];
 
 /** The family of a name. */
 type FamilyOf<Name extends ModelName> = {
-  [F in FamilyName]: Name extends Names[F] ? (typeof FAMILIES)[F] : never;
+  [F in FamilyName]: Name extends NamesOf<F> ? (typeof FAMILIES)[F] : never;
 }[FamilyName];
 
 /** What `createModel` returns for a name: its family's class. */

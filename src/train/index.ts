@@ -16,6 +16,7 @@ export type { DecayableModel } from './param-groups.js';
 export { predict } from './predict.js';
 export type { Precision } from './precision.js';
 export type { ClassProbability, FilePrediction, PredictOptions } from './predict.js';
+export type { FileOptions } from './image-files.js';
 export { Predictor, loadForInference, openPredictor } from './predictor.js';
 export type {
   ImagePrediction,
