@@ -13,6 +13,7 @@ import sharp from 'sharp';
 
 import {
   type BatchSource,
+  type ModelInfo,
   type Tensor,
   type TrainSettings,
   type ViTConfig,
@@ -32,18 +33,24 @@ export async function temporaryFolder(t: ExecutionContext): Promise<string> {
   return folder;
 }
 
+/** What `tinyModel` is, and what its images are. */
+export const TINY_INFO = {
+  name: 'vit_micro_patch4_32',
+  options: { imgSize: 8, patchSize: 4, embedDim: 16, depth: 1, numHeads: 2, numClasses: 3 },
+  classes: ['blue', 'green', 'red'],
+  input: {
+    size: [8, 8],
+    mean: [0.4, 0.5, 0.6],
+    std: [0.2, 0.3, 0.25],
+    interpolation: 'bicubic',
+    cropPct: 0.9,
+  },
+} as const satisfies ModelInfo;
+
 /** A ViT of some thousand parameters for images `[3, 8, 8]` and three classes. */
 export function tinyModel(options: Partial<ViTConfig> = {}, seed = 1): VisionTransformer {
   manualSeed(seed);
-  return createModel('vit_micro_patch4_32', {
-    imgSize: 8,
-    patchSize: 4,
-    embedDim: 16,
-    depth: 1,
-    numHeads: 2,
-    numClasses: 3,
-    ...options,
-  });
+  return createModel(TINY_INFO.name, { ...TINY_INFO.options, ...options });
 }
 
 /** Images `[3, 8, 8]`, each with its class's colour on another, repeatable pattern. */

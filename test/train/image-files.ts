@@ -8,20 +8,9 @@ import test from 'ava';
 
 import { type ModelInfo, explainFiles, predict } from '../../src/index.js';
 import { flat, toSharp } from '../helpers/images.js';
-import { temporaryFolder, tinyModel } from '../helpers/training.js';
+import { TINY_INFO, temporaryFolder, tinyModel } from '../helpers/training.js';
 
-const info: ModelInfo = {
-  name: 'vit_micro_patch4_32',
-  options: { imgSize: 8, patchSize: 4, embedDim: 16, depth: 1, numHeads: 2, numClasses: 3 },
-  classes: ['blue', 'green', 'red'],
-  input: {
-    size: [8, 8],
-    mean: [0.4, 0.5, 0.6],
-    std: [0.2, 0.3, 0.25],
-    interpolation: 'bicubic',
-    cropPct: 0.9,
-  },
-};
+const info: ModelInfo = TINY_INFO;
 
 /** Nine files: seven images of other colours, one of them named twice, and one that is no image. */
 async function someFiles(folder: string): Promise<string[]> {

@@ -32,20 +32,9 @@ import {
 import { collectGarbage, collectTensors } from '../helpers/garbage.js';
 import { watchEventLoop } from '../helpers/event-loop.js';
 import { flat, pattern, toSharp } from '../helpers/images.js';
-import { temporaryFolder, tinyModel } from '../helpers/training.js';
+import { TINY_INFO, temporaryFolder, tinyModel } from '../helpers/training.js';
 
-const info: ModelInfo = {
-  name: 'vit_micro_patch4_32',
-  options: { imgSize: 8, patchSize: 4, embedDim: 16, depth: 1, numHeads: 2, numClasses: 3 },
-  classes: ['blue', 'green', 'red'],
-  input: {
-    size: [8, 8],
-    mean: [0.4, 0.5, 0.6],
-    std: [0.2, 0.3, 0.25],
-    interpolation: 'bicubic',
-    cropPct: 0.9,
-  },
-};
+const info: ModelInfo = TINY_INFO;
 
 /** PNGs of other colours and sizes. */
 const pngs = (count: number): Promise<Buffer[]> =>
