@@ -43,12 +43,8 @@ export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}
   }
   if (isText(bytes)) fail('decodeImage', 'IO', `expected pixels in ${where}, got text or a drawing (SVG)`);
   try {
-    const file = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-    let pipeline = sharp(file, {
-      failOn: 'error',
-      ignoreIcc: true,
-      limitInputPixels: maxPixels,
-    });
+    const file = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length); // sharp words a Uint8Array's errors differently
+    let pipeline = sharp(file, { failOn: 'error', ignoreIcc: true, limitInputPixels: maxPixels });
     if (orient) pipeline = pipeline.autoOrient();
     const isCmyk = jpegComponents(bytes) === 4;
     pipeline = isCmyk

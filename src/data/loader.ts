@@ -22,7 +22,7 @@ import type { Dataset } from './dataset.js';
 import { WorkerPool, defaultWorkers } from './pool.js';
 import { SampleRandom } from './sample-random.js';
 import type { Transform } from './transforms.js';
-import type { Task, WorkerStart } from './worker.js';
+import type { Task, WorkerStart } from './loader-worker.js';
 
 /** What a batch is, and how batches are made. */
 export interface LoaderOptions {
@@ -203,7 +203,7 @@ export class DataLoader implements BatchSource {
       const { spec } = this.dataset;
       if (this.workers > 0 && spec !== undefined) {
         const start: WorkerStart = { spec, transform, cache: this.cache };
-        const script = new URL('./worker.js', import.meta.url);
+        const script = new URL('./loader-worker.js', import.meta.url);
         this.pool = new WorkerPool({ op: 'DataLoader', code: 'IO' }, script, this.workers, start);
       }
     })();

@@ -29,7 +29,7 @@ test('a package holds what builds and runs it, and no source maps, tests or othe
     'dist/src/index.js',
     'dist/src/index.d.ts',
     'dist/src/cli/main.js',
-    'dist/src/data/worker.js',
+    'dist/src/data/loader-worker.js',
     'dist/src/data/preprocessor-worker.js',
   ])
     t.true(files.includes(path), path);
