@@ -67,7 +67,13 @@ export interface CpuInfo {
   readonly cores: number;
   /** Threads that kernels run on: one for each core, or TENON_NUM_THREADS. */
   readonly threads: number;
+  /** Of the kernels: 'AVX-512', 'AVX2' or 'NEON'; 'none' on a processor without. */
   readonly instructionSet: string;
+  /**
+   * How bfloat16 is multiplied: in tiles (AMX), in pairs (AVX-512 BF16), or as float32, at whose speed `--precision bf16`
+   * then runs: where the processor has neither, or has pairs that are slower.
+   */
+  readonly bfloat16: 'tiles' | 'pairs' | 'float32';
   readonly oneDNN: string;
 }
 

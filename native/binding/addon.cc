@@ -376,6 +376,7 @@ napi_value cpu_info(const Napi::CallbackInfo& info, Instance&) {
   out.Set("cores", cpu.cores);
   out.Set("threads", cpu.threads);
   out.Set("instructionSet", cpu.instruction_set);
+  out.Set("bfloat16", cpu.bfloat16);
   out.Set("oneDNN", cpu.onednn);
   return out;
 }

@@ -213,12 +213,10 @@ inline double attention_tolerance(DType dtype) {
 }
 
 // Forward and backward against the reference.
-inline void check(const Case& c) {
-  SCOPED_TRACE(c.name());
-  const Problem x(c);
+inline void check(const Problem& x, const Expected& e) {
+  const Case& c = x.c;
   x.forward();
   x.backward();
-  const Expected e = reference(x);
   const double most = attention_tolerance(c.dtype);
   EXPECT_LT(relative_error(values(x.out), e.out), most);
   for (size_t i = 0; i < e.lse.size(); ++i) {
@@ -240,6 +238,12 @@ inline void check(const Case& c) {
   } else {
     for (const double value : values(x.dq)) EXPECT_NEAR(value, 0, 8 * most);
   }
+}
+
+inline void check(const Case& c) {
+  SCOPED_TRACE(c.name());
+  const Expected e = reference(Problem(c));
+  in_every_way(c.dtype, [&] { check(Problem(c), e); });
 }
 
 }  // namespace tenon::testing::attention

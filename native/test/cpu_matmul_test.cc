@@ -150,6 +150,26 @@ TEST(CpuMatmul, WeightGradientsOverManyRowsAreRightAtAnyWidth) {
   }
 }
 
+// Of one row, too, which lies in memory as a row and as columns.
+TEST(CpuGemm, SumsTheRowsOfAOfAnyHeight) {
+  for (const DType dtype : testing::float_dtypes()) {
+    for (const int64_t m : {1, 5, 12, 30}) {
+      const int64_t k = 50, n = 3;
+      Buffer a(dtype, {k, m}), b(dtype, {k, n}), out(dtype, {m, n}), sums(DType::Float64, {m});
+      a.fill_normal(1);
+      b.fill_normal(2);
+      MatmulArgs args{cpu::transposed(a.view()), b.view(), out.view(), {}, {}};
+      args.a_sums = sums.view();
+      cpu::gemm(args);
+      std::vector<double> expected(static_cast<size_t>(m));
+      const std::vector<double> elements = a.values();
+      for (size_t i = 0; i < elements.size(); ++i) expected[i % static_cast<size_t>(m)] += elements[i];
+      EXPECT_LT(relative_error(sums.values(), expected), 1e-6) << name_of(dtype) << ", " << m << " rows";
+      expect_values(out, reference(args), describe({m, k, n}, dtype));
+    }
+  }
+}
+
 // Where K is one share, several, or cut into parts; of any dtype of out.
 TEST(CpuGemm, DoesNotDependOnTheThreadCount) {
   const int threads = omp_get_max_threads();

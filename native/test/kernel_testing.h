@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <functional>
 
 #include <algorithm>
 #include <cmath>
@@ -22,6 +23,8 @@ const Kernels& kernels();
 void* stream();
 void wait();  // for what was run; throws the errors that it left
 bool emulated();
+// Calls body once for each of the ways in which the backend may multiply this dtype here.
+void in_every_way(DType dtype, const std::function<void()>& body);
 
 // run(&Kernels::softmax, args)
 template <typename Args>

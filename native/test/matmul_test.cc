@@ -249,7 +249,8 @@ TEST(MatmulBefore, IsWhatGoesIntoTheActivation) {
 
 TEST(MatmulSums, AreThoseOfTheRowsOfA) {
   for (const DType dtype : float_dtypes()) {
-    for (const Size& s : {Size{12, 37, 8}, Size{21, 131, 10}, Size{5, 70, 3}, Size{4, 0, 3}, Size{4, 3, 0}}) {
+    for (const Size& s :
+         {Size{12, 37, 8}, Size{21, 131, 10}, Size{5, 70, 3}, Size{1, 6, 5}, Size{4, 0, 3}, Size{4, 3, 0}}) {
       for (const bool transposed : {false, true}) {
         Buffer a(dtype, {s.m, s.k}, transposed ? Shape{1, s.m} : Shape{s.k, 1}), b(dtype, {s.k, s.n}),
             out(dtype, {s.m, s.n}), sums(dtype, {s.m});

@@ -33,6 +33,7 @@ export function infoCommand(): Command {
           cores: cpu.cores,
           threads: cpu.threads,
           instructionSet: cpu.instructionSet,
+          bfloat16: cpu.bfloat16,
         },
         memory: { systemBytes: totalmem(), tensors: memoryStats() },
         devices: devices(),
@@ -52,7 +53,11 @@ export function infoCommand(): Command {
         ['node', info.versions['node']],
         ['oneDNN', info.versions['oneDNN']],
         ['system', info.system],
-        ['cpu', `${info.cpu.model}, ${cpu.threads} threads, ${cpu.instructionSet}`],
+        [
+          'cpu',
+          `${info.cpu.model}, ${cpu.threads} ${cpu.threads === 1 ? 'thread' : 'threads'}, ` +
+            `${cpu.instructionSet}, bfloat16 as ${cpu.bfloat16}`,
+        ],
         ['memory', formatBytes(info.memory.systemBytes)],
         ['devices', info.devices.join(', ')],
         ...info.gpus.map(({ name, bytes, capability }, i): [string, string] => [

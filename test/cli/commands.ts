@@ -371,7 +371,7 @@ test.serial('info names devices, threads, instruction set, versions, memory and 
   t.is(code, 0);
   const info = JSON.parse(stdout) as {
     versions: Record<string, string>;
-    cpu: { threads: number; instructionSet: string };
+    cpu: { threads: number; instructionSet: string; bfloat16: string };
     memory: { systemBytes: number; tensors: { current: number } };
     devices: string[];
     backends: Record<string, string>;
@@ -379,7 +379,8 @@ test.serial('info names devices, threads, instruction set, versions, memory and 
   t.is(info.versions['node'], process.versions.node);
   t.regex(info.versions['oneDNN'], /^\d+\.\d+/);
   t.is(info.cpu.threads, Number(process.env['TENON_NUM_THREADS'] ?? info.cpu.threads));
-  t.regex(info.cpu.instructionSet, /\w/);
+  t.regex(info.cpu.instructionSet, /^(AVX-512|AVX2|NEON|none)$/);
+  t.regex(info.cpu.bfloat16, /^(tiles|pairs|float32)$/);
   t.true(info.memory.systemBytes > 2 ** 28);
   t.is(info.memory.tensors.current, 0);
   t.deepEqual(info.devices, ['cpu']);

@@ -16,6 +16,7 @@
 #include "backend/cpu/attention_scores-inl.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
+#include "backend/cpu/processor.h"
 
 #include <cstring>
 
@@ -237,7 +238,7 @@ void sum_dbias(const AttentionBackwardArgs& args, const BackwardPlan& plan, cons
 // HWY_EXPORT takes no templates.
 BackwardSteps backward_steps(DType dtype) {
   if (dtype == DType::Float64) return {run_item<double, Rows<double>>, sum_dq<double>, sum_dbias<double>};
-  const bool pairs = dtype == DType::BFloat16 && can_multiply_pairs();
+  const bool pairs = dtype == DType::BFloat16 && multiplies_pairs();
   return {pairs ? run_item<float, Pairs> : run_item<float, Rows<float>>, sum_dq<float>, sum_dbias<float>};
 }
 

@@ -12,6 +12,7 @@
 #include "backend/cpu/attention_scores-inl.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
+#include "backend/cpu/processor.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tenon::cpu::HWY_NAMESPACE {
@@ -125,12 +126,10 @@ namespace {
 HWY_EXPORT(attend_float);
 HWY_EXPORT(attend_pairs);
 HWY_EXPORT(attend_double);
-HWY_EXPORT(can_multiply_pairs);
 
 auto attend_function(DType dtype) {
   if (dtype == DType::Float64) return HWY_DYNAMIC_DISPATCH(attend_double);
-  if (dtype == DType::BFloat16 && HWY_DYNAMIC_DISPATCH(can_multiply_pairs)())
-    return HWY_DYNAMIC_DISPATCH(attend_pairs);
+  if (dtype == DType::BFloat16 && multiplies_pairs()) return HWY_DYNAMIC_DISPATCH(attend_pairs);
   return HWY_DYNAMIC_DISPATCH(attend_float);
 }
 }  // namespace

@@ -52,7 +52,7 @@ struct Rows : MultiplyAdd {
 
 #if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86_64
 
-// The intrinsics want more than this target's flags; can_multiply_pairs() says whether there are such instructions.
+// The intrinsics want more than this target's flags; multiplies_pairs() says whether there are such instructions.
 struct Pairs {
   static constexpr bool kOneForm = false;
   static int64_t depth(int64_t n) { return ceil_div(n, 2); }
@@ -152,12 +152,9 @@ struct Pairs {
   }
 };
 
-inline bool can_multiply_pairs() { return __builtin_cpu_supports("avx512bf16") != 0; }
-
 #else
 
 using Pairs = Rows<float>;
-inline bool can_multiply_pairs() { return false; }
 
 #endif
 

@@ -16,10 +16,9 @@
 #include "backend/cpu/cores.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/onednn.h"
+#include "backend/cpu/processor.h"
 #include "core/error.h"
 #include "core/stream.h"
-#include "hwy/highway.h"
-#include "hwy/targets.h"
 
 namespace tenon::cpu {
 
@@ -103,9 +102,8 @@ std::unique_ptr<Device> make_device(int threads) {
 }
 
 CpuInfo info() {
-  const int64_t targets = hwy::SupportedTargets();
-  const int64_t best = targets & -targets;  // Highway numbers better targets lower
-  return {available_cores(), default_threads(), hwy::TargetName(best), onednn_version()};
+  const char* const bfloat16 = onednn_has_tiles() ? "tiles" : multiplies_pairs() ? "pairs" : "float32";
+  return {available_cores(), default_threads(), instruction_set(), bfloat16, onednn_version()};
 }
 
 }  // namespace tenon::cpu

@@ -14,7 +14,8 @@ std::unique_ptr<Device> make_device(int threads);
 struct CpuInfo {
   int cores;                    // that this process may use, see cores.h
   int threads;                  // that make_device(0) takes
-  std::string instruction_set;  // the best Highway target of this machine, e.g. "AVX3_ZEN4"
+  std::string instruction_set;  // of the kernels, see processor.h
+  std::string bfloat16;         // what multiplies it: "tiles" (AMX), "pairs" (AVX-512 BF16) or "float32"
   std::string onednn;           // version
 };
 CpuInfo info();

@@ -237,12 +237,12 @@ bool reads_rows(const Matrix& x) {
   return has_runs<T>(x) && (x.rows == 1 || x.row % kPage != 0);
 }
 
-// The rows of x one after the other, and rows of zeros up to a tile's.
+// The rows of x one after the other, and rows of zeros up to a whole tile.
 template <typename T>
 void copy_rows(const Matrix& x, T* to) {
-  const T* from = reinterpret_cast<const T*>(x.data);
-  for (int64_t i = 0; i < x.rows; ++i) std::copy_n(from + i * x.row, x.columns, to + i * x.columns);
-  std::fill(to + x.rows * x.columns, to + kTileRows * x.columns, T{0});
+  for (int64_t i = 0; i < x.rows; ++i)
+    read_line(x.dtype, x.block(i, 0, 1, x.columns).data, x.column, x.columns, to + i * x.columns);
+  std::fill(to + x.rows * x.columns, to + round_up(x.rows, kTileRows) * x.columns, T{0});
 }
 
 // c[m, n] = a b + terms, tile by tile; b is packed. a_sums, unless null, gets what the rows of a sum to.
@@ -274,12 +274,17 @@ void multiply_block(const Matrix& a, T* panels, const T* b, const Terms<T>& term
   const int64_t m = a.rows, depth = a.columns, whole = m / kTileRows * kTileRows;
   const Matrix rest = a.block(whole, 0, m - whole, depth);
   const T* const from = reinterpret_cast<const T*>(a.data);
-  if (reads_rows<T>(a)) {
+  const bool in_rows = a_sums == nullptr;  // sums are made of columns
+  if (in_rows && reads_rows<T>(a)) {
     if (rest.rows > 0) copy_rows(rest, panels);
     multiply_tiles(Rows<T>{from, a.row, m, panels, depth}, b, depth, terms, c, stride, m, n, a_sums, ahead);
   } else if (has_column_runs<T>(a)) {
     if (rest.rows > 0) pack<kTileRows>(rest, panels);
     multiply_tiles(Columns<T>{from, a.column, m, panels}, b, depth, terms, c, stride, m, n, a_sums, ahead);
+  } else if (in_rows && a.column == 1 && !is_own<T>(a.dtype)) {
+    copy_rows(a, panels);
+    multiply_tiles(Rows<T>{panels, depth, round_up(m, kTileRows), nullptr, depth}, b, depth, terms, c, stride,
+                   m, n, a_sums, ahead);
   } else {
     pack<kTileRows>(a, panels);
     multiply_tiles(Panels<T>{panels, depth}, b, depth, terms, c, stride, m, n, a_sums, ahead);

@@ -79,8 +79,9 @@ bool is_weight_gradient(const MatmulArgs& args) {
 //   dy w   [25088, 384] x [384, 96]: 144 -> 219,   [1576, 576] x [576, 192]: the same
 //   dy^T x [288, 25088] x [25088, 96]: 215 -> 196, [576, 6272] x [6272, 192]: 215 -> 200
 bool gemm_is_faster(const MatmulArgs& args) {
-  if (args.a.dtype != DType::Float32 || args.out.dtype != DType::Float32 || args.out.ndim() != 2)
-    return false;
+  if (args.out.ndim() != 2) return false;
+  if (args.a.dtype == DType::BFloat16) return !onednn_multiplies_bfloat16();
+  if (args.a.dtype != DType::Float32 || args.out.dtype != DType::Float32) return false;
   const int64_t m = args.out.size(0), n = args.out.size(1), k = args.a.size(1);
   const bool has_rows = args.a.stride(1) == 1;
   if (HWY_DYNAMIC_DISPATCH(is_avx2)()) return has_rows && m >= 192;

@@ -14,6 +14,11 @@ std::string onednn_version();
 
 bool onednn_matmul(const MatmulArgs& args);
 
+// Whether it multiplies bfloat16 in tiles here (AMX).
+bool onednn_has_tiles();
+// Whether it multiplies bfloat16 faster than float32 here: in tiles or in pairs.
+bool onednn_multiplies_bfloat16();
+
 bool onednn_conv2d(const Conv2dArgs& args);
 bool onednn_conv2d_input_gradient(const Conv2dInputGradientArgs& args);
 bool onednn_conv2d_weight_gradient(const Conv2dWeightGradientArgs& args);

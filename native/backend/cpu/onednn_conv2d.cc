@@ -220,10 +220,14 @@ bool writes_every_tap(const Conv2dWeightGradientArgs& args) {
   return true;
 }
 
+bool serves(DType dtype) {
+  return onednn_type(dtype) && (dtype != DType::BFloat16 || onednn_multiplies_bfloat16());
+}
+
 }  // namespace
 
 bool onednn_conv2d(const Conv2dArgs& args) {
-  if (!onednn_type(args.x.dtype) || (args.residual && !adds_residual(args))) return false;
+  if (!serves(args.x.dtype) || (args.residual && !adds_residual(args))) return false;
   Key key = key_of(Pass::Forward, args.x, args.weight, args.y, args.window, args.groups);
   key.bias = static_cast<bool>(args.bias);
   key.residual = static_cast<bool>(args.residual);
@@ -236,7 +240,7 @@ bool onednn_conv2d(const Conv2dArgs& args) {
 }
 
 bool onednn_conv2d_input_gradient(const Conv2dInputGradientArgs& args) {
-  if (!onednn_type(args.dx.dtype)) return false;
+  if (!serves(args.dx.dtype)) return false;
   if (is_pointwise(args.window) && !has_pairs(args.dx.dtype, args.weight.size(0) / args.groups)) return false;
   const Key key = key_of(Pass::InputGradient, args.dx, args.weight, args.dy, args.window, args.groups);
   return context().run(key, args.weight.data,
@@ -244,7 +248,7 @@ bool onednn_conv2d_input_gradient(const Conv2dInputGradientArgs& args) {
 }
 
 bool onednn_conv2d_weight_gradient(const Conv2dWeightGradientArgs& args) {
-  if (!onednn_type(args.x.dtype) || !writes_every_tap(args)) return false;
+  if (!serves(args.x.dtype) || !writes_every_tap(args)) return false;
   Key key = key_of(Pass::WeightGradient, args.x, args.dweight, args.dy, args.window, args.groups);
   key.bias = static_cast<bool>(args.dbias);
   return context().run(key, args.dweight.data,

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "backend/cpu/onednn_plan.h"
+#include "backend/cpu/processor.h"
 
 namespace tenon::cpu {
 
@@ -223,9 +224,19 @@ std::string onednn_version() {
          std::to_string(version->patch);
 }
 
+bool onednn_has_tiles() {
+  const auto sets = [](dnnl::cpu_isa isa) { return static_cast<unsigned>(isa); };
+  constexpr auto tiles = dnnl::cpu_isa::avx512_core_amx;
+  static const bool has_tiles = (sets(dnnl::get_effective_cpu_isa()) & sets(tiles)) == sets(tiles);
+  return has_tiles;
+}
+
+bool onednn_multiplies_bfloat16() { return onednn_has_tiles() || multiplies_pairs(); }
+
 bool onednn_matmul(const MatmulArgs& args) {
   const View &a = args.a, &b = args.b, &out = args.out;
   if (!onednn_type(a.dtype) || a.dtype != b.dtype || !onednn_type(out.dtype)) return false;
+  if (a.dtype == DType::BFloat16 && !onednn_multiplies_bfloat16()) return false;
   Key key;
   key.batch = out.ndim() == 3 ? out.size(0) : 1;
   key.m = out.size(-2);

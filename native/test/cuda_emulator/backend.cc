@@ -60,5 +60,6 @@ void wait() {
 }
 
 bool emulated() { return true; }
+void in_every_way(DType, const std::function<void()>& body) { body(); }
 
 }  // namespace tenon::testing
