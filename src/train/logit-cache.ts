@@ -55,7 +55,7 @@ export class LogitCache {
 
   /**
    * @param folder where the files are, or come to be
-   * @param digest of the teacher's weights: 64 hexadecimal digits
+   * @param digest of the teacher's weights and of what it computes in: 64 hexadecimal digits
    */
   constructor(folder: string, digest: string, classes: number) {
     this.folder = folder;
@@ -96,7 +96,7 @@ export class LogitCache {
       }
       this.file = await open(this.path, 'r');
       const stored = await this.bytes(HEADER, 0);
-      if (!stored.equals(header)) this.stale('the logits of this teacher');
+      if (!stored.equals(header)) this.stale('the logits of this teacher in its precision');
     } catch (error) {
       if ((error as NodeJS.ErrnoException).syscall === undefined) throw error;
       fail('teacher cache', 'IO', `expected to use ${this.path}, got ${(error as Error).message}`);

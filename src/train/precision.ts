@@ -1,6 +1,7 @@
 /**
  * The precisions of training and inference, by the names that command lines use.
  */
+import { fail, shown } from '../tensor/error.js';
 import { autocast } from '../tensor/index.js';
 
 /** @internal Every precision, and what `autocast` calls it. */
@@ -11,6 +12,13 @@ export const PRECISIONS = { float32: 'float32', bf16: 'bfloat16', fp16: 'float16
  * losses are scaled in training).
  */
 export type Precision = keyof typeof PRECISIONS;
+
+/** @internal @throws TensorError VALUE for another */
+export function expectPrecision(op: string, precision: Precision): Precision {
+  if (Object.hasOwn(PRECISIONS, precision)) return precision;
+  const known = Object.keys(PRECISIONS).join(', ');
+  return fail(op, 'VALUE', `expected a precision of ${known}, got ${shown(precision)}`);
+}
 
 /** @internal Runs `fn` in a precision. */
 export function inPrecision<T>(precision: Precision, fn: () => T): T {

@@ -10,12 +10,12 @@ import { Preprocessor } from '../data/preprocessor.js';
 import { checkSource } from '../data/view.js';
 import { type Model, type ModelInfo, loadPretrained } from '../models/index.js';
 import { foldBatchNorm } from '../nn/index.js';
-import { fail, shown } from '../tensor/error.js';
+import { fail } from '../tensor/error.js';
 import { type Device } from '../tensor/index.js';
 import { type ExplainFilesOptions, type ImageExplanation, explainViews } from './explain.js';
 import { type FileOptions, expectWhole } from './image-files.js';
 import { type ClassProbability, classify } from './predict.js';
-import { PRECISIONS, type Precision } from './precision.js';
+import { type Precision, expectPrecision } from './precision.js';
 import { modelPath } from './run-folder.js';
 import { inputTransform } from './setup.js';
 
@@ -110,10 +110,7 @@ export class Predictor {
     for (const key of ['topk', 'batchSize', 'maxPending', 'maxPixels'] as const)
       expectWhole('Predictor', key, rest[key], 1);
     if (workers !== undefined) expectWhole('Predictor', 'workers', workers, 0);
-    if (!Object.hasOwn(PRECISIONS, rest.precision)) {
-      const names = Object.keys(PRECISIONS).join(', ');
-      fail('Predictor', 'VALUE', `expected a precision of ${names}, got ${shown(rest.precision)}`);
-    }
+    expectPrecision('Predictor', rest.precision);
     if (info.classes.length === 0)
       fail('Predictor', 'VALUE', 'expected a model with classes, got one without');
     this.preprocessor = new Preprocessor({ steps, workers, maxPixels: rest.maxPixels });

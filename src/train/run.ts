@@ -225,6 +225,7 @@ class Run {
           classes: data.trainSet.classes,
           input: inputOf(config),
           device: config.device,
+          precision: config.precision,
         });
       }
       return new Run(config, data, { pretrained, teacher: opened });

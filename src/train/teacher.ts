@@ -10,11 +10,13 @@ import { type InputSpec, loadPretrained } from '../models/index.js';
 import { findSource } from '../models/source.js';
 import type { FloatTensor } from '../nn/index.js';
 import { tensor } from '../ops/index.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { type Device, inferenceMode } from '../tensor/index.js';
 import { describeClasses } from './classes.js';
 import type { ImageModel } from './evaluate.js';
 import { LogitCache } from './logit-cache.js';
+import { type Precision, expectPrecision, inPrecision } from './precision.js';
 
 /** Mean and deviation of a model's images. */
 export type Normalization = Pick<InputSpec, 'mean' | 'std'>;
@@ -23,9 +25,13 @@ export type Normalization = Pick<InputSpec, 'mean' | 'std'>;
 export interface TeacherOptions {
   /** How the student's images are normalised, and the teacher's, where they differ. */
   readonly normalization?: { readonly student: Normalization; readonly teacher: Normalization } | undefined;
+  /** What it computes in; its logits are float32. Default 'float32'. */
+  readonly precision?: Precision;
   /** Its logits, from a run with the same images. */
   readonly cache?: LogitCache | undefined;
 }
+
+const OPTIONS = { normalization: true, precision: true, cache: true } satisfies OptionNames<TeacherOptions>;
 
 /**
  * A teacher for `Distillation`.
@@ -38,8 +44,12 @@ export class Teacher {
   readonly model: ImageModel;
   readonly cache: LogitCache | undefined;
   private readonly normalization: TeacherOptions['normalization'];
+  private readonly precision: Precision;
 
+  /** @throws TensorError VALUE for a precision that there is not */
   constructor(model: ImageModel, options: TeacherOptions = {}) {
+    expectOptions('Teacher', options, OPTIONS);
+    this.precision = expectPrecision('Teacher', options.precision ?? 'float32');
     this.model = model.eval();
     this.cache = options.cache;
     this.normalization = options.normalization;
@@ -55,7 +65,9 @@ export class Teacher {
 
   /** Logits `[B, classes]` of images as the student sees them. */
   call(images: FloatTensor): FloatTensor {
-    return inferenceMode(() => this.model.call(this.renormalize(images)));
+    return inferenceMode(() =>
+      inPrecision(this.precision, () => this.model.call(this.renormalize(images))).to('float32'),
+    );
   }
 
   private renormalize(images: FloatTensor): FloatTensor {
@@ -86,6 +98,8 @@ export interface TeacherSettings {
   readonly input: InputSpec;
   /** The student's. */
   readonly device: Device;
+  /** The student's. */
+  readonly precision: Precision;
 }
 
 /**
@@ -96,7 +110,7 @@ export interface TeacherSettings {
  */
 export async function openTeacher(
   path: string,
-  { model: name, cache, classes, input, device }: TeacherSettings,
+  { model: name, cache, classes, input, device, precision }: TeacherSettings,
 ): Promise<{ teacher: Teacher; digest: string }> {
   const { info, files } = await findSource(path, name);
   if (info.classes.join('\n') !== classes.join('\n')) {
@@ -116,13 +130,22 @@ export async function openTeacher(
   const normalized = ({ mean, std }: InputSpec): string => [...mean, ...std].join();
   return {
     teacher: new Teacher(model, {
-      ...(cache !== undefined && { cache: new LogitCache(cache, digest, classes.length) }),
+      precision,
+      ...(cache !== undefined && {
+        cache: new LogitCache(cache, digestOfLogits(digest, precision), classes.length),
+      }),
       ...(normalized(info.input) !== normalized(input) && {
         normalization: { student: input, teacher: info.input },
       }),
     }),
     digest,
   };
+}
+
+/** What tells a teacher's logits from others: its weights, and what it computes in. */
+function digestOfLogits(weights: string, precision: Precision): string {
+  if (precision === 'float32') return weights;
+  return createHash('sha256').update(`${weights} ${precision}`).digest('hex');
 }
 
 /** A digest of files, in 64 hexadecimal digits. */

@@ -3,7 +3,7 @@
  */
 import { fail } from '../tensor/error.js';
 import type { Distillation } from './distillation.js';
-import { PRECISIONS, type Precision } from './precision.js';
+import { type Precision, expectPrecision } from './precision.js';
 
 /** How to train. Names and defaults are timm's where timm has one. */
 export interface TrainerOptions {
@@ -77,10 +77,7 @@ export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions 
     distillation: options.distillation,
   } as const;
   const { epochs, gradAccumSteps, warmupEpochs, precision } = resolved;
-  if (!Object.hasOwn(PRECISIONS, precision)) {
-    const known = Object.keys(PRECISIONS).join(', ');
-    fail('Trainer', 'VALUE', `expected a precision of ${known}, got '${precision}'`);
-  }
+  expectPrecision('Trainer', precision);
   for (const [name, value] of Object.entries({ epochs, gradAccumSteps })) {
     if (Number.isInteger(value) && value > 0) continue;
     fail('Trainer', 'VALUE', `expected ${name} to be a whole number above 0, got ${value}`);

@@ -202,7 +202,13 @@ test.serial(
     const soft = await valuesOf(join(folder, 'runs/soft/checkpoints/last.safetensors'));
     t.notDeepEqual(soft['model.head_dist.weight'], first['model.head_dist.weight']);
 
-    // A cache is for one seed; a run is for one teacher.
+    // A cache is for one precision and one seed; a run is for one teacher.
+    oneSentence(
+      t,
+      await cliHere(folder, `${DISTILLING} --name other --precision bf16`.split(' ')),
+      'teacher cache: expected the logits of this teacher in its precision in logits/epoch-0001.logits, got others; ' +
+        'remove it, or name another folder',
+    );
     oneSentence(
       t,
       await cliHere(folder, `${DISTILLING} --name other --seed 1`.split(' ')),

@@ -13,6 +13,7 @@ import {
   Trainer,
   type TrainerOptions,
   argmax,
+  autocast,
   crossEntropy,
   distillationLoss,
   inferenceMode,
@@ -158,6 +159,25 @@ test.serial('a teacher of another normalisation sees the images that it knows', 
   t.true(relativeError(await teacher.call(as(student)).data(), wanted) < 1e-5);
 });
 
+test.serial('a teacher computes in its precision, and answers in float32', async (t) => {
+  const model = teacherModel().eval();
+  manualSeed(3);
+  const x = normal([2, 3, 8, 8]);
+  const narrow = await autocast('bfloat16', () => inferenceMode(() => model.call(x))).data();
+  const logits = new Teacher(model, { precision: 'bf16' }).call(x);
+  t.is(logits.dtype, 'float32');
+  t.deepEqual(await logits.data(), narrow);
+  const wide = await new Teacher(model).call(x).data();
+  t.notDeepEqual(wide, narrow);
+  t.true(relativeError(narrow, wide) < 2e-2);
+  t.throws(() => new Teacher(model, { precision: 'half' as 'fp16' }), {
+    message: "Teacher: expected a precision of float32, bf16, fp16, got 'half'",
+  });
+  t.throws(() => new Teacher(model, { dtype: 'bf16' } as object), {
+    message: "Teacher: expected options { normalization, precision, cache }, got one named 'dtype'",
+  });
+});
+
 const OPTIONS: TrainerOptions = { epochs: 3, lr: 1e-2, smoothing: 0.1, modelEmaDecay: 0.9, seed: 5 };
 const DIGEST = 'ab'.repeat(32);
 
@@ -247,8 +267,8 @@ test.serial(
     const images = tinyImages(10).images.map((x, i) => (i % 192 === 0 ? x + 0.01 : x));
     await fails('logits for these images', { cache: cache(), source: tinyBatches(10, 4, images) });
     await fails('logits for these images', { cache: cache(), source: tinyBatches(10, 5) });
-    await fails('the logits of this teacher', { cache: cache('cd'.repeat(32)) });
-    await fails('the logits of this teacher', { cache: cache(DIGEST, 4) });
+    await fails('the logits of this teacher in its precision', { cache: cache('cd'.repeat(32)) });
+    await fails('the logits of this teacher in its precision', { cache: cache(DIGEST, 4) });
     await truncate(file, 150);
     await fails('the logits of a whole epoch', { cache: cache() });
   },

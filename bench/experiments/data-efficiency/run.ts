@@ -157,6 +157,6 @@ async function distillationOf(
   classes: readonly string[],
   device: Device,
 ): Promise<Distillation> {
-  const { teacher } = await openTeacher(weights, { classes, input: INPUT, device });
+  const { teacher } = await openTeacher(weights, { classes, input: INPUT, device, precision: 'float32' });
   return { ...DISTILLATION[kind], teacher };
 }
