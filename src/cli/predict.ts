@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 
-import { SETTINGS, loadForInference, predict } from '../train/index.js';
+import { SETTINGS, TOPK, loadForInference, predict } from '../train/index.js';
 import { whole } from './eval.js';
 import { formatShare } from './format.js';
 import { imageFiles } from './images.js';
@@ -13,7 +13,7 @@ export function predictCommand(): Command {
     .description('name what is in images')
     .argument('<images...>', 'files and folders')
     .requiredOption('--checkpoint <path>', "a run's folder, or a model's folder or file")
-    .option('-k, --topk <n>', 'classes to name', '5')
+    .option('-k, --topk <n>', 'classes to name', String(TOPK))
     .option('-b, --batch-size <n>', 'images per batch', '32')
     .option('-j, --workers <n>', 'threads that decode images')
     .option('--precision <name>', SETTINGS.precision.help, 'float32')

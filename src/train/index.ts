@@ -13,7 +13,7 @@ export type { EvaluateOptions, Evaluation, ImageModel, Prediction } from './eval
 export type { EpochMetrics, Progress, StepEvent } from './progress.js';
 export { paramGroups } from './param-groups.js';
 export type { DecayableModel } from './param-groups.js';
-export { predict } from './predict.js';
+export { TOPK, predict } from './predict.js';
 export type { Precision } from './precision.js';
 export type { ClassProbability, FilePrediction, PredictOptions } from './predict.js';
 export type { FileOptions } from './image-files.js';

@@ -21,6 +21,9 @@ export type FilePrediction =
   | { readonly path: string; readonly top: readonly ClassProbability[] }
   | { readonly path: string; readonly error: string };
 
+/** How many classes are named where nobody says. */
+export const TOPK = 5;
+
 /** How many classes to name, and how files are read: 32 at a time by default. */
 export interface PredictOptions extends FileOptions {
   /** Classes to name. Default 5. */
@@ -44,11 +47,12 @@ export async function predict(
   files: readonly string[],
   options: PredictOptions = {},
 ): Promise<FilePrediction[]> {
-  expectWhole('predict', 'topk', options.topk ?? 5, 1);
+  const how = { topk: options.topk ?? TOPK, precision: options.precision ?? 'float32' } as const;
+  expectWhole('predict', 'topk', how.topk, 1);
   model.eval();
   const results: FilePrediction[] = [];
   for await (const batch of readBatches('predict', files, info, options)) {
-    const tops = await classify(model, info, batch.views, options);
+    const tops = await classify(model, info, batch.views, how);
     const named = batch.results(tops.map((top) => ({ top })));
     for (const [i, path] of batch.paths.entries()) results.push({ path, ...named[i] });
   }
@@ -79,11 +83,10 @@ export async function classify(
   model: ImageModel,
   info: ModelInfo,
   views: readonly Image[],
-  options: Pick<PredictOptions, 'topk' | 'precision'>,
+  { topk: most, precision }: Required<Pick<PredictOptions, 'topk' | 'precision'>>,
 ): Promise<ClassProbability[][]> {
   if (views.length === 0) return [];
-  const { precision = 'float32' } = options;
-  const k = Math.min(options.topk ?? 5, info.classes.length);
+  const k = Math.min(most, info.classes.length);
   const { values, indices } = inferenceMode(() =>
     inPrecision(precision, () => topk(softmax(model.call(inputOf(views, info, model))), k)),
   );

@@ -14,7 +14,7 @@ import { fail } from '../tensor/error.js';
 import { type Device } from '../tensor/index.js';
 import { type ExplainFilesOptions, type ImageExplanation, explainViews } from './explain.js';
 import { type FileOptions, expectWhole } from './image-files.js';
-import { type ClassProbability, classify } from './predict.js';
+import { type ClassProbability, TOPK, classify } from './predict.js';
 import { type Precision, expectPrecision } from './precision.js';
 import { modelPath } from './run-folder.js';
 import { inputTransform } from './setup.js';
@@ -51,7 +51,7 @@ export interface OpenPredictorOptions extends Omit<PredictorOptions, 'ownsModel'
 }
 
 const DEFAULTS = {
-  topk: 5,
+  topk: TOPK,
   batchSize: 32,
   maxPending: 256,
   precision: 'float32' as Precision,
