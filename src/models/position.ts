@@ -13,7 +13,7 @@ export type ImageSize = number | readonly [height: number, width: number];
 
 /** Rows and columns of patches. @throws TensorError VALUE when the patch does not divide the size */
 export function gridOf(op: string, size: ImageSize, patch: number): readonly [rows: number, columns: number] {
-  const [height, width] = pairOf(size);
+  const [height, width] = pairOf(op, 'imgSize', size);
   for (const n of [height, width]) {
     if (!(Number.isInteger(n) && n > 0 && n % patch === 0)) {
       fail(op, 'VALUE', `expected an image size that patches of ${patch} divide, got ${height} x ${width}`);

@@ -149,6 +149,9 @@ function infoWith(info: ModelInfo, { settings = {}, classes }: PretrainedOptions
     ...info,
     options,
     classes: classes ?? (count === info.classes.length ? info.classes : unnamedLabels(count)),
-    input: settings.imgSize === undefined ? info.input : { ...info.input, size: pairOf(settings.imgSize) },
+    input:
+      settings.imgSize === undefined
+        ? info.input
+        : { ...info.input, size: pairOf('loadPretrained', 'imgSize', settings.imgSize) },
   };
 }

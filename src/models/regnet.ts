@@ -265,7 +265,7 @@ export class RegNet extends Module<[images: FloatTensor], FloatTensor> {
 /** Image size, parameters and multiply-accumulates of a RegNetY, from its settings alone. */
 export function countRegNet(options: Partial<RegNetConfig>): ModelCount {
   const config: RegNetConfig = { ...DEFAULTS, ...options };
-  const imgSize = pairOf(config.imgSize);
+  const imgSize = pairOf('RegNet', 'imgSize', config.imgSize);
   const counter = new ConvCounter(imgSize);
   counter.conv(config.inChans, config.stemWidth, { kernel: 3, stride: 2 });
   for (const shape of stagesOf(config).flat()) {

@@ -265,7 +265,7 @@ const widthOf = ({ block, channels, layers }: ResNetConfig): number =>
 /** Image size, parameters and multiply-accumulates of a ResNet, from its settings alone. */
 export function countResNet(options: Partial<ResNetConfig>): ModelCount {
   const config: ResNetConfig = { ...DEFAULTS, ...options };
-  const imgSize = pairOf(config.imgSize);
+  const imgSize = pairOf('ResNet', 'imgSize', config.imgSize);
   const counter = new ConvCounter(imgSize);
   const large = config.stem === '7x7';
   counter.conv(config.inChans, config.stemWidth, { kernel: large ? 7 : 3, stride: large ? 2 : 1 });

@@ -84,7 +84,7 @@ function transformersModel(
   const classes = labelsOf(config);
   const options: ModelOptions = { ...found.config.read(config), numClasses: classes.length };
   const name = nameOfModel(found.family, options);
-  const input = readPreprocessor(preprocessor, pairOf(options.imgSize ?? 224));
+  const input = readPreprocessor(preprocessor, pairOf('loadPretrained', 'imgSize', options.imgSize ?? 224));
   const layouts = known.filter((one) => one.config === found.config).map(({ layout }) => layout);
   return { info: { name, options, classes, input }, family: found.family, layouts };
 }

@@ -373,7 +373,7 @@ export function countSwin(options: Partial<SwinConfig>): ModelCount {
   const { dim } = stages[stages.length - 1];
   parameters += 2 * dim + (numClasses > 0 ? (dim + 1) * numClasses : 0);
   macs += dim * numClasses;
-  return { imgSize: pairOf(imgSize), parameters, macs };
+  return { imgSize: pairOf('SwinTransformer', 'imgSize', imgSize), parameters, macs };
 }
 
 function check(config: SwinConfig): void {

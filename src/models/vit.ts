@@ -404,7 +404,7 @@ export function countViT(options: Partial<ViTConfig>): ModelCount {
   const head = 2 * dim + (numClasses > 0 ? (dim + 1) * numClasses : 0);
   const blockMacs = 4 * n * dim * dim + 2 * n * n * dim + 2 * n * dim * hidden;
   return {
-    imgSize: pairOf(imgSize),
+    imgSize: pairOf('VisionTransformer', 'imgSize', imgSize),
     parameters: embed + depth * block + head,
     macs: rows * columns * inChans * patchSize ** 2 * dim + depth * blockMacs + dim * numClasses,
   };

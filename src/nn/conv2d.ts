@@ -1,7 +1,7 @@
 import { type Conv2dOptions, conv2d } from '../ops/conv2d.js';
 import { type Pair, pairOf } from '../ops/operand.js';
 import { uniform } from '../ops/random.js';
-import { type OptionNames, expectOptions } from '../tensor/arguments.js';
+import { type OptionNames, expectNumber, expectOptions } from '../tensor/arguments.js';
 import { type FloatTensor, Module, parameter } from './module.js';
 
 /** How a convolution moves over the image, and what it learns. */
@@ -44,7 +44,8 @@ export class Conv2d extends Module<[x: FloatTensor, epilogue?: ImageEpilogue], F
     expectOptions('Conv2d', options, OPTIONS);
     const { bias = true, ...window } = options;
     this.window = window;
-    const shape = [outChans, inChans / (window.groups ?? 1), ...pairOf(kernel)];
+    expectNumber('Conv2d', 'inChans', inChans);
+    const shape = [outChans, inChans / (window.groups ?? 1), ...pairOf('Conv2d', 'kernel', kernel)];
     const bound = 1 / Math.sqrt(shape[1] * shape[2] * shape[3]);
     this.weight = parameter(uniform(shape, { low: -bound, high: bound }));
     this.bias = bias ? parameter(uniform([outChans], { low: -bound, high: bound })) : undefined;

@@ -1,12 +1,13 @@
 import { dropPath, dropout, takeKept } from '../ops/dropout.js';
 import { indexAdd, indexSelect } from '../ops/indexing.js';
 import { tensor } from '../ops/tensor.js';
-import { expectTensors } from '../tensor/arguments.js';
+import { expectNumber, expectTensors } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import type { Linear } from './linear.js';
 import { type FloatTensor, Module } from './module.js';
 
 function checkRate(op: string, p: number): number {
+  expectNumber(op, 'p', p);
   return p >= 0 && p < 1 ? p : fail(op, 'VALUE', `expected a probability in [0, 1), got ${p}`);
 }
 

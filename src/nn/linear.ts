@@ -1,6 +1,6 @@
 import { linear, type Activation } from '../ops/linear.js';
 import { uniform } from '../ops/random.js';
-import { type OptionNames, expectOptions } from '../tensor/arguments.js';
+import { type OptionNames, expectNumber, expectOptions } from '../tensor/arguments.js';
 import { type FloatTensor, Module, parameter } from './module.js';
 
 /** What a linear layer learns, and applies after it. */
@@ -31,6 +31,7 @@ export class Linear extends Module<[x: FloatTensor, residual?: FloatTensor | und
   constructor(inFeatures: number, outFeatures: number, options: LinearLayerOptions = {}) {
     super();
     expectOptions('Linear', options, OPTIONS);
+    expectNumber('Linear', 'inFeatures', inFeatures);
     const bound = 1 / Math.sqrt(inFeatures);
     this.weight = parameter(uniform([outFeatures, inFeatures], { low: -bound, high: bound }));
     this.bias =

@@ -110,9 +110,9 @@ export function conv2d<D extends FloatDType>(
   expectOptions('conv2d', options, OPTIONS);
   const { stride = 1, padding = 0, dilation = 1, groups = 1, residual, activation = 'none' } = options;
   return conv2dOp(x, weight, bias, residual, {
-    stride: pairOf(stride),
-    padding: pairOf(padding),
-    dilation: pairOf(dilation),
+    stride: pairOf('conv2d', 'stride', stride),
+    padding: pairOf('conv2d', 'padding', padding),
+    dilation: pairOf('conv2d', 'dilation', dilation),
     groups,
     relu: isRelu('conv2d', activation),
   }) as unknown as Tensor<D>;

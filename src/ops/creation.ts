@@ -2,7 +2,7 @@
  * Tensors from a shape: constants, ranges, the identity; and conversion.
  */
 import { native } from '../native.js';
-import { type OptionNames, expectOptions, expectTensors } from '../tensor/arguments.js';
+import { type OptionNames, expectNumber, expectOptions, expectTensors } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import { type Device, deviceIndex, isDeviceName } from '../tensor/device.js';
 import { type DType, type FloatDType, dtypeCode } from '../tensor/dtype.js';
@@ -139,6 +139,9 @@ export function arange<D extends DType = 'int64'>(
   const [start, stop, options] = typeof second === 'number' ? [first, second, third] : [0, first, second];
   expectOptions('arange', options, ARANGE_OPTIONS);
   const { step = 1, dtype = 'int64' as D } = options;
+  expectNumber('arange', 'start', start);
+  expectNumber('arange', 'stop', stop);
+  expectNumber('arange', 'step', step);
   const count = Math.max(0, Math.ceil((stop - start) / step));
   if (!Number.isSafeInteger(count)) {
     fail(

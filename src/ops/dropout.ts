@@ -1,5 +1,5 @@
 import { native } from '../native.js';
-import { expectTensors } from '../tensor/arguments.js';
+import { expectNumber, expectTensors } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import { deviceIndex } from '../tensor/device.js';
 import { dtypeCode, isFloating, type FloatDType } from '../tensor/dtype.js';
@@ -82,6 +82,7 @@ export function dropPath<D extends FloatDType>(x: Tensor<D>, p: number): Tensor<
   if (!isFloating(x.dtype)) {
     fail('dropPath', 'DTYPE', `expected a floating-point x, got ${String((x as Tensor).dtype)}`);
   }
+  expectNumber('dropPath', 'p', p);
   if (!(p >= 0 && p < 1)) fail('dropPath', 'VALUE', `expected a probability in [0, 1), got ${p}`);
   if (x.ndim === 0) fail('dropPath', 'SHAPE', 'expected at least one dimension, got a scalar');
   if (p === 0) return x;

@@ -1,5 +1,5 @@
 import { native } from '../native.js';
-import { type OptionNames, expectOptions } from '../tensor/arguments.js';
+import { type OptionNames, expectArray, expectOptions } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
@@ -50,6 +50,7 @@ export function interpolate<D extends FloatDType>(
   options: InterpolateOptions = {},
 ): Tensor<D> {
   expectOptions('interpolate', options, OPTIONS);
+  expectArray('interpolate', 'size', size);
   const [height, width] = size;
   const { mode = 'bilinear', antialias = false } = options;
   return interpolateOp(x, { height, width, mode, antialias }) as unknown as Tensor<D>;

@@ -2,7 +2,7 @@
  * Joining tensors along a dimension, and taking them apart.
  */
 import { native } from '../native.js';
-import { expectTensorList } from '../tensor/arguments.js';
+import { expectNumber, expectTensorList, numbersOf } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { Device } from '../tensor/device.js';
 import type { DType } from '../tensor/dtype.js';
@@ -71,6 +71,7 @@ export function stack<D extends DType>(tensors: readonly Tensor<D>[], dim = 0): 
       fail('stack', 'SHAPE', `expected equal shapes, got [${shape}] and [${tensor.shape.join(', ')}]`);
     }
   }
+  expectNumber('stack', 'dim', dim);
   const { ndim } = tensors[0];
   const at = dim < 0 ? dim + ndim + 1 : dim;
   if (!(Number.isInteger(at) && at >= 0 && at <= ndim)) {
@@ -137,7 +138,7 @@ export function split<D extends DType>(x: Tensor<D>, size: number | readonly num
     const count = Math.max(1, Math.ceil(n / size));
     sizes = Array.from({ length: count }, (_, i) => Math.min(size, n - i * size));
   } else {
-    sizes = size;
+    sizes = numbersOf('split', 'size', size);
   }
   const total = sizes.reduce((sum, part) => sum + part, 0);
   if (total !== n || sizes.some((part) => !(Number.isInteger(part) && part >= 0)) || sizes.length === 0) {

@@ -3,6 +3,7 @@
  * for forward and backward functions.
  */
 import { native, type TensorId } from '../native.js';
+import { numbersOf } from '../tensor/arguments.js';
 import { type Device, deviceIndex } from '../tensor/device.js';
 import { type DType, type IndexDType, dtypeCode } from '../tensor/dtype.js';
 import { fail, shown } from '../tensor/error.js';
@@ -17,9 +18,11 @@ export type IndexTensor = Tensor<'int32'> | Tensor<'int64'> | Tensor<IndexDType>
 /** A measure of an image: one number for rows and columns alike, or [rows, columns]. */
 export type Pair = number | readonly [rows: number, columns: number];
 
-/** The measure as [rows, columns]. */
-export const pairOf = (value: Pair): readonly [rows: number, columns: number] =>
-  typeof value === 'number' ? [value, value] : value;
+/** The measure as [rows, columns]. @throws TensorError VALUE for what is neither a number nor an array of them */
+export function pairOf(op: string, parameter: string, value: Pair): readonly [rows: number, columns: number] {
+  const numbers = typeof value === 'number' ? [value, value] : numbersOf(op, parameter, value);
+  return numbers as readonly [rows: number, columns: number];
+}
 
 /** Whether an image op ends in ReLU. @throws TensorError VALUE for any other activation but none */
 export function isRelu(op: string, activation: string): boolean {

@@ -2,7 +2,7 @@
  * Moving elements about: borders, cyclic shifts, mirror images.
  */
 import { native } from '../native.js';
-import { expectTensors } from '../tensor/arguments.js';
+import { expectArray, expectTensors, numbersOf } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { DType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
@@ -46,6 +46,8 @@ export function pad<D extends DType>(
   value = 0,
 ): Tensor<D> {
   expectTensors('pad', x);
+  expectArray('pad', 'padding', padding);
+  for (const pair of padding) expectArray('pad', 'padding', pair);
   const free = x.ndim - padding.length;
   if (free < 0) {
     fail(
@@ -85,9 +87,7 @@ export function roll<D extends DType>(
   shifts: number | readonly number[],
   dims: number | readonly number[],
 ): Tensor<D> {
-  const list = (value: number | readonly number[]): readonly number[] =>
-    typeof value === 'number' ? [value] : value;
-  return rollOp(x, list(shifts), list(dims)) as Tensor<D>;
+  return rollOp(x, numbersOf('roll', 'shifts', shifts), numbersOf('roll', 'dims', dims)) as Tensor<D>;
 }
 
 const flipOp = defineOp({
@@ -108,5 +108,5 @@ const flipOp = defineOp({
  * flip(images, [3]) // mirror images
  */
 export function flip<D extends DType>(x: Tensor<D>, dims: number | readonly number[]): Tensor<D> {
-  return flipOp(x, typeof dims === 'number' ? [dims] : dims) as Tensor<D>;
+  return flipOp(x, numbersOf('flip', 'dims', dims)) as Tensor<D>;
 }

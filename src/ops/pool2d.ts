@@ -50,13 +50,13 @@ interface Settings {
   readonly countPadding: boolean;
 }
 
-function settings(kernel: Pair, options: MaxPoolOptions & AvgPoolOptions): Settings {
+function settings(op: string, kernel: Pair, options: MaxPoolOptions & AvgPoolOptions): Settings {
   const { stride = kernel, padding = 0, dilation = 1, ceilMode = false, countIncludePad = true } = options;
   return {
-    kernel: pairOf(kernel),
-    stride: pairOf(stride),
-    padding: pairOf(padding),
-    dilation: pairOf(dilation),
+    kernel: pairOf(op, 'kernel', kernel),
+    stride: pairOf(op, 'stride', stride),
+    padding: pairOf(op, 'padding', padding),
+    dilation: pairOf(op, 'dilation', dilation),
     ceilMode,
     countPadding: countIncludePad,
   };
@@ -137,7 +137,7 @@ export function maxPool2d<D extends FloatDType>(
   options: MaxPoolOptions = {},
 ): Tensor<D> {
   expectOptions('maxPool2d', options, MAX_OPTIONS);
-  return maxPool2dOp(x, settings(kernel, options)) as unknown as Tensor<D>;
+  return maxPool2dOp(x, settings('maxPool2d', kernel, options)) as unknown as Tensor<D>;
 }
 
 /**
@@ -154,7 +154,7 @@ export function avgPool2d<D extends FloatDType>(
   options: AvgPoolOptions = {},
 ): Tensor<D> {
   expectOptions('avgPool2d', options, AVG_OPTIONS);
-  return avgPool2dOp(x, settings(kernel, options)) as unknown as Tensor<D>;
+  return avgPool2dOp(x, settings('avgPool2d', kernel, options)) as unknown as Tensor<D>;
 }
 
 /**
@@ -168,5 +168,5 @@ export function avgPool2d<D extends FloatDType>(
  * const features = adaptiveAvgPool2d(x, 1).flatten(1); // [B, C]
  */
 export function adaptiveAvgPool2d<D extends FloatDType>(x: Tensor<D>, size: Pair): Tensor<D> {
-  return adaptiveAvgPool2dOp(x, pairOf(size)) as unknown as Tensor<D>;
+  return adaptiveAvgPool2dOp(x, pairOf('adaptiveAvgPool2d', 'size', size)) as unknown as Tensor<D>;
 }

@@ -2,7 +2,7 @@
  * Sums, means, variances and extremes over some dimensions, or all.
  */
 import { native } from '../native.js';
-import { type OptionNames, expectOptions, expectTensors } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectTensors, numbersOf } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import { type DType, type FloatDType, type NumericDType, dtypeCode } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
@@ -38,11 +38,10 @@ function dimsOf(
   known: Readonly<Record<string, true>> = OPTIONS,
 ): readonly number[] {
   expectOptions(op, options, known);
-  const { dim } = options;
-  if (dim === undefined) return [];
-  if (typeof dim === 'number') return [dim];
-  if (dim.length === 0) fail(op, 'VALUE', 'expected at least one dim (leave it out to reduce all), got []');
-  return dim;
+  if (options.dim === undefined) return [];
+  const dims = numbersOf(op, 'dim', options.dim);
+  if (dims.length === 0) fail(op, 'VALUE', 'expected at least one dim (leave it out to reduce all), got []');
+  return dims;
 }
 
 /** The shape with every reduced dimension kept as 1. */
@@ -175,7 +174,8 @@ export function mean<D extends FloatDType>(x: Tensor<D>, options: ReduceOptions 
  */
 export function variance<D extends FloatDType>(x: Tensor<D>, options: VarianceOptions = {}): Tensor<D> {
   const dims = dimsOf('variance', options, VARIANCE_OPTIONS);
-  return varianceOp(x, dims, options.keepdim === true, options.correction ?? 1) as Tensor<D>;
+  const { keepdim, correction = 1 } = options;
+  return varianceOp(x, dims, keepdim === true, correction) as Tensor<D>;
 }
 
 /**

@@ -67,7 +67,8 @@ export function topk<D extends FloatDType>(
   options: TopkOptions = {},
 ): { values: Tensor<D>; indices: Tensor<'int64'> } {
   expectOptions('topk', options, TOPK_OPTIONS);
-  const [values, indices] = topkOp(x, k, options.dim ?? -1, options.largest ?? true);
+  const { dim = -1, largest = true } = options;
+  const [values, indices] = topkOp(x, k, dim, largest);
   // Indices have no gradient, whatever the tape recorded for the pair.
   setEdge(indices, undefined);
   return { values: values as Tensor<D>, indices: indices as Tensor<'int64'> };

@@ -3,7 +3,7 @@
  * of a tensor whose strides do not allow the new shape.
  */
 import { native } from '../native.js';
-import { expectTensors } from '../tensor/arguments.js';
+import { expectNumber, expectTensors, numbersOf } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { DType } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
@@ -39,8 +39,8 @@ export function reshape<D extends DType>(x: Tensor<D>, shape: readonly number[])
  * squeeze(zeros([1, 3, 1])) // shape [3]
  */
 export function squeeze<D extends DType>(x: Tensor<D>, dim?: number | readonly number[]): Tensor<D> {
-  const dims = dim === undefined ? [] : typeof dim === 'number' ? [dim] : dim;
   expectTensors('squeeze', x);
+  const dims = dim === undefined ? [] : numbersOf('squeeze', 'dim', dim);
   if (dim !== undefined && dims.length === 0) return reshape(x, x.shape);
   return named('squeeze', 'reshape', () => reshapeOp(x, (id) => native.squeeze(id, dims))) as Tensor<D>;
 }
@@ -65,6 +65,8 @@ export function unsqueeze<D extends DType>(x: Tensor<D>, dim: number): Tensor<D>
  */
 export function flatten<D extends DType>(x: Tensor<D>, startDim = 0, endDim = -1): Tensor<D> {
   expectTensors('flatten', x);
+  expectNumber('flatten', 'startDim', startDim);
+  expectNumber('flatten', 'endDim', endDim);
   const { shape } = x;
   if (shape.length === 0) return reshape(x, [1]);
   const place = (dim: number): number => (dim < 0 ? dim + shape.length : dim);

@@ -2,7 +2,7 @@
  * Parts of a tensor, as views.
  */
 import { native } from '../native.js';
-import { expectTensors } from '../tensor/arguments.js';
+import { expectArray, expectNumber, expectTensors } from '../tensor/arguments.js';
 import { defineOp } from '../tensor/define-op.js';
 import { deviceIndex } from '../tensor/device.js';
 import { type DType, dtypeCode } from '../tensor/dtype.js';
@@ -77,9 +77,13 @@ export function slice<D extends DType>(x: Tensor<D>, ...ranges: readonly SliceRa
       dropped.push(dim);
       return [{ dim, start: at, stop: at + 1, step: 1 }];
     }
+    expectArray('slice', 'ranges', range);
     const step = range[2] ?? 1;
+    expectNumber('slice', 'ranges', step);
     const start = range[0] ?? (step > 0 ? 0 : FAR);
     const stop = range[1] ?? (step > 0 ? FAR : -FAR);
+    expectNumber('slice', 'ranges', start);
+    expectNumber('slice', 'ranges', stop);
     if (![start, stop, step].every(Number.isInteger)) {
       fail('slice', 'VALUE', `expected whole numbers, got [${String(range)}] for dim ${dim}`);
     }
@@ -114,6 +118,8 @@ export function select<D extends DType>(x: Tensor<D>, dim: number, index: number
  */
 export function narrow<D extends DType>(x: Tensor<D>, dim: number, start: number, length: number): Tensor<D> {
   const at = place('narrow', x, dim);
+  expectNumber('narrow', 'start', start);
+  expectNumber('narrow', 'length', length);
   const first = start < 0 ? start + x.shape[at] : start;
   if (!(Number.isInteger(first) && Number.isInteger(length) && first >= 0 && length >= 0)) {
     fail('narrow', 'INDEX', `expected a start and a length of 0 or more, got ${start} and ${length}`);
@@ -130,6 +136,7 @@ export function narrow<D extends DType>(x: Tensor<D>, dim: number, start: number
 
 /** An index of a dimension of size n, counted from the start. */
 function indexOf(op: string, n: number, dim: number, index: number): number {
+  expectNumber(op, 'index', index);
   const at = index < 0 ? index + n : index;
   if (!(Number.isInteger(at) && at >= 0 && at < n)) {
     fail(op, 'INDEX', `expected an index within ${n} for dim ${dim}, got ${index}`);

@@ -55,7 +55,8 @@ const softmaxOp = defineOp({
  */
 export function softmax<D extends FloatDType>(x: Tensor<D>, options: SoftmaxOptions = {}): Tensor<D> {
   expectOptions('softmax', options, OPTIONS);
-  return softmaxOp(x, { dim: options.dim ?? -1, log: false }) as Tensor<D>;
+  const { dim = -1 } = options;
+  return softmaxOp(x, { dim, log: false }) as Tensor<D>;
 }
 
 /**
@@ -67,8 +68,8 @@ export function softmax<D extends FloatDType>(x: Tensor<D>, options: SoftmaxOpti
  */
 export function logSoftmax<D extends FloatDType>(x: Tensor<D>, options: SoftmaxOptions = {}): Tensor<D> {
   expectOptions('logSoftmax', options, OPTIONS);
-  const state = { dim: options.dim ?? -1, log: true };
-  return named('logSoftmax', 'softmax', () => softmaxOp(x, state)) as Tensor<D>;
+  const { dim = -1 } = options;
+  return named('logSoftmax', 'softmax', () => softmaxOp(x, { dim, log: true })) as Tensor<D>;
 }
 
 const logsumexpOp = defineOp({
@@ -99,5 +100,6 @@ const logsumexpOp = defineOp({
  */
 export function logsumexp<D extends FloatDType>(x: Tensor<D>, options: LogsumexpOptions = {}): Tensor<D> {
   expectOptions('logsumexp', options, LOGSUMEXP_OPTIONS);
-  return logsumexpOp(x, options.dim ?? -1, options.keepdim === true) as Tensor<D>;
+  const { dim = -1, keepdim } = options;
+  return logsumexpOp(x, dim, keepdim === true) as Tensor<D>;
 }

@@ -2,7 +2,13 @@
  * Tensors from JavaScript values, and back.
  */
 import { native } from '../native.js';
-import { type OptionNames, expectOptions, expectTensors } from '../tensor/arguments.js';
+import {
+  type OptionNames,
+  expectArray,
+  expectNumber,
+  expectOptions,
+  expectTensors,
+} from '../tensor/arguments.js';
 import { deviceIndex } from '../tensor/device.js';
 import { type DType, type DataOf, type ItemOf, dtypeCode } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
@@ -72,6 +78,8 @@ export function tensor(data: TensorData, options: TensorOptions = {}): Tensor {
   const device = deviceIndex(options.device ?? 'cpu');
   const typed = ArrayBuffer.isView(data);
   const shape = options.shape ?? (typed ? [data.length] : shapeOf(data));
+  expectArray('tensor', 'shape', shape);
+  for (const n of shape) expectNumber('tensor', 'shape', n);
   const [values, uploaded] = typed ? [data, dtypeOf(data)] : pack(data, options.dtype);
   if (shape.some((n) => !Number.isSafeInteger(n) || n < 0)) {
     fail('tensor', 'SHAPE', `expected sizes of 0 or more, got shape [${shape.join(', ')}]`);

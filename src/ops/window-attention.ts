@@ -127,13 +127,13 @@ export function windowAttention<D extends FloatDType>(
   }
   const [batch, height, width, features] = qkv.shape;
   const heads = table.shape[1];
-  const window = pairOf(options.window);
+  const window = pairOf('windowAttention', 'window', options.window);
   const dropout = options.dropout ?? 0;
   const windows = batch * Math.ceil(height / window[0]) * Math.ceil(width / window[1]);
   const scores = windows * heads * (window[0] * window[1]) ** 2;
   const settings: Settings = {
     window,
-    shift: pairOf(options.shift ?? 0),
+    shift: pairOf('windowAttention', 'shift', options.shift ?? 0),
     scale: options.scale ?? 1 / Math.sqrt(features / (3 * heads)),
     dropout,
     random: dropout > 0 ? getRandomState() : { seed: 0, offset: 0 },

@@ -1,5 +1,5 @@
 /**
- * What JavaScript may give in a tensor's place: TypeScript refuses it, and here it becomes a sentence.
+ * What JavaScript may give in the place of a tensor or of numbers: TypeScript refuses it, and here it becomes a sentence.
  */
 import type { TensorId } from '../native.js';
 import { TensorError, fail, shown } from './error.js';
@@ -16,7 +16,7 @@ export function expectTensors(op: string, ...args: readonly unknown[]): void {
 /** @internal The same for an array. @throws TensorError VALUE unless all are tensors */
 export function expectTensorList(op: string, parameter: string, list: unknown): void {
   if (!Array.isArray(list)) {
-    fail(op, 'VALUE', `expected an array of tensors, got ${shownArgument(list)} for ${parameter}`);
+    fail(op, 'VALUE', `expected an array of tensors, got ${shown(list)} for ${parameter}`);
   }
   for (let i = 0; i < list.length; i++) {
     const item: unknown = list[i];
@@ -29,7 +29,7 @@ export function expectTensorList(op: string, parameter: string, list: unknown): 
 export function expectTensorsByName(op: string, parameter: string, state: unknown): void {
   const isPlain = typeof state === 'object' && state !== null && !('then' in state) && !Array.isArray(state);
   if (!isPlain || state instanceof Tensor) {
-    fail(op, 'VALUE', `expected tensors by name, got ${shownArgument(state)} for ${parameter}`);
+    fail(op, 'VALUE', `expected tensors by name, got ${shown(state)} for ${parameter}`);
   }
   for (const [name, item] of Object.entries(state)) {
     if (item instanceof Tensor) continue;
@@ -39,7 +39,7 @@ export function expectTensorsByName(op: string, parameter: string, state: unknow
 
 /** @internal The error of arguments that are not all the tensors that they should be. */
 export function noTensors(op: string, args: readonly unknown[]): TensorError {
-  return new TensorError(`${op}: expected tensors, got (${args.map(shownArgument).join(', ')})`, op, 'VALUE');
+  return new TensorError(`${op}: expected tensors, got (${args.map(shown).join(', ')})`, op, 'VALUE');
 }
 
 /**
@@ -50,6 +50,32 @@ export function optionalId(op: string, parameter: string, x: Tensor | undefined)
   if (x === undefined) return undefined;
   if (x instanceof Tensor) return x.id;
   return fail(op, 'VALUE', `expected a tensor or undefined, got ${shown(x)} for ${parameter}`);
+}
+
+/** @internal @throws TensorError VALUE unless it is a number */
+export function expectNumber(op: string, parameter: string, value: unknown): asserts value is number {
+  if (typeof value === 'number') return;
+  fail(op, 'VALUE', `expected a number, got ${shown(value)} for ${parameter}`);
+}
+
+/** @internal @throws TensorError VALUE unless it is an array */
+export function expectArray(
+  op: string,
+  parameter: string,
+  value: unknown,
+): asserts value is readonly unknown[] {
+  if (Array.isArray(value)) return;
+  fail(op, 'VALUE', `expected an array, got ${shown(value)} for ${parameter}`);
+}
+
+/** @internal One number, or an array of them, as an array. @throws TensorError VALUE for anything else */
+export function numbersOf(op: string, parameter: string, value: unknown): readonly number[] {
+  if (typeof value === 'number') return [value];
+  if (!Array.isArray(value)) {
+    return fail(op, 'VALUE', `expected a number or an array of them, got ${shown(value)} for ${parameter}`);
+  }
+  for (const item of value) expectNumber(op, parameter, item);
+  return value as readonly number[];
 }
 
 /** @internal The names of options; `satisfies OptionNames<…>` keeps them those of the interface. */
@@ -64,14 +90,10 @@ export function expectOptions(op: string, options: unknown, known: Readonly<Reco
   for (const name in options) {
     if (known[name] === true) continue;
     const isPlain = !(options instanceof Tensor || Array.isArray(options) || ArrayBuffer.isView(options));
-    wrongOptions(op, isPlain ? `one named '${name}'` : shownArgument(options), known);
+    wrongOptions(op, isPlain ? `one named '${name}'` : shown(options), known);
   }
 }
 
 function wrongOptions(op: string, came: string, known: Readonly<Record<string, true>>): never {
   return fail(op, 'VALUE', `expected options { ${Object.keys(known).join(', ')} }, got ${came}`);
-}
-
-function shownArgument(arg: unknown): string {
-  return arg instanceof Tensor ? arg.toString() : shown(arg);
 }

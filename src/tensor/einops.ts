@@ -262,7 +262,7 @@ function solve(
 
 /** `shape [2, 7] with p = 4` */
 function describe(shape: readonly number[], sizes: Sizes): string {
-  const list = Object.entries(sizes).map(([axis, size]) => `${axis} = ${size}`);
+  const list = Object.entries(sizes).map(([axis, size]) => `${axis} = ${shown(size)}`);
   return `shape [${shape.join(', ')}]${list.length === 0 ? '' : ` with ${list.join(', ')}`}`;
 }
 

@@ -1,3 +1,5 @@
+import type { Tensor } from './tensor.js';
+
 /** What an error is about; stable, for programs to test. */
 export type ErrorCode =
   | 'SHAPE'
@@ -59,12 +61,14 @@ export function named<T>(op: string, inner: string, run: () => T): T {
   }
 }
 
-/** @internal A value that came, in a message: 1.5, 'text', undefined, an array, a Promise. */
+/** @internal A value that came, in a message: 1.5, 'text', undefined, an array, a Promise, Tensor float32 [2] cpu. */
 export function shown(value: unknown): string {
   if (typeof value === 'string') return `'${value}'`;
+  if (typeof value === 'bigint') return `${value}n`;
   if (typeof value === 'function') return 'a function';
   if (Array.isArray(value)) return 'an array';
   if (typeof value !== 'object' || value === null) return String(value);
   const kind = (value as { constructor?: { name: string } }).constructor?.name ?? 'Object';
+  if (kind === 'Tensor') return (value as Tensor).toString();
   return kind === 'Object' ? 'an object' : `${/^[AEIO]/.test(kind) ? 'an' : 'a'} ${kind}`;
 }

@@ -5,7 +5,7 @@ import { type MemoryStats, native } from '../native.js';
 import { expectTensors } from './arguments.js';
 import { type Device, deviceIndex } from './device.js';
 import { type Tensor, wrap } from './tensor.js';
-import { awaited, fail } from './error.js';
+import { awaited, fail, shown } from './error.js';
 
 export type { MemoryStats } from '../native.js';
 
@@ -34,7 +34,11 @@ export function resetPeakMemory(device: Device = 'cpu'): void {
  */
 export function setMemoryLimit(bytes: number, device: Device = 'cpu'): void {
   if (bytes !== Infinity && !(Number.isSafeInteger(bytes) && bytes > 0)) {
-    fail('setMemoryLimit', 'VALUE', `expected a whole number of bytes above 0 or Infinity, got ${bytes}`);
+    fail(
+      'setMemoryLimit',
+      'VALUE',
+      `expected a whole number of bytes above 0 or Infinity, got ${shown(bytes)}`,
+    );
   }
   native.setMemoryLimit(deviceIndex(device), bytes === Infinity ? 0 : bytes); // 0 is the allocator's "none"
 }

@@ -3,7 +3,7 @@
  * seed gives the same numbers on every device, and saving two integers resumes a run exactly.
  */
 import { currentRecording } from './capturing.js';
-import { fail } from './error.js';
+import { fail, shown } from './error.js';
 
 /** Where the stream of random numbers stands. Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011. */
 export interface RandomState {
@@ -16,7 +16,7 @@ let state: RandomState = { seed: 0, offset: 0 };
 
 function checkInteger(name: string, value: number): void {
   if (!Number.isSafeInteger(value) || value < 0) {
-    fail('random', 'VALUE', `expected ${name} to be a whole number from 0 to 2^53 - 1, got ${value}`);
+    fail('random', 'VALUE', `expected ${name} to be a whole number from 0 to 2^53 - 1, got ${shown(value)}`);
   }
 }
 
