@@ -76,6 +76,7 @@ export type {
   TrainConfig,
   TrainRunOptions,
   TrainSettings,
+  TrainerEvaluateOptions,
   TrainerEvents,
   TrainerOptions,
   TrainingState,

@@ -2,6 +2,7 @@
  * Sets of labelled images: what they have in common, and how a worker thread opens one again.
  */
 import { fail } from '../tensor/error.js';
+import { type KindNames, expectKind } from '../tensor/options.js';
 import { type CifarSpec, openCifar } from './cifar.js';
 import { type FolderSpec, openFolder } from './folder.js';
 import type { Image } from './image.js';
@@ -17,6 +18,34 @@ import { type TarSpec, openTar } from './tar.js';
  */
 export type DatasetSpec =
   FolderSpec | TarSpec | CifarSpec | MemorySpec | ShapesSpec | SubsetSpec | ModuleSpec;
+
+const SPECS = {
+  folder: { kind: true, path: true, classes: true, files: true, labels: true },
+  tar: {
+    kind: true,
+    shards: true,
+    classes: true,
+    names: true,
+    shard: true,
+    offset: true,
+    size: true,
+    labels: true,
+  },
+  cifar: { kind: true, path: true, classes: true, planes: true, labels: true },
+  memory: {
+    kind: true,
+    name: true,
+    classes: true,
+    pixels: true,
+    height: true,
+    width: true,
+    channels: true,
+    labels: true,
+  },
+  shapes: { kind: true, first: true, length: true, size: true, seed: true },
+  module: { kind: true, url: true, name: true, args: true },
+  subset: { kind: true, of: true, indices: true },
+} satisfies KindNames<DatasetSpec>;
 
 /** A set of labelled images. */
 export interface Dataset {
@@ -52,6 +81,7 @@ export async function openDataset(data: DatasetSpec | DatasetSource): Promise<Da
 }
 
 async function open(spec: DatasetSpec): Promise<Dataset> {
+  expectKind('openDataset', spec, SPECS);
   switch (spec.kind) {
     case 'folder':
       return openFolder(spec);

@@ -5,6 +5,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { fail } from '../tensor/error.js';
+import { type OptionNames, expectOptions } from '../tensor/options.js';
 import { cifarFiles, listCifar } from './cifar.js';
 import type { DatasetSpec } from './dataset.js';
 import { listFolder, splitFolder } from './folder.js';
@@ -19,6 +20,8 @@ export interface FindDataOptions {
   /** Of that choice, and of `shapes`. Default 0. */
   readonly seed?: number;
 }
+
+const OPTIONS = { valFraction: true, seed: true } satisfies OptionNames<FindDataOptions>;
 
 const TRAIN = ['train', 'training'];
 const VAL = ['val', 'valid', 'validation', 'test'];
@@ -39,6 +42,7 @@ export async function findData(
   path: string,
   options: FindDataOptions = {},
 ): Promise<{ train: DatasetSpec; val: DatasetSpec }> {
+  expectOptions('findData', options, OPTIONS);
   const { valFraction = 0.2, seed = 0 } = options;
   if (path === 'shapes' && !existsSync(path)) return shapesData({ seed });
   if (!existsSync(path))

@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises';
 import sharp from 'sharp';
 
 import { fail, shown } from '../tensor/error.js';
+import { type OptionNames, expectOptions } from '../tensor/options.js';
 
 /** RGB pixels, 8 bits each, row by row: `[height, width, 3]`. */
 export interface Image {
@@ -24,6 +25,8 @@ export interface DecodeOptions {
   readonly maxPixels?: number;
 }
 
+const OPTIONS = { orient: true, where: true, maxPixels: true } satisfies OptionNames<DecodeOptions>;
+
 sharp.cache(false); // every image is read once
 sharp.concurrency(1); // the loader's workers are the parallelism
 
@@ -37,6 +40,11 @@ sharp.concurrency(1); // the loader's workers are the parallelism
  * const { data, height, width } = await decodeImage(await readFile('cat.jpg'));
  */
 export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}): Promise<Image> {
+  expectOptions('decodeImage', options, OPTIONS);
+  return decodeChecked(bytes, options);
+}
+
+async function decodeChecked(bytes: Uint8Array, options: DecodeOptions): Promise<Image> {
   const { orient = true, where = 'the bytes given', maxPixels = 2 ** 28 } = options;
   if (!((bytes as unknown) instanceof Uint8Array)) {
     fail('decodeImage', 'VALUE', `expected the bytes of an image, a Uint8Array, got ${shown(bytes)}`); // sharp opens paths
@@ -64,13 +72,14 @@ export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}
 
 /** Reads and decodes a file; see `decodeImage`. @throws TensorError IO, with the path */
 export async function readImage(path: string, options: DecodeOptions = {}): Promise<Image> {
+  expectOptions('readImage', options, OPTIONS);
   let bytes: Buffer;
   try {
     bytes = await readFile(path);
   } catch (error) {
     return fail('readImage', 'IO', `expected to read ${path}, got ${(error as Error).message}`);
   }
-  return decodeImage(bytes, { where: path, ...options });
+  return decodeChecked(bytes, { where: path, ...options });
 }
 
 /**

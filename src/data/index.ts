@@ -27,7 +27,7 @@ export type { ResizeMode, ResizeOptions } from './resize.js';
 export { SampleRandom } from './sample-random.js';
 export { SHAPE_CLASSES, drawShape } from './shapes.js';
 export { shapesData } from './shapes-dataset.js';
-export type { ShapesSpec } from './shapes-dataset.js';
+export type { ShapesOptions, ShapesSpec } from './shapes-dataset.js';
 export type { DatasetSource } from './source.js';
 export { subsetData } from './subset.js';
 export type { SubsetSpec } from './subset.js';

@@ -7,6 +7,7 @@
  */
 
 import { TensorError, fail } from '../tensor/error.js';
+import { type OptionNames, expectOptions } from '../tensor/options.js';
 import { type Failure, type ImageCache, type Part, assemble } from './assemble.js';
 import {
   type Mix,
@@ -21,7 +22,7 @@ import type { Batch, BatchSource } from './batch.js';
 import type { Dataset } from './dataset.js';
 import { WorkerPool, defaultWorkers } from './pool.js';
 import { SampleRandom } from './sample-random.js';
-import type { Transform } from './transforms.js';
+import { type Transform, expectTransform } from './transforms.js';
 import type { Task, WorkerStart } from './loader-worker.js';
 
 /** What a batch is, and how batches are made. */
@@ -57,6 +58,23 @@ export interface LoaderOptions {
   /** Keep decoded images of up to 64 x 64 pixels in memory, up to 1 GiB. Default true. */
   readonly cache?: boolean;
 }
+
+const OPTIONS = {
+  batchSize: true,
+  transform: true,
+  shuffle: true,
+  seed: true,
+  workers: true,
+  prefetch: true,
+  dropLast: true,
+  shard: true,
+  repeats: true,
+  mix: true,
+  onCorrupt: true,
+  cache: true,
+} satisfies OptionNames<LoaderOptions>;
+
+const SHARD = { index: true, count: true } satisfies OptionNames<NonNullable<LoaderOptions['shard']>>;
 
 /** A damaged image that was left out. */
 export interface SkippedImage {
@@ -130,6 +148,8 @@ export class DataLoader implements BatchSource {
 
   /** @throws TensorError VALUE for options that make no sense */
   constructor(dataset: Dataset, options: LoaderOptions) {
+    expectOptions('DataLoader', options, OPTIONS);
+    expectTransform('DataLoader', options.transform);
     this.dataset = dataset;
     this.options = {
       shuffle: false,
@@ -156,6 +176,7 @@ export class DataLoader implements BatchSource {
       }
     };
     if (options.mix !== undefined) checkMix(options.mix);
+    expectOptions('DataLoader', shard, SHARD);
     whole('batchSize', batchSize, 1);
     whole('prefetch', prefetch, 1);
     whole('repeats', repeats, 1);

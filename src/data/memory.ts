@@ -2,6 +2,7 @@
  * Images in memory, all of one size.
  */
 import { fail } from '../tensor/error.js';
+import { type OptionNames, expectOptions } from '../tensor/options.js';
 import type { Dataset } from './dataset.js';
 import type { Image } from './image.js';
 import { checkIndex, checkLabels, sharedInt32 } from './labels.js';
@@ -34,6 +35,16 @@ export interface MemoryData {
   readonly labels: readonly number[] | Int32Array;
 }
 
+const DATA = {
+  name: true,
+  classes: true,
+  pixels: true,
+  height: true,
+  width: true,
+  channels: true,
+  labels: true,
+} satisfies OptionNames<MemoryData>;
+
 /**
  * A data set of images in memory. The pixels are copied into shared memory, unless they are there already.
  *
@@ -42,6 +53,7 @@ export interface MemoryData {
  * const dataset = await openDataset(memoryData({ classes: ['cat', 'dog'], pixels, height: 32, width: 32, labels }));
  */
 export function memoryData(data: MemoryData): MemorySpec {
+  expectOptions('memoryData', data, DATA);
   const { name = 'memory', classes, height, width, channels = 3 } = data;
   const labels = sharedInt32(data.labels);
   const needed = labels.length * height * width * channels;

@@ -5,6 +5,7 @@
  * Source: Pillow, src/libImaging/Resample.c.
  */
 import { fail } from '../tensor/error.js';
+import { type OptionNames, expectOptions } from '../tensor/options.js';
 import type { Image } from './image.js';
 
 /** A filter, by Pillow's name. */
@@ -17,6 +18,8 @@ export interface ResizeOptions {
   /** The part of the image to resize, in pixels. Default all of it. */
   readonly box?: readonly [left: number, top: number, right: number, bottom: number];
 }
+
+const OPTIONS = { mode: true, box: true } satisfies OptionNames<ResizeOptions>;
 
 const sinc = (x: number): number => (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x));
 
@@ -103,8 +106,18 @@ function taps(
  */
 export function resize(
   image: Image,
-  [height, width]: readonly [height: number, width: number],
+  size: readonly [height: number, width: number],
   options: ResizeOptions = {},
+): Image {
+  expectOptions('resize', options, OPTIONS);
+  return resizeChecked(image, size, options);
+}
+
+/** @internal The same for options that have been checked, or are our own. */
+export function resizeChecked(
+  image: Image,
+  [height, width]: readonly [height: number, width: number],
+  options: ResizeOptions,
 ): Image {
   const { mode = 'bicubic', box = [0, 0, image.width, image.height] } = options;
   const [left, top, right, bottom] = box;

@@ -1,6 +1,7 @@
 /**
  * The built-in `shapes` as a data set: drawn when read, nothing is stored.
  */
+import { type OptionNames, expectOptions } from '../tensor/options.js';
 import type { Dataset } from './dataset.js';
 import { checkIndex } from './labels.js';
 import { SHAPE_CLASSES, drawShape } from './shapes.js';
@@ -19,15 +20,23 @@ export interface ShapesSpec {
 /** Where validation begins: far beyond any training set. */
 const VAL_FIRST = 1_000_000_000;
 
+/** How many pictures of `shapes`, how large, and which. */
+export interface ShapesOptions {
+  /** Pixels of a side. Default 32. */
+  readonly size?: number;
+  /** Default 0. */
+  readonly seed?: number;
+  /** Training pictures. Default 20000. */
+  readonly train?: number;
+  /** Validation pictures. Default 2000. */
+  readonly val?: number;
+}
+
+const OPTIONS = { size: true, seed: true, train: true, val: true } satisfies OptionNames<ShapesOptions>;
+
 /** Training and validation pictures. */
-export function shapesData(
-  options: {
-    readonly size?: number;
-    readonly seed?: number;
-    readonly train?: number;
-    readonly val?: number;
-  } = {},
-): { train: ShapesSpec; val: ShapesSpec } {
+export function shapesData(options: ShapesOptions = {}): { train: ShapesSpec; val: ShapesSpec } {
+  expectOptions('shapesData', options, OPTIONS);
   const { size = 32, seed = 0, train = 20_000, val = 2000 } = options;
   const common = { kind: 'shapes', size, seed } as const;
   return {

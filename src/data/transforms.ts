@@ -4,14 +4,15 @@
  *
  * Source: torchvision and timm, whose rounding is kept.
  */
-import { fail } from '../tensor/error.js';
+import { fail, shown } from '../tensor/error.js';
+import { type KindNames, type OptionNames, expectKind, expectOptions } from '../tensor/options.js';
 import { roundEven } from '../tensor/round.js';
 import type { AffineMode, Colour } from './augment/affine.js';
-import type { RandomErasing } from './augment/erase.js';
-import { type ColourJitter, colourJitter } from './augment/jitter.js';
-import { type AugmentPolicy, augment } from './augment/policy.js';
+import { ERASING, type RandomErasing } from './augment/erase.js';
+import { type ColourJitter, jitterChecked } from './augment/jitter.js';
+import { type AugmentPolicy, POLICIES, augmentChecked } from './augment/policy.js';
 import type { Image } from './image.js';
-import { type ResizeMode, resize } from './resize.js';
+import { type ResizeMode, resizeChecked } from './resize.js';
 import type { SampleRandom } from './sample-random.js';
 
 /** One number for a square, or height and width. */
@@ -55,6 +56,28 @@ export interface Transform {
   readonly erasing?: RandomErasing;
 }
 
+const STEPS = {
+  resize: { kind: true, size: true, mode: true },
+  centerCrop: { kind: true, size: true },
+  randomResizedCrop: { kind: true, size: true, scale: true, ratio: true, mode: true },
+  randomCrop: { kind: true, size: true, padding: true, fill: true },
+  horizontalFlip: { kind: true, p: true },
+  verticalFlip: { kind: true, p: true },
+  augment: { kind: true, policy: true, mode: true, fill: true },
+  colourJitter: { kind: true, brightness: true, contrast: true, saturation: true },
+} satisfies KindNames<TransformStep>;
+
+const TRANSFORM = {
+  steps: true,
+  size: true,
+  mean: true,
+  std: true,
+  erasing: true,
+} satisfies OptionNames<Transform>;
+
+/** A transform may be made of a model's `InputSpec`, which has these too. */
+const OF_INPUT = { interpolation: true, cropPct: true, cropMode: true } as const;
+
 /** Mean of red, green and blue over ImageNet's training images, in [0, 1]. */
 export const IMAGENET_MEAN: readonly number[] = [0.485, 0.456, 0.406];
 /** Standard deviation of red, green and blue over ImageNet's training images, in [0, 1]. */
@@ -78,11 +101,11 @@ function cut(image: Image, top: number, left: number, height: number, width: num
 
 function resizeStep(image: Image, size: Size, mode: ResizeMode | undefined): Image {
   const options = mode === undefined ? {} : { mode };
-  if (typeof size !== 'number') return resize(image, size, options);
+  if (typeof size !== 'number') return resizeChecked(image, size, options);
   const { height, width } = image;
   const [short, long] = height <= width ? [height, width] : [width, height];
   const other = Math.max(1, Math.trunc((size * long) / short)); // torchvision truncates
-  return resize(image, height <= width ? [size, other] : [other, size], options);
+  return resizeChecked(image, height <= width ? [size, other] : [other, size], options);
 }
 
 function randomResizedCrop(
@@ -111,7 +134,7 @@ function randomResizedCrop(
     box = [Math.floor((W - w) / 2), Math.floor((H - h) / 2), Math.max(1, w), Math.max(1, h)];
   }
   const [left, top, w, h] = box;
-  return resize(cut(image, top, left, h, w), pair(step.size), options);
+  return resizeChecked(cut(image, top, left, h, w), pair(step.size), options);
 }
 
 function mirror(image: Image): Image {
@@ -173,20 +196,42 @@ function applyStep(image: Image, step: TransformStep, random: SampleRandom): Ima
     case 'verticalFlip':
       return random.uniform() < step.p ? upsideDown(image) : image;
     case 'augment':
-      return augment(image, step.policy, step.mode, step.fill, random);
+      return augmentChecked(image, step.policy, step.mode, step.fill, random);
     case 'colourJitter':
-      return colourJitter(image, step, random);
+      return jitterChecked(image, step, random);
   }
+}
+
+function expectSteps(op: string, steps: readonly TransformStep[]): void {
+  const given: unknown = steps;
+  if (!Array.isArray(given)) fail(op, 'VALUE', `expected an array, got ${shown(given)} for steps`);
+  for (const step of steps) {
+    expectKind(op, step, STEPS);
+    if (step.kind === 'augment') expectKind(op, step.policy, POLICIES);
+  }
+}
+
+/** @internal @throws TensorError VALUE for a name that a transform, its erasing or one of its steps has not */
+export function expectTransform(op: string, transform: Transform): void {
+  expectOptions(op, transform, { ...TRANSFORM, ...OF_INPUT });
+  expectSteps(op, transform.steps);
+  if (transform.erasing !== undefined) expectOptions(op, transform.erasing, ERASING);
 }
 
 /**
  * Applies steps in order.
  *
- * @throws TensorError VALUE for a step that does not fit the image
+ * @throws TensorError VALUE for a step that there is not, or that does not fit the image
  * @example
  * applySteps(image, [{ kind: 'resize', size: 248 }, { kind: 'centerCrop', size: 224 }], new SampleRandom(0, 0, 0));
  */
 export function applySteps(image: Image, steps: readonly TransformStep[], random: SampleRandom): Image {
+  expectSteps('applySteps', steps);
+  return applyChecked(image, steps, random);
+}
+
+/** @internal The same for steps that have been checked, or are our own. */
+export function applyChecked(image: Image, steps: readonly TransformStep[], random: SampleRandom): Image {
   return steps.reduce((current, step) => applyStep(current, step, random), image);
 }
 

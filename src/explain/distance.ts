@@ -5,7 +5,7 @@
  * self-supervised vision transformers", 2021 (mask).
  */
 import { cumsum, greater, mul, scatterAdd, sum, tensor, to, topk, zerosLike } from '../ops/index.js';
-import { expectTensors } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectTensors } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { type Tensor, noGrad, scope } from '../tensor/index.js';
 
@@ -21,6 +21,13 @@ export interface DistanceOptions {
   readonly renormalize?: boolean;
 }
 
+const OPTIONS = {
+  grid: true,
+  patchSize: true,
+  prefixTokens: true,
+  renormalize: true,
+} satisfies OptionNames<DistanceOptions>;
+
 /**
  * The mean attention distance of each head, in pixels: `mean over images and patches i of sum_j A_ij |place_i - place_j|`.
  *
@@ -32,6 +39,7 @@ export interface DistanceOptions {
  */
 export function attentionDistance(attention: Tensor<'float32'>, options: DistanceOptions): Tensor<'float32'> {
   expectTensors('attentionDistance', attention);
+  expectOptions('attentionDistance', options, OPTIONS);
   const { grid, patchSize, prefixTokens = 1, renormalize = false } = options;
   const [rows, columns] = grid;
   const patches = rows * columns;

@@ -3,12 +3,13 @@
  */
 import type { FloatTensor } from '../nn/index.js';
 import { DistilledVisionTransformer, type Model, VisionTransformer } from '../models/index.js';
-import { expectTensors } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectTensors } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { type Tensor, noGrad, scope } from '../tensor/index.js';
 import { activationMap, gridOfImages } from './activation.js';
 import { type Layers, withAttention, withGradients } from './attention.js';
 import {
+  ROLLOUT_OPTIONS,
   type RolloutOptions,
   headFusion,
   meanPositive,
@@ -47,6 +48,13 @@ export interface ExplainOptions extends RolloutOptions {
   readonly target?: ClassTarget | undefined;
 }
 
+const OPTIONS = {
+  ...ROLLOUT_OPTIONS,
+  method: true,
+  stage: true,
+  target: true,
+} satisfies OptionNames<ExplainOptions>;
+
 /**
  * Explains what a model sees in images: a value for each patch, or place of the last map. The model is taken as in evaluation.
  *
@@ -62,6 +70,7 @@ export interface ExplainOptions extends RolloutOptions {
  */
 export function explain(model: Model, images: FloatTensor, options: ExplainOptions = {}): Explanation {
   expectTensors('explain', images);
+  expectOptions('explain', options, OPTIONS);
   const { method = defaultMethod(model), target, stage } = options;
   if (model.config.numClasses === 0) {
     fail('explain', 'VALUE', 'expected a model with classes, got one without a head');

@@ -4,6 +4,7 @@
 import sharp from 'sharp';
 
 import { interpolate, tensor } from '../ops/index.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { inferenceMode } from '../tensor/index.js';
 
@@ -16,6 +17,8 @@ export interface HeatmapOptions {
   /** How much of the colours covers the picture where the map is largest, in [0, 1]. Default 0.7. */
   readonly opacity?: number | undefined;
 }
+
+const OPTIONS = { grid: true, minSize: true, opacity: true } satisfies OptionNames<HeatmapOptions>;
 
 /** From little to much: dark blue, blue, green, yellow, red. */
 const COLOURS = [
@@ -42,6 +45,7 @@ export async function heatmap(
   map: ArrayLike<number>,
   options: HeatmapOptions,
 ): Promise<Uint8Array> {
+  expectOptions('heatmap', options, OPTIONS);
   const { grid, minSize = 224, opacity = 0.7 } = options;
   const { data, height, width } = picture;
   const [rows, columns] = grid;

@@ -21,7 +21,7 @@ import {
   zeros,
   zerosLike,
 } from '../ops/index.js';
-import { expectTensorList } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectTensorList } from '../tensor/arguments.js';
 import { fail, shown } from '../tensor/error.js';
 import { type Tensor, noGrad, scope } from '../tensor/index.js';
 import type { LayerAttention } from './attention.js';
@@ -35,6 +35,17 @@ export interface RolloutOptions {
   /** The first layer that counts. Default 0. */
   readonly startLayer?: number;
 }
+
+/** @internal */
+export const ROLLOUT_OPTIONS = {
+  headFusion: true,
+  discardRatio: true,
+  startLayer: true,
+} satisfies OptionNames<RolloutOptions>;
+
+const GRADIENT_OPTIONS = { discardRatio: true, startLayer: true } satisfies OptionNames<
+  Omit<RolloutOptions, 'headFusion'>
+>;
 
 /**
  * Attention rollout: `R = A_L ... A_1` with `A = (W + I) / 2`, rows made to sum to 1, W being a layer's heads as one.
@@ -50,6 +61,7 @@ export function attentionRollout(
   options: RolloutOptions = {},
 ): Tensor<'float32'> {
   checkLayers('attentionRollout', layers);
+  expectOptions('attentionRollout', options, ROLLOUT_OPTIONS);
   const fuse = headFusion(options.headFusion ?? 'mean');
   return noGrad(() => scope(() => rolloutOf('attentionRollout', layers.map(fuse), options)));
 }
@@ -65,9 +77,10 @@ export function attentionRollout(
  */
 export function gradientRollout(
   layers: readonly LayerAttention[],
-  options: Pick<RolloutOptions, 'discardRatio' | 'startLayer'> = {},
+  options: Omit<RolloutOptions, 'headFusion'> = {},
 ): Tensor<'float32'> {
   checkPairs('gradientRollout', layers);
+  expectOptions('gradientRollout', options, GRADIENT_OPTIONS);
   return noGrad(() =>
     scope(() => rolloutOf('gradientRollout', layers.map(positiveMean), { ...options, keepFirst: false })),
   );
@@ -120,7 +133,7 @@ export const meanPositive = ({ attention, gradient }: LayerAttention): Tensor<'f
 export function rolloutOf(
   op: string,
   fused: readonly Tensor<'float32'>[],
-  options: Pick<RolloutOptions, 'discardRatio' | 'startLayer'> & { readonly keepFirst?: boolean } = {},
+  options: Omit<RolloutOptions, 'headFusion'> & { readonly keepFirst?: boolean } = {},
 ): Tensor<'float32'> {
   const { discardRatio = 0, startLayer = 0, keepFirst = true } = options;
   if (!(discardRatio >= 0 && discardRatio < 1)) {

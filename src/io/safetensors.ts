@@ -7,7 +7,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 
 import { native } from '../native.js';
-import { expectTensorsByName } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectTensorsByName } from '../tensor/arguments.js';
 import { type Device, deviceIndex } from '../tensor/device.js';
 import { type DType, dtypeCode } from '../tensor/dtype.js';
 import { TensorError, fail } from '../tensor/error.js';
@@ -67,6 +67,8 @@ export interface ReadSafetensorsOptions {
   /** Default 'cpu'. */
   readonly device?: Device;
 }
+
+const READ_OPTIONS = { names: true, device: true } satisfies OptionNames<ReadSafetensorsOptions>;
 
 function bad(path: string, expected: string, got: string): never {
   return fail('readSafetensors', 'IO', `expected ${expected} in ${path}, got ${got}`);
@@ -244,10 +246,11 @@ export function readSafetensorsHeader(path: string): Promise<SafetensorsHeader> 
  * const { tensors, metadata } = await readSafetensors('model.safetensors');
  * model.loadStateDict(tensors);
  */
-export function readSafetensors(
+export async function readSafetensors(
   path: string,
   options: ReadSafetensorsOptions = {},
 ): Promise<SafetensorsFile> {
+  expectOptions('readSafetensors', options, READ_OPTIONS);
   const device = deviceIndex(options.device ?? 'cpu');
   return withFile(path, async (file, size) => {
     const { entries, metadata, dataStart } = await headerOf(file, path, size);

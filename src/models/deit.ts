@@ -13,7 +13,7 @@ import { type FloatTensor, Linear, initTruncatedNormal, parameter } from '../nn/
 import { zeros } from '../ops/index.js';
 import { fail } from '../tensor/error.js';
 import { scope } from '../tensor/index.js';
-import type { ModelCount } from './family.js';
+import { type HeadOptions, type ModelCount, isPreLogits } from './family.js';
 import { type ViTConfig, VisionTransformer, countViT } from './vit.js';
 
 /** A ViT's settings, and whether it has the distillation token. */
@@ -72,8 +72,8 @@ export class DistilledVisionTransformer extends VisionTransformer {
     return 2;
   }
 
-  override forwardHead(tokens: FloatTensor, options: { readonly preLogits?: boolean } = {}): FloatTensor {
-    const [a, b] = options.preLogits === true ? this.features(tokens) : this.headsOf(tokens);
+  override forwardHead(tokens: FloatTensor, options: HeadOptions = {}): FloatTensor {
+    const [a, b] = isPreLogits(options) ? this.features(tokens) : this.headsOf(tokens);
     return a.add(b).mul(0.5);
   }
 

@@ -3,6 +3,7 @@
  * registry joins the families; training, files and the command line know models by these interfaces alone.
  */
 import type { FloatTensor, Module } from '../nn/index.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import type { Preprocessing } from './input.js';
 import type { Layout } from './layouts/layout.js';
@@ -27,6 +28,14 @@ export interface Model extends Module<[images: FloatTensor], FloatTensor> {
   /** Names of the parameters that no weight decay touches, besides vectors. */
   readonly noWeightDecay: readonly string[];
 }
+
+/** What `forwardHead` of a model gives. */
+export interface HeadOptions {
+  /** Pooled features in place of logits. Default false. */
+  readonly preLogits?: boolean;
+}
+
+const HEAD_OPTIONS = { preLogits: true } satisfies OptionNames<HeadOptions>;
 
 /** A model in numbers, from its settings alone. */
 export interface ModelCount {
@@ -89,6 +98,12 @@ export function completeConfig<Config extends object>(
     fail(op, 'VALUE', `expected settings among ${Object.keys(defaults).join(', ')}, got '${stranger}'`);
   }
   return { ...defaults, ...options };
+}
+
+/** Whether `forwardHead` is to give pooled features. @throws TensorError VALUE for what are no options of it */
+export function isPreLogits(options: HeadOptions): boolean {
+  expectOptions('forwardHead', options, HEAD_OPTIONS);
+  return options.preLogits === true;
 }
 
 /** Settings that count something, each with the least that it may be. @throws TensorError VALUE for another */

@@ -3,6 +3,7 @@
  * classes are called and how its images are prepared.
  */
 import { readSafetensors, readSafetensorsHeader, saveSafetensors } from '../io/index.js';
+import { expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import type { Device, Tensor } from '../tensor/index.js';
 import type { Model } from './family.js';
@@ -48,6 +49,7 @@ export async function loadModel(
   path: string,
   options: { readonly device?: Device } = {},
 ): Promise<{ model: Model; info: ModelInfo }> {
+  expectOptions('loadModel', options, { device: true });
   const { tensors, metadata } = await readSafetensors(path);
   try {
     const info = parseInfo(path, metadata);

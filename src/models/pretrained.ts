@@ -4,6 +4,7 @@
  */
 import { type FloatTensor, describe } from '../nn/index.js';
 import { pairOf } from '../ops/operand.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { type Device, type Tensor, noGrad, scope } from '../tensor/index.js';
 import type { Model } from './family.js';
@@ -24,6 +25,13 @@ export interface PretrainedOptions {
   /** Where the model is to be. Default 'cpu'. */
   readonly device?: Device;
 }
+
+const OPTIONS = {
+  model: true,
+  settings: true,
+  classes: true,
+  device: true,
+} satisfies OptionNames<PretrainedOptions>;
 
 /** The weights of a model, under Tenon's names. */
 export interface PretrainedWeights {
@@ -121,6 +129,7 @@ export async function loadPretrained(
   path: string,
   options: PretrainedOptions = {},
 ): Promise<{ model: Model; info: ModelInfo; report: PretrainedReport }> {
+  expectOptions('loadPretrained', options, OPTIONS);
   const weights = await readPretrained(path, options.model);
   try {
     const info = infoWith(weights.info, options);

@@ -25,7 +25,15 @@ import { pairOf } from '../ops/operand.js';
 import { fail } from '../tensor/error.js';
 import { roundEven } from '../tensor/round.js';
 import { ConvCounter } from './conv-count.js';
-import { type ModelConfig, type ModelCount, checkCounts, completeConfig, dropPathRates } from './family.js';
+import {
+  type HeadOptions,
+  type ModelConfig,
+  type ModelCount,
+  checkCounts,
+  completeConfig,
+  dropPathRates,
+  isPreLogits,
+} from './family.js';
 
 /** Everything that makes up a RegNetY. */
 export interface RegNetConfig extends ModelConfig {
@@ -253,8 +261,8 @@ export class RegNet extends Module<[images: FloatTensor], FloatTensor> {
   }
 
   /** From the map to logits, or with `preLogits` to pooled features `[B, C]`. */
-  forwardHead(features: FloatTensor, options: { readonly preLogits?: boolean } = {}): FloatTensor {
-    return this.head.call(features, options.preLogits);
+  forwardHead(features: FloatTensor, options: HeadOptions = {}): FloatTensor {
+    return this.head.call(features, isPreLogits(options));
   }
 
   override forward(images: FloatTensor): FloatTensor {

@@ -29,7 +29,15 @@ import { adaptiveAvgPool2d, relu } from '../ops/index.js';
 import { pairOf } from '../ops/operand.js';
 import { fail } from '../tensor/error.js';
 import { ConvCounter } from './conv-count.js';
-import { type ModelConfig, type ModelCount, checkCounts, completeConfig, dropPathRates } from './family.js';
+import {
+  type HeadOptions,
+  type ModelConfig,
+  type ModelCount,
+  checkCounts,
+  completeConfig,
+  dropPathRates,
+  isPreLogits,
+} from './family.js';
 
 /** Everything that makes up a ResNet. The names are timm's where it has one. */
 export interface ResNetConfig extends ModelConfig {
@@ -248,9 +256,10 @@ export class ResNet extends Module<[images: FloatTensor], FloatTensor> implement
   }
 
   /** From the map to logits, or with `preLogits` to pooled features `[B, C]`. */
-  forwardHead(features: FloatTensor, options: { readonly preLogits?: boolean } = {}): FloatTensor {
+  forwardHead(features: FloatTensor, options: HeadOptions = {}): FloatTensor {
+    const preLogits = isPreLogits(options);
     const pooled = this.headDrop.call(adaptiveAvgPool2d(features, 1).flatten(1));
-    return this.fc === undefined || options.preLogits === true ? pooled : this.fc.call(pooled);
+    return this.fc === undefined || preLogits ? pooled : this.fc.call(pooled);
   }
 
   override forward(images: FloatTensor): FloatTensor {

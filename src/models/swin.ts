@@ -29,7 +29,15 @@ import { pad, zeros } from '../ops/index.js';
 import { pairOf } from '../ops/operand.js';
 import { expectTensors } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
-import { type ModelConfig, type ModelCount, checkCounts, completeConfig, dropPathRates } from './family.js';
+import {
+  type HeadOptions,
+  type ModelConfig,
+  type ModelCount,
+  checkCounts,
+  completeConfig,
+  dropPathRates,
+  isPreLogits,
+} from './family.js';
 import { type ImageSize, gridOf, refitPositions, resizeBiasTable, resizePositions } from './position.js';
 
 /** Everything that makes up a Swin. The names are timm's. */
@@ -317,8 +325,8 @@ export class SwinTransformer extends Module<[images: FloatTensor], FloatTensor> 
   }
 
   /** From the map to logits, or with `preLogits` to pooled features `[B, C]`. */
-  forwardHead(features: FloatTensor, options: { readonly preLogits?: boolean } = {}): FloatTensor {
-    return this.head.call(features, options.preLogits);
+  forwardHead(features: FloatTensor, options: HeadOptions = {}): FloatTensor {
+    return this.head.call(features, isPreLogits(options));
   }
 
   override forward(images: FloatTensor): FloatTensor {

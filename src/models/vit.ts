@@ -32,7 +32,15 @@ import { cat, indexSelect, normal, topk, zeros } from '../ops/index.js';
 import { pairOf } from '../ops/operand.js';
 import { expectTensors } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
-import { type ModelConfig, type ModelCount, checkCounts, completeConfig, dropPathRates } from './family.js';
+import {
+  type HeadOptions,
+  type ModelConfig,
+  type ModelCount,
+  checkCounts,
+  completeConfig,
+  dropPathRates,
+  isPreLogits,
+} from './family.js';
 import { type ImageSize, gridOf, refitPositions, resizePositions } from './position.js';
 
 /** Everything that makes up a ViT. The names are timm's. */
@@ -340,13 +348,14 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
   }
 
   /** From tokens to logits, or with `preLogits` to pooled features `[B, D]`. */
-  forwardHead(tokens: FloatTensor, options: { readonly preLogits?: boolean } = {}): FloatTensor {
+  forwardHead(tokens: FloatTensor, options: HeadOptions = {}): FloatTensor {
+    const preLogits = isPreLogits(options);
     const pooled =
       this.config.globalPool === 'token'
         ? tokens.select(1, 0)
         : tokens.narrow(1, this.prefixTokens, tokens.shape[1] - this.prefixTokens).mean({ dim: 1 });
     const features = this.headDrop.call(this.fcNorm === undefined ? pooled : this.fcNorm.call(pooled));
-    return this.head === undefined || options.preLogits === true ? features : this.head.call(features);
+    return this.head === undefined || preLogits ? features : this.head.call(features);
   }
 
   /** Tokens for the head, of which the last block computes no more than it reads, unless a hook in it looks on. */

@@ -1,6 +1,7 @@
 /**
  * Convolutions with a batch norm behind them, and folding the two into one for inference.
  */
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { BatchNorm2d } from './batch-norm.js';
 import { Conv2d, type Conv2dLayerOptions, type ImageEpilogue } from './conv2d.js';
 import { type AnyModule, type FloatTensor, Module } from './module.js';
@@ -13,6 +14,13 @@ export interface ConvNormOwner {
   /** The pairs, without those of the modules below. */
   readonly convNorms: readonly ConvNormPair[];
 }
+
+const OPTIONS = {
+  stride: true,
+  padding: true,
+  dilation: true,
+  groups: true,
+} satisfies OptionNames<Omit<Conv2dLayerOptions, 'bias'>>;
 
 /** A convolution and its norm, with what follows in the last kernel of the two. */
 export function convNorm([conv, norm]: ConvNormPair, x: FloatTensor, epilogue?: ImageEpilogue): FloatTensor {
@@ -39,6 +47,7 @@ export class ConvNorm
     options: Omit<Conv2dLayerOptions, 'bias'> = {},
   ) {
     super();
+    expectOptions('ConvNorm', options, OPTIONS);
     this.conv = new Conv2d(inChans, outChans, kernel, { ...options, bias: false });
     this.bn = new BatchNorm2d(outChans);
   }

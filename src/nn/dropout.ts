@@ -1,7 +1,7 @@
 import { dropPath, dropout, takeKept } from '../ops/dropout.js';
 import { indexAdd, indexSelect } from '../ops/indexing.js';
 import { tensor } from '../ops/tensor.js';
-import { expectNumber, expectTensors } from '../tensor/arguments.js';
+import { type OptionNames, expectNumber, expectOptions, expectTensors } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import type { Linear } from './linear.js';
 import { type FloatTensor, Module } from './module.js';
@@ -57,6 +57,8 @@ export interface BranchOptions {
   readonly draws?: boolean;
 }
 
+const BRANCH_OPTIONS = { from: true, draws: true } satisfies OptionNames<BranchOptions>;
+
 /**
  * Stochastic depth: in training, zeroes whole samples with probability p and divides the others by 1 - p.
  *
@@ -80,7 +82,9 @@ export class DropPath extends Module<[x: FloatTensor], FloatTensor> {
    * samples alone that keep it; on a GPU, whose captured steps have fixed shapes, for all. Where nothing is dropped, the
    * branch adds x itself.
    */
-  residual(x: FloatTensor, branch: Branch, { from = x, draws = false }: BranchOptions = {}): FloatTensor {
+  residual(x: FloatTensor, branch: Branch, options: BranchOptions = {}): FloatTensor {
+    expectOptions('DropPath', options, BRANCH_OPTIONS);
+    const { from = x, draws = false } = options;
     if (!this.active) return branch(from, x);
     if (draws || x.device !== 'cpu' || x.ndim === 0 || x.size === 0) return x.add(this.forward(branch(from)));
     const samples = x.shape[0];

@@ -4,7 +4,7 @@
  * A parameter's name in a state dict is the path of properties that leads to it, in snake case, as in PyTorch models:
  * `model.patchEmbed.proj.weight` is `patch_embed.proj.weight`.
  */
-import { expectTensors, expectTensorsByName } from '../tensor/arguments.js';
+import { expectOptions, expectTensors, expectTensorsByName } from '../tensor/arguments.js';
 import { type Device, deviceIndex, isDeviceName } from '../tensor/device.js';
 import type { DType, FloatDType } from '../tensor/dtype.js';
 import { isFloating } from '../tensor/dtype.js';
@@ -222,6 +222,7 @@ export abstract class Module<Args extends readonly unknown[] = [x: FloatTensor],
     options: { readonly strict?: boolean } = {},
   ): LoadReport {
     expectTensorsByName('loadStateDict', 'state', state);
+    expectOptions('loadStateDict', options, { strict: true });
     const own = this.stateDict();
     const missing = Object.keys(own).filter((name) => state[name] === undefined);
     const unexpected = Object.keys(state).filter((name) => own[name] === undefined);

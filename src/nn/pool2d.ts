@@ -1,11 +1,14 @@
 import type { Pair } from '../ops/operand.js';
 import {
+  AVG_OPTIONS,
   type AvgPoolOptions,
+  MAX_OPTIONS,
   type MaxPoolOptions,
   adaptiveAvgPool2d,
   avgPool2d,
   maxPool2d,
 } from '../ops/pool2d.js';
+import { expectOptions } from '../tensor/arguments.js';
 import { type FloatTensor, Module } from './module.js';
 
 /** The largest element under each window: `maxPool2d` as a layer. */
@@ -15,6 +18,7 @@ export class MaxPool2d extends Module<[x: FloatTensor], FloatTensor> {
 
   constructor(kernel: Pair, options: MaxPoolOptions = {}) {
     super();
+    expectOptions('MaxPool2d', options, MAX_OPTIONS);
     this.kernel = kernel;
     this.options = options;
   }
@@ -31,6 +35,7 @@ export class AvgPool2d extends Module<[x: FloatTensor], FloatTensor> {
 
   constructor(kernel: Pair, options: AvgPoolOptions = {}) {
     super();
+    expectOptions('AvgPool2d', options, AVG_OPTIONS);
     this.kernel = kernel;
     this.options = options;
   }

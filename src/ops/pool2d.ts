@@ -27,14 +27,16 @@ export interface AvgPoolOptions extends PoolOptions {
   readonly countIncludePad?: boolean;
 }
 
-const MAX_OPTIONS = {
+/** @internal */
+export const MAX_OPTIONS = {
   stride: true,
   padding: true,
   ceilMode: true,
   dilation: true,
 } satisfies OptionNames<MaxPoolOptions>;
 
-const AVG_OPTIONS = {
+/** @internal */
+export const AVG_OPTIONS = {
   stride: true,
   padding: true,
   ceilMode: true,

@@ -6,7 +6,7 @@ import { refuseInCapture } from '../tensor/capturing.js';
 import { fail } from '../tensor/error.js';
 import { scope } from '../tensor/scope.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
-import { type Optimizer, type StepOptions, globalNorm } from './optimizer.js';
+import { type Optimizer, STEP_OPTIONS, type StepOptions, globalNorm } from './optimizer.js';
 
 /** Where the scale begins, and how it moves. Defaults are PyTorch's. */
 export interface GradScalerOptions {
@@ -130,6 +130,7 @@ export class GradScaler {
    * @throws TensorError VALUE without a gradient, or at a second call before `update`
    */
   async step(optimizer: Optimizer, options: StepOptions = {}): Promise<boolean> {
+    expectOptions('GradScaler', options, STEP_OPTIONS);
     if (!this.seen.has(optimizer)) this.unscale(optimizer);
     const norm = this.seen.get(optimizer);
     if (norm === undefined || typeof norm === 'boolean') {

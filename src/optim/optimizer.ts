@@ -273,7 +273,9 @@ const GROUP_OPTIONS = {
   weightDecay: true,
   lrScale: true,
 } satisfies OptionNames<ParamGroup>;
-const STEP_OPTIONS = { maxNorm: true } satisfies OptionNames<StepOptions>;
+
+/** @internal */
+export const STEP_OPTIONS = { maxNorm: true } satisfies OptionNames<StepOptions>;
 
 /** Parameters in groups; those that are in none make one. */
 function groupsOf(op: string, params: unknown): readonly ParamGroup[] {

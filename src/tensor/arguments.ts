@@ -5,6 +5,8 @@ import type { TensorId } from '../native.js';
 import { TensorError, fail, shown } from './error.js';
 import { Tensor } from './tensor.js';
 
+export { type KindNames, type OptionNames, expectKind, expectOptions } from './options.js';
+
 /**
  * @internal For a function that looks at its tensors before an op does, or hands them on unseen.
  * @throws TensorError VALUE unless all are tensors
@@ -76,24 +78,4 @@ export function numbersOf(op: string, parameter: string, value: unknown): readon
   }
   for (const item of value) expectNumber(op, parameter, item);
   return value as readonly number[];
-}
-
-/** @internal The names of options; `satisfies OptionNames<…>` keeps them those of the interface. */
-export type OptionNames<Options> = Readonly<Record<keyof Options, true>>;
-
-/**
- * @internal What is misspelled, or stands where options do, would be ignored.
- * @throws TensorError VALUE for what is no object, or has a name that is not known
- */
-export function expectOptions(op: string, options: unknown, known: Readonly<Record<string, true>>): void {
-  if (typeof options !== 'object' || options === null) return wrongOptions(op, shown(options), known);
-  for (const name in options) {
-    if (known[name] === true) continue;
-    const isPlain = !(options instanceof Tensor || Array.isArray(options) || ArrayBuffer.isView(options));
-    wrongOptions(op, isPlain ? `one named '${name}'` : shown(options), known);
-  }
-}
-
-function wrongOptions(op: string, came: string, known: Readonly<Record<string, true>>): never {
-  return fail(op, 'VALUE', `expected options { ${Object.keys(known).join(', ')} }, got ${came}`);
 }

@@ -2,6 +2,7 @@
  * Steps that run as CUDA graphs: docs/adr/0006-cuda-graphs.md.
  */
 import { native } from '../native.js';
+import { type OptionNames, expectOptions } from './arguments.js';
 import { autocastDType } from './autocast.js';
 import { Recording, currentRecording, whileRecording } from './capturing.js';
 import { type Device, deviceIndex } from './device.js';
@@ -30,6 +31,8 @@ export interface CaptureOptions {
   /** Default: the device of the first argument. */
   readonly device?: Device;
 }
+
+const OPTIONS = { device: true } satisfies OptionNames<CaptureOptions>;
 
 /**
  * Makes a step that runs as one CUDA graph: a whole training step, say, of forward, backward and an optimizer's update,
@@ -66,6 +69,7 @@ export function capture<Args extends readonly Tensor[], Result extends CaptureRe
   step: (...args: Args) => Result,
   options: CaptureOptions = {},
 ): CapturedStep<Args, Result> {
+  expectOptions('capture', options, OPTIONS);
   let graph: Graph<Args, Result> | undefined;
   let lastKey: string | undefined;
   const dispose = (): void => {

@@ -1,7 +1,7 @@
 /**
  * How every differentiable op is made, Tenon's own and its users'.
  */
-import { noTensors } from './arguments.js';
+import { type OptionNames, expectOptions, noTensors } from './arguments.js';
 import { type AutocastRule, autocastDType, cast, castArguments } from './autocast.js';
 import type { DType } from './dtype.js';
 import { fail, shown } from './error.js';
@@ -53,6 +53,13 @@ export interface OpDefinition<Args extends readonly unknown[], Result extends Te
   backward?(ctx: OpContext, ...gradients: (Tensor | undefined)[]): readonly Gradient[] | Gradient;
 }
 
+const DEFINITION = {
+  name: true,
+  autocast: true,
+  forward: true,
+  backward: true,
+} satisfies OptionNames<OpDefinition<readonly unknown[], Tensor>>;
+
 /**
  * Makes a differentiable op of a forward and a backward function. Arguments of `forward` that are tensors, or arrays
  * of tensors, are its inputs.
@@ -67,6 +74,7 @@ export interface OpDefinition<Args extends readonly unknown[], Result extends Te
 export function defineOp<Args extends readonly unknown[], Result extends Tensor | readonly Tensor[]>(
   definition: OpDefinition<Args, Result>,
 ): (...args: Args) => Result {
+  expectOptions('defineOp', definition, DEFINITION);
   const { name } = definition;
   return (...args: Args): Result => {
     const isRecorded = definition.backward !== undefined && isGradEnabled() && args.some(wantsGrad);

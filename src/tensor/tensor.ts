@@ -9,6 +9,7 @@ import { DTYPES, type DType, type DataOf, type ItemOf, dtypeCode } from './dtype
 import { type Device, deviceName } from './device.js';
 import { TensorError, awaited, fail, shown } from './error.js';
 import { Handle, enterScope } from './handle.js';
+import { type OptionNames, expectOptions } from './options.js';
 
 native.setErrorClass(TensorError as new (message: string, op: string, code: string) => Error);
 
@@ -52,6 +53,12 @@ export interface Edge {
 
 /** Sees a gradient on its way, and may return another one to take its place. */
 export type GradientHook = (gradient: Tensor) => Tensor | undefined;
+
+interface ReadOptions {
+  readonly bigint?: boolean;
+}
+
+const READ_OPTIONS = { bigint: true } satisfies OptionNames<ReadOptions>;
 
 interface Description {
   readonly dtype: DType;
@@ -205,50 +212,61 @@ export class Tensor<D extends DType = DType> {
    */
   data(this: Tensor<'int64'>, options: { bigint: true }): Promise<BigInt64Array>;
   data(): Promise<DataOf[D]>;
-  async data(options: { bigint?: boolean } = {}): Promise<DataOf[D] | BigInt64Array> {
-    const dtype = this.dtype;
-    const readable = this.readable();
-    try {
-      const buffer = await awaited(native.read(readable.id));
-      return toTypedArray(buffer, dtype, options.bigint === true) as DataOf[D];
-    } finally {
-      if (readable !== (this as unknown as Tensor)) readable.dispose();
-    }
+  async data(options: ReadOptions = {}): Promise<DataOf[D] | BigInt64Array> {
+    return (await this.read('data', options)) as DataOf[D] | BigInt64Array;
   }
 
   /** As `data()`, but blocks the thread until the values are there. */
   dataSync(this: Tensor<'int64'>, options: { bigint: true }): BigInt64Array;
   dataSync(): DataOf[D];
-  dataSync(options: { bigint?: boolean } = {}): DataOf[D] | BigInt64Array {
-    const dtype = this.dtype;
-    const readable = this.readable();
-    try {
-      return toTypedArray(native.readSync(readable.id), dtype, options.bigint === true) as DataOf[D];
-    } finally {
-      if (readable !== (this as unknown as Tensor)) readable.dispose();
-    }
+  dataSync(options: ReadOptions = {}): DataOf[D] | BigInt64Array {
+    return this.readSync('dataSync', options) as DataOf[D] | BigInt64Array;
   }
 
   /** The value of a tensor with one element. @throws TensorError SHAPE for any other size. */
   item(this: Tensor<'int64'>, options: { bigint: true }): Promise<bigint>;
   item(): Promise<ItemOf[D]>;
-  async item(options: { bigint?: boolean } = {}): Promise<ItemOf[D] | bigint> {
-    if (this.size !== 1) fail('item', 'SHAPE', `expected one element, got shape [${this.shape.join(', ')}]`);
-    const dtype: DType = this.dtype;
-    const values = await (this as unknown as Tensor<'int64'>).data(options as { bigint: true });
-    const value = values[0] as bigint | number;
-    return (dtype === 'bool' ? value !== 0 : value) as ItemOf[D];
+  async item(options: ReadOptions = {}): Promise<ItemOf[D] | bigint> {
+    this.expectOneElement();
+    return this.itemOf(await this.read('item', options));
   }
 
   /** As `item()`, but blocks. */
   itemSync(this: Tensor<'int64'>, options: { bigint: true }): bigint;
   itemSync(): ItemOf[D];
-  itemSync(options: { bigint?: boolean } = {}): ItemOf[D] | bigint {
+  itemSync(options: ReadOptions = {}): ItemOf[D] | bigint {
+    this.expectOneElement();
+    return this.itemOf(this.readSync('itemSync', options));
+  }
+
+  private async read(op: string, options: ReadOptions): Promise<DataOf[DType] | BigInt64Array> {
+    expectOptions(op, options, READ_OPTIONS);
+    const readable = this.readable();
+    try {
+      const buffer = await awaited(native.read(readable.id));
+      return toTypedArray(buffer, this.dtype, options.bigint === true);
+    } finally {
+      if (readable !== this) readable.dispose();
+    }
+  }
+
+  private readSync(op: string, options: ReadOptions): DataOf[DType] | BigInt64Array {
+    expectOptions(op, options, READ_OPTIONS);
+    const readable = this.readable();
+    try {
+      return toTypedArray(native.readSync(readable.id), this.dtype, options.bigint === true);
+    } finally {
+      if (readable !== this) readable.dispose();
+    }
+  }
+
+  private expectOneElement(): void {
     if (this.size !== 1) fail('item', 'SHAPE', `expected one element, got shape [${this.shape.join(', ')}]`);
+  }
+
+  private itemOf([value]: DataOf[DType] | BigInt64Array): ItemOf[D] | bigint {
     const dtype: DType = this.dtype;
-    const values = (this as unknown as Tensor<'int64'>).dataSync(options as { bigint: true });
-    const value = values[0] as bigint | number;
-    return (dtype === 'bool' ? value !== 0 : value) as ItemOf[D];
+    return (dtype === 'bool' ? value !== 0 : value) as ItemOf[D] | bigint;
   }
 
   /** 16-bit floats are widened by the device before they are read. */

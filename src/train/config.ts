@@ -6,6 +6,7 @@ import { z } from 'zod';
 
 import { type DatasetSpec, parseAugment } from '../data/index.js';
 import type { ModelInfo } from '../models/index.js';
+import { expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { type Device, isDeviceName } from '../tensor/index.js';
 import { PRECISIONS, type Precision } from './precision.js';
@@ -371,6 +372,14 @@ export type TrainConfig = { readonly data: string } & {
     : Exclude<TrainSettings[K], undefined>;
 };
 
+/** A run's whole config may be given back as settings; its `data` then counts for nothing. */
+const NAMES = Object.fromEntries([...Object.keys(SETTINGS), 'data'].map((name) => [name, true as const]));
+
+/** Checks settings that a program gives. @throws TensorError VALUE for a name that is no setting's */
+export function expectSettings(op: string, settings: unknown): void {
+  expectOptions(op, settings, NAMES);
+}
+
 const schema = z.strictObject(
   Object.fromEntries(Object.entries(SETTINGS).map(([key, setting]) => [key, setting.schema.optional()])),
 );
@@ -447,7 +456,7 @@ export function resolveConfig(
   const recipe = settings.recipe === undefined ? {} : RECIPES[settings.recipe]({ batch, small });
   const begun = pretrained === undefined ? {} : pretrainedSettings(pretrained);
   const layers: readonly TrainSettings[] = [DEFAULTS, derived, recipe, begun, given];
-  const config = Object.assign({ data }, ...layers) as TrainConfig;
+  const config = Object.assign({ data }, ...layers, { data }) as TrainConfig;
   checkTogether(config, settings, recipe);
   const rates = layers.findLast(({ lr, lrBase }) => lr !== undefined || lrBase !== undefined);
   const lr = rates?.lr ?? ((rates?.lrBase ?? config.lr) * batch) / config.lrBaseSize;

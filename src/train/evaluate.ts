@@ -3,6 +3,7 @@
  */
 import type { FloatTensor, Module } from '../nn/index.js';
 import { crossEntropy, softmax, tensor, topk } from '../ops/index.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { type Device, inferenceMode, type Tensor } from '../tensor/index.js';
 import type { Batch, BatchSource } from '../data/index.js';
@@ -47,6 +48,14 @@ export interface EvaluateOptions {
   readonly onProgress?: (images: number) => void;
 }
 
+const OPTIONS = {
+  classes: true,
+  precision: true,
+  signal: true,
+  onPrediction: true,
+  onProgress: true,
+} satisfies OptionNames<EvaluateOptions>;
+
 /** Values on their way from the device. */
 interface Pending {
   readonly labels: Int32Array;
@@ -83,6 +92,7 @@ export async function evaluate(
   source: BatchSource,
   options: EvaluateOptions,
 ): Promise<Evaluation> {
+  expectOptions('evaluate', options, OPTIONS);
   const { classes, precision = 'float32' } = options;
   const confusion = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
   let images = 0;

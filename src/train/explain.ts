@@ -5,9 +5,10 @@ import type { Image } from '../data/index.js';
 import { type ExplainOptions, explain, heatmap } from '../explain/index.js';
 import type { Model, ModelInfo } from '../models/index.js';
 import { gather, softmax } from '../ops/index.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { scope } from '../tensor/index.js';
-import { type FileOptions, readBatches } from './image-files.js';
+import { FILE_OPTIONS, type FileOptions, readBatches } from './image-files.js';
 import { inputOf, viewsOf } from './predict.js';
 
 /** What a model sees of a class in an image. */
@@ -35,6 +36,20 @@ export interface ExplainFilesOptions extends Omit<ExplainOptions, 'target'>, Fil
   readonly minSize?: number | undefined;
 }
 
+/** What is explained, how, and how it is drawn. */
+export const EXPLAIN_OPTIONS = {
+  method: true,
+  stage: true,
+  headFusion: true,
+  discardRatio: true,
+  startLayer: true,
+  label: true,
+  opacity: true,
+  minSize: true,
+} satisfies OptionNames<Omit<ExplainFilesOptions, keyof FileOptions>>;
+
+const OPTIONS = { ...EXPLAIN_OPTIONS, ...FILE_OPTIONS } satisfies OptionNames<ExplainFilesOptions>;
+
 /**
  * Explains image files, one after the other: which parts of an image speak for a class. A file that is no image is reported in
  * its place.
@@ -50,6 +65,7 @@ export async function* explainFiles(
   files: readonly string[],
   options: ExplainFilesOptions = {},
 ): AsyncGenerator<FileExplanation> {
+  expectOptions('explainFiles', options, OPTIONS);
   const { batchSize = 8, workers } = options;
   for await (const batch of readBatches('explainFiles', files, info, { batchSize, workers })) {
     const seen = batch.results(await explainViews(model, info, batch.views, options));

@@ -5,6 +5,7 @@ import type { Image } from '../data/index.js';
 import { defaultWorkers } from '../data/pool.js';
 import { Preprocessor } from '../data/preprocessor.js';
 import type { ModelInfo } from '../models/index.js';
+import type { OptionNames } from '../tensor/arguments.js';
 import { TensorError, fail, shown } from '../tensor/error.js';
 import { inputTransform } from './setup.js';
 
@@ -18,6 +19,8 @@ export interface FileOptions {
   /** Threads that decode and resize; 0 does it on the calling thread. Default: one less than the cores, from 1 to 8. */
   readonly workers?: number | undefined;
 }
+
+export const FILE_OPTIONS = { batchSize: true, workers: true } satisfies OptionNames<FileOptions>;
 
 /** What could be read of a batch of files, and what was wrong with the others. */
 export interface FileBatch {

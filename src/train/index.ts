@@ -33,7 +33,7 @@ export { cosineSchedule } from './schedule.js';
 export type { CosineOptions } from './schedule.js';
 export { inputTransform } from './setup.js';
 export { Trainer } from './trainer.js';
-export type { RunOptions, TrainerEvents } from './trainer.js';
+export type { RunOptions, TrainerEvaluateOptions, TrainerEvents } from './trainer.js';
 export type { ResolvedTrainerOptions, TrainerOptions } from './trainer-options.js';
 export { explainFiles } from './explain.js';
 export type { ExplainFilesOptions, FileExplanation, ImageExplanation } from './explain.js';

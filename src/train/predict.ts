@@ -4,9 +4,10 @@
 import { type Image, applySteps, normalizeInto, SampleRandom } from '../data/index.js';
 import type { ModelInfo } from '../models/index.js';
 import { softmax, tensor, topk } from '../ops/index.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { type Tensor, inferenceMode } from '../tensor/index.js';
 import type { ImageModel } from './evaluate.js';
-import { type FileOptions, expectWhole, readBatches } from './image-files.js';
+import { FILE_OPTIONS, type FileOptions, expectWhole, readBatches } from './image-files.js';
 import { type Precision, inPrecision } from './precision.js';
 import { inputTransform } from './setup.js';
 
@@ -32,6 +33,8 @@ export interface PredictOptions extends FileOptions {
   readonly precision?: Precision;
 }
 
+const OPTIONS = { ...FILE_OPTIONS, topk: true, precision: true } satisfies OptionNames<PredictOptions>;
+
 /**
  * Predicts the classes of image files, in batches of their order. A file that is no image is reported in its place. More than a few
  * are decoded in threads, a batch ahead.
@@ -47,6 +50,7 @@ export async function predict(
   files: readonly string[],
   options: PredictOptions = {},
 ): Promise<FilePrediction[]> {
+  expectOptions('predict', options, OPTIONS);
   const how = { topk: options.topk ?? TOPK, precision: options.precision ?? 'float32' } as const;
   expectWhole('predict', 'topk', how.topk, 1);
   model.eval();

@@ -10,9 +10,10 @@ import { Preprocessor } from '../data/preprocessor.js';
 import { checkSource } from '../data/view.js';
 import { type Model, type ModelInfo, loadPretrained } from '../models/index.js';
 import { foldBatchNorm } from '../nn/index.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { type Device } from '../tensor/index.js';
-import { type ExplainFilesOptions, type ImageExplanation, explainViews } from './explain.js';
+import { EXPLAIN_OPTIONS, type ExplainFilesOptions, type ImageExplanation, explainViews } from './explain.js';
 import { type FileOptions, expectWhole } from './image-files.js';
 import { type ClassProbability, TOPK, classify } from './predict.js';
 import { type Precision, expectPrecision } from './precision.js';
@@ -68,6 +69,23 @@ export interface RequestOptions {
 /** What is explained, and how. */
 export type PredictorExplainOptions = Omit<ExplainFilesOptions, keyof FileOptions> & RequestOptions;
 
+const SHARED = {
+  topk: true,
+  batchSize: true,
+  maxPending: true,
+  precision: true,
+  workers: true,
+  maxPixels: true,
+} as const;
+
+const OPTIONS = { ...SHARED, ownsModel: true } satisfies OptionNames<PredictorOptions>;
+
+const OPEN_OPTIONS = { ...SHARED, model: true, device: true } satisfies OptionNames<OpenPredictorOptions>;
+
+const REQUEST = { signal: true } satisfies OptionNames<RequestOptions>;
+
+const EXPLAIN_REQUEST = { ...EXPLAIN_OPTIONS, ...REQUEST } satisfies OptionNames<PredictorExplainOptions>;
+
 /** An image that is ready for the model. */
 interface Ready {
   readonly view: Image;
@@ -101,6 +119,7 @@ export class Predictor {
 
   /** @throws TensorError VALUE for options that make no sense, or a model without classes */
   constructor(model: Model, info: ModelInfo, options: PredictorOptions = {}) {
+    expectOptions('Predictor', options, OPTIONS);
     this.model = model.eval();
     this.info = info;
     const { steps } = inputTransform(info.input);
@@ -133,7 +152,9 @@ export class Predictor {
    * const { top } = await predictor.predict(body, { signal: AbortSignal.timeout(5000) });
    * console.log(top[0].label, top[0].probability);
    */
-  async predict(source: ImageSource, { signal }: RequestOptions = {}): Promise<ImagePrediction> {
+  async predict(source: ImageSource, options: RequestOptions = {}): Promise<ImagePrediction> {
+    expectOptions('predict', options, REQUEST);
+    const { signal } = options;
     const top = await this.accept('predict', source, signal, (view) => this.inBatch(view, signal));
     return { top };
   }
@@ -147,6 +168,7 @@ export class Predictor {
    * const { label, png } = await predictor.explain(body, { label: 'cat' });
    */
   async explain(source: ImageSource, options: PredictorExplainOptions = {}): Promise<ImageExplanation> {
+    expectOptions('explain', options, EXPLAIN_REQUEST);
     const { signal, ...how } = options;
     return this.accept('explain', source, signal, (view) =>
       this.inTurn(async () => {
@@ -278,6 +300,7 @@ export async function loadForInference(
  * await predictor.close();
  */
 export async function openPredictor(path: string, options: OpenPredictorOptions = {}): Promise<Predictor> {
+  expectOptions('openPredictor', options, OPEN_OPTIONS);
   const { model: name, device, ...rest } = options;
   const { model, info } = await loadForInference('openPredictor', path, { model: name, device });
   let predictor: Predictor | undefined;

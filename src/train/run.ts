@@ -11,12 +11,13 @@ import {
   readPretrainedInfo,
   saveModel,
 } from '../models/index.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { manualSeed, memoryStats, versions } from '../tensor/index.js';
 import { mixing } from './augmentation.js';
 import { readTrainingState, saveTrainingState } from './checkpoint.js';
 import { checkClasses } from './classes.js';
-import { type TrainConfig, type TrainSettings, resolveConfig } from './config.js';
+import { type TrainConfig, type TrainSettings, expectSettings, resolveConfig } from './config.js';
 import { judge } from './judge.js';
 import {
   type RunData,
@@ -29,7 +30,7 @@ import {
 } from './run-data.js';
 import { withLock } from './run-lock.js';
 import { RunFolder, type Summary, configFromHere, modelPath } from './run-folder.js';
-import { inputOf, inputTransform, modelOf, trainingTransform } from './setup.js';
+import { inputOf, inputTransform, modelOf, trainerOptionsOf, trainingTransform } from './setup.js';
 import { openTeacher } from './teacher.js';
 import type { EpochMetrics, StepEvent } from './progress.js';
 import { Trainer } from './trainer.js';
@@ -71,6 +72,16 @@ export interface ResumeOptions extends TrainRunOptions {
   readonly data?: string | undefined;
 }
 
+const RUN_OPTIONS = {
+  onStart: true,
+  onStep: true,
+  onEvaluated: true,
+  onEpoch: true,
+  signal: true,
+} satisfies OptionNames<TrainRunOptions>;
+
+const RESUME_OPTIONS = { ...RUN_OPTIONS, data: true } satisfies OptionNames<ResumeOptions>;
+
 /** How a run ended. */
 export interface RunResult {
   readonly folder: string;
@@ -97,7 +108,8 @@ export async function train(
   settings: TrainSettings = {},
   options: TrainRunOptions = {},
 ): Promise<RunResult> {
-  const { config, opened } = await open(data, settings);
+  expectOptions('train', options, RUN_OPTIONS);
+  const { config, opened } = await open('train', data, settings);
   // Before the folder: settings that make no sense leave none behind.
   const run = await Run.create(config, opened, true);
   try {
@@ -110,9 +122,11 @@ export async function train(
 
 /** The data, and the settings with nothing left open. */
 async function open(
+  op: string,
   data: string,
   settings: TrainSettings,
 ): Promise<{ config: TrainConfig; opened: RunData }> {
+  expectSettings(op, settings);
   const opened = await openRunData(data, {
     ...(settings.valFraction !== undefined && { valFraction: settings.valFraction }),
     ...(settings.seed !== undefined && { seed: settings.seed }),
@@ -150,7 +164,7 @@ async function open(
  * const { lr, epochs } = await resolveSettings('shapes', { recipe: 'deit' });
  */
 export async function resolveSettings(data: string, settings: TrainSettings = {}): Promise<TrainConfig> {
-  const { config, opened } = await open(data, settings);
+  const { config, opened } = await open('resolveSettings', data, settings);
   await closeRunData(opened);
   return config;
 }
@@ -164,6 +178,7 @@ export async function resolveSettings(data: string, settings: TrainSettings = {}
  * await resume('runs/shapes');
  */
 export async function resume(path: string, options: ResumeOptions = {}): Promise<RunResult> {
+  expectOptions('resume', options, RESUME_OPTIONS);
   const folder = RunFolder.open(path);
   return withLock('resume', folder.path, () => goOn(folder, options));
 }
@@ -246,7 +261,7 @@ class Run {
     const { trainSet, valSet } = data;
     const classes = trainSet.classes;
     this.teacher = teacher;
-    const { batchSize, seed, workers, onCorrupt, clipGrad, modelEmaDecay, device } = config;
+    const { batchSize, seed, workers, onCorrupt, device } = config;
     const common = { batchSize, seed, onCorrupt, ...(workers !== undefined && { workers }) };
     this.trainLoader = new DataLoader(trainSet, {
       ...common,
@@ -261,19 +276,10 @@ class Run {
     manualSeed(seed);
     const { model, name, options } = modelOf(config, classes.length);
     this.info = { name, options, classes, input: inputOf(config) };
-    const { distillation: type, distillationAlpha: alpha, distillationTau: tau } = config;
     try {
       this.pretrained = pretrained && applyPretrained(model, pretrained);
       model.to(device);
-      this.trainer = new Trainer(model, {
-        ...config,
-        distillation:
-          teacher === undefined || type === 'none'
-            ? undefined
-            : { type, alpha, tau, teacher: teacher.teacher },
-        clipGrad: clipGrad === 0 ? undefined : clipGrad,
-        modelEmaDecay: modelEmaDecay === 0 ? undefined : modelEmaDecay,
-      });
+      this.trainer = new Trainer(model, trainerOptionsOf(config, teacher?.teacher));
     } catch (error) {
       model.dispose();
       throw error;

@@ -1,3 +1,4 @@
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 
 /** The learning rates and lengths of a cosine schedule. */
@@ -14,6 +15,14 @@ export interface CosineOptions {
   readonly minLr?: number;
 }
 
+const OPTIONS = {
+  lr: true,
+  steps: true,
+  warmupSteps: true,
+  warmupLr: true,
+  minLr: true,
+} satisfies OptionNames<CosineOptions>;
+
 /**
  * The learning rate of update `step` (from 0): linear warm-up, then half a cosine,
  * `minLr + (lr - minLr) / 2 (1 + cos(π t / T))`, T the updates after warm-up.
@@ -26,6 +35,7 @@ export interface CosineOptions {
  * optimizer.setLearningRate(lrAt(step));
  */
 export function cosineSchedule(options: CosineOptions): (step: number) => number {
+  expectOptions('cosineSchedule', options, OPTIONS);
   const { lr, steps, warmupSteps = 0, warmupLr = 0, minLr = 0 } = options;
   if (!(lr >= 0 && minLr >= 0 && warmupLr >= 0)) {
     fail('cosineSchedule', 'VALUE', `expected rates of 0 or more, got ${lr}, ${minLr} and ${warmupLr}`);

@@ -1,5 +1,5 @@
 /**
- * What a configuration describes: the model, and how its images are prepared.
+ * What a configuration describes: the model, how it is trained, and how its images are prepared.
  */
 import type { Transform } from '../data/index.js';
 import {
@@ -13,6 +13,8 @@ import {
 import { fail } from '../tensor/error.js';
 import { augmentation } from './augmentation.js';
 import { type TrainConfig, flagOf } from './config.js';
+import type { Teacher } from './teacher.js';
+import type { TrainerOptions } from './trainer-options.js';
 
 /** The model that a configuration describes. */
 export function modelOf(
@@ -35,6 +37,37 @@ export function modelOf(
     dropPathRate: dropPath,
   };
   return { model: createModel(config.model, options), name: config.model, options };
+}
+
+/** How the trainer is to train. */
+export function trainerOptionsOf(
+  config: TrainConfig,
+  teacher: Teacher | undefined,
+): Required<TrainerOptions> {
+  const { epochs, opt, lr, minLr, warmupLr, warmupEpochs, weightDecay, momentum, optBetas } = config;
+  const { clipGrad, smoothing, gradAccumSteps, modelEmaDecay, modelEmaWarmup } = config;
+  const { precision, noGraph, seed } = config;
+  const { distillation: type, distillationAlpha: alpha, distillationTau: tau } = config;
+  return {
+    epochs,
+    opt,
+    lr,
+    minLr,
+    warmupLr,
+    warmupEpochs,
+    weightDecay,
+    momentum,
+    optBetas,
+    clipGrad: clipGrad === 0 ? undefined : clipGrad,
+    smoothing,
+    gradAccumSteps,
+    modelEmaDecay: modelEmaDecay === 0 ? undefined : modelEmaDecay,
+    modelEmaWarmup,
+    precision,
+    noGraph,
+    distillation: teacher === undefined || type === 'none' ? undefined : { type, alpha, tau, teacher },
+    seed,
+  };
 }
 
 /** Height and width of the model's input. */

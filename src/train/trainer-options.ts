@@ -1,6 +1,7 @@
 /**
  * The settings of a trainer, their defaults and their limits.
  */
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import type { Distillation } from './distillation.js';
 import { type Precision, expectPrecision } from './precision.js';
@@ -48,6 +49,34 @@ export interface TrainerOptions {
   readonly seed?: number;
 }
 
+const OPTIONS = {
+  epochs: true,
+  opt: true,
+  lr: true,
+  minLr: true,
+  warmupLr: true,
+  warmupEpochs: true,
+  weightDecay: true,
+  momentum: true,
+  optBetas: true,
+  clipGrad: true,
+  smoothing: true,
+  gradAccumSteps: true,
+  modelEmaDecay: true,
+  modelEmaWarmup: true,
+  precision: true,
+  noGraph: true,
+  distillation: true,
+  seed: true,
+} satisfies OptionNames<TrainerOptions>;
+
+const DISTILLATION = {
+  type: true,
+  tau: true,
+  teacher: true,
+  alpha: true,
+} satisfies OptionNames<Distillation>;
+
 /** Settings with nothing left open. */
 export type ResolvedTrainerOptions = Required<
   Omit<TrainerOptions, 'clipGrad' | 'modelEmaDecay' | 'distillation'>
@@ -56,6 +85,8 @@ export type ResolvedTrainerOptions = Required<
 
 /** @internal Fills in the defaults. @throws TensorError VALUE */
 export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions {
+  expectOptions('Trainer', options, OPTIONS);
+  if (options.distillation !== undefined) expectOptions('Trainer', options.distillation, DISTILLATION);
   const resolved = {
     epochs: options.epochs,
     opt: options.opt ?? 'adamw',

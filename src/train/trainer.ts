@@ -29,11 +29,13 @@ import {
   scope,
   setRandomState,
 } from '../tensor/index.js';
+import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import type { BatchSource } from '../data/index.js';
 import type { TrainingState } from './checkpoint.js';
 import { distilledLoss } from './distillation.js';
 import {
+  type EvaluateOptions,
   type Evaluation,
   type ImageModel,
   type Prediction,
@@ -75,6 +77,32 @@ export interface RunOptions extends TrainerEvents {
   /** Updates between two calls of `onSave`; undefined for none within an epoch. */
   readonly saveEvery?: number | undefined;
 }
+
+const RUN_OPTIONS = {
+  classes: true,
+  val: true,
+  signal: true,
+  saveEvery: true,
+  onStep: true,
+  onEvaluated: true,
+  onEpoch: true,
+  onSave: true,
+} satisfies OptionNames<RunOptions>;
+
+/** The number of classes, and who watches, of an evaluation in the trainer's precision. */
+export interface TrainerEvaluateOptions extends Pick<EvaluateOptions, 'classes' | 'signal'> {
+  /** Sees the number of images done. */
+  readonly onEvaluated?: ((images: number) => void) | undefined;
+  /** Sees each prediction. */
+  readonly onPrediction?: ((prediction: Prediction) => void) | undefined;
+}
+
+const EVALUATE_OPTIONS = {
+  classes: true,
+  signal: true,
+  onEvaluated: true,
+  onPrediction: true,
+} satisfies OptionNames<TrainerEvaluateOptions>;
 
 /** Labels `[B]`, or soft targets `[B, classes]`. */
 type Target = Tensor<'int32'> | Tensor<'float32'>;
@@ -153,13 +181,16 @@ export class Trainer {
    * @throws TensorError VALUE when the loss or a weight is not finite: the weights are lost, the last checkpoint is not
    */
   async run(train: BatchSource, options: RunOptions): Promise<boolean> {
-    const { epochs, gradAccumSteps } = this.options;
+    expectOptions('Trainer', options, RUN_OPTIONS);
+    const { epochs, gradAccumSteps, warmupEpochs, lr, minLr, warmupLr } = this.options;
     const perEpoch = Math.ceil(train.batches / gradAccumSteps);
     if (perEpoch === 0) fail('Trainer', 'VALUE', 'expected at least one batch of training images, got none');
     const lrAt = cosineSchedule({
-      ...this.options,
+      lr,
+      minLr,
+      warmupLr,
       steps: perEpoch * epochs,
-      warmupSteps: Math.round(perEpoch * this.options.warmupEpochs),
+      warmupSteps: Math.round(perEpoch * warmupEpochs),
     });
     this.model.train();
     while (this.progress.epoch < epochs) {
@@ -351,11 +382,12 @@ export class Trainer {
     options: RunOptions,
   ): Promise<{ metrics: EpochMetrics; best: boolean } | undefined> {
     const { progress } = this;
+    const { val, classes, signal, onEvaluated } = options;
     let evaluation: Evaluation | undefined;
     try {
-      evaluation = options.val && (await this.evaluate(options.val, options));
+      evaluation = val && (await this.evaluate(val, { classes, signal, onEvaluated }));
     } catch (error) {
-      if (options.signal?.aborted === true && error === options.signal.reason) return undefined;
+      if (signal?.aborted === true && error === signal.reason) return undefined;
       throw error;
     }
     const { bestAccuracy, bestLoss } = progress;
@@ -375,15 +407,8 @@ export class Trainer {
   }
 
   /** Evaluates the averaged weights where there are some, else the weights. */
-  async evaluate(
-    source: BatchSource,
-    options: {
-      readonly classes: number;
-      readonly signal?: AbortSignal | undefined;
-      readonly onEvaluated?: ((images: number) => void) | undefined;
-      readonly onPrediction?: ((prediction: Prediction) => void) | undefined;
-    },
-  ): Promise<Evaluation> {
+  async evaluate(source: BatchSource, options: TrainerEvaluateOptions): Promise<Evaluation> {
+    expectOptions('Trainer', options, EVALUATE_OPTIONS);
     const { classes, signal, onEvaluated, onPrediction } = options;
     const run = (): Promise<Evaluation> =>
       evaluate(this.model, source, {

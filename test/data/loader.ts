@@ -1,6 +1,8 @@
+import { execFile } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import type { Worker } from 'node:worker_threads';
 
 import test, { type ExecutionContext } from 'ava';
@@ -511,6 +513,17 @@ const threadCount = (): number => readdirSync('/proc/self/task').length;
     );
   },
 );
+
+test('what the threads of a loader and a predictor import does not load the addon', async (t) => {
+  const modules = ['assemble', 'dataset', 'tasks', 'view'].map(
+    (name) => new URL(`../../src/data/${name}.js`, import.meta.url).href,
+  );
+  const program = `${modules.map((url) => `await import('${url}');`).join(' ')} console.log('loaded');`;
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', program], {
+    env: { ...process.env, TENON_ADDON: join('no', 'addon') },
+  });
+  t.is(stdout, 'loaded\n');
+});
 
 test('options that make no sense are errors that say so', async (t) => {
   const dataset = await numbered(4);

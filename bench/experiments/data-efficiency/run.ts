@@ -113,8 +113,11 @@ export async function trainRun(run: Run, { scale, data, folder, device }: RunCon
   const { name } = scale.models[kind];
   const options = { ...scale.models[kind].options, numClasses: data.classes.length };
   const model = createModel(name, options).to(device);
+  const { weightDecay, clipGrad, precision } = recipe;
   const trainer = new Trainer(model, {
-    ...recipe,
+    weightDecay,
+    clipGrad,
+    precision,
     lr: kind === 'cnn' ? recipe.lr.cnn : recipe.lr.transformer,
     epochs,
     warmupEpochs: recipe.warmup * epochs,

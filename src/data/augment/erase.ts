@@ -1,3 +1,4 @@
+import { type OptionNames, expectOptions } from '../../tensor/options.js';
 import { roundEven } from '../../tensor/round.js';
 import type { SampleRandom } from '../sample-random.js';
 
@@ -14,6 +15,15 @@ export interface RandomErasing {
   /** Height / width. Default [0.3, 1/0.3]; its logarithm is drawn evenly. */
   readonly ratio?: readonly [min: number, max: number];
 }
+
+/** @internal */
+export const ERASING = {
+  p: true,
+  mode: true,
+  count: true,
+  area: true,
+  ratio: true,
+} satisfies OptionNames<RandomErasing>;
 
 /** A part of an image, in pixels. */
 export interface Box {
@@ -55,6 +65,19 @@ export function drawErased(
  * erase(images, 0, 224, 224, { p: 0.25, mode: 'pixel' }, new SampleRandom(0, 0, 0));
  */
 export function erase(
+  images: Float32Array,
+  offset: number,
+  height: number,
+  width: number,
+  erasing: RandomErasing,
+  random: SampleRandom,
+): void {
+  expectOptions('erase', erasing, ERASING);
+  eraseChecked(images, offset, height, width, erasing, random);
+}
+
+/** @internal The same for settings that have been checked. */
+export function eraseChecked(
   images: Float32Array,
   offset: number,
   height: number,

@@ -1,3 +1,4 @@
+import { type OptionNames, expectOptions } from '../../tensor/options.js';
 import type { Image } from '../image.js';
 import type { SampleRandom } from '../sample-random.js';
 import { brightness, color, contrast } from './colour.js';
@@ -9,6 +10,8 @@ export interface ColourJitter {
   readonly saturation: number;
 }
 
+const OPTIONS = { brightness: true, contrast: true, saturation: true } satisfies OptionNames<ColourJitter>;
+
 /**
  * Brightness, contrast and saturation in random order, each by a factor drawn evenly from max(0, 1 - j) to 1 + j.
  *
@@ -18,6 +21,12 @@ export interface ColourJitter {
  * colourJitter(image, { brightness: 0.3, contrast: 0.3, saturation: 0.3 }, new SampleRandom(0, 0, 0));
  */
 export function colourJitter(image: Image, jitter: ColourJitter, random: SampleRandom): Image {
+  expectOptions('colourJitter', jitter, OPTIONS);
+  return jitterChecked(image, jitter, random);
+}
+
+/** @internal The same for factors that have been checked. */
+export function jitterChecked(image: Image, jitter: ColourJitter, random: SampleRandom): Image {
   const order = [
     [brightness, jitter.brightness],
     [contrast, jitter.contrast],

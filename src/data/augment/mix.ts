@@ -5,6 +5,7 @@
  * Source: Zhang et al., "mixup", 2018; Yun et al., "CutMix", 2019; timm, data/mixup.py.
  */
 import { fail } from '../../tensor/error.js';
+import { type OptionNames, expectOptions } from '../../tensor/options.js';
 import type { SampleRandom } from '../sample-random.js';
 import type { Box } from './erase.js';
 
@@ -26,6 +27,16 @@ export interface MixOptions {
   readonly offEpoch?: number | undefined;
 }
 
+const OPTIONS = {
+  mixup: true,
+  cutmix: true,
+  cutmixMinmax: true,
+  prob: true,
+  switchProb: true,
+  mode: true,
+  offEpoch: true,
+} satisfies OptionNames<MixOptions>;
+
 /** What becomes of one image: it keeps a share of itself; with a box, its partner's pixels are in there. */
 export interface Mix {
   readonly share: number;
@@ -33,7 +44,9 @@ export interface Mix {
 }
 
 /** @throws TensorError VALUE for settings that make no sense */
-export function checkMix({ mixup, cutmix, cutmixMinmax, prob = 1, switchProb = 0.5 }: MixOptions): void {
+export function checkMix(options: MixOptions): void {
+  expectOptions('DataLoader', options, OPTIONS);
+  const { mixup, cutmix, cutmixMinmax, prob = 1, switchProb = 0.5 } = options;
   const expect = (fits: boolean, what: string, got: number | readonly number[]): void => {
     if (!fits) fail('DataLoader', 'VALUE', `expected ${what}, got ${String(got)}`);
   };

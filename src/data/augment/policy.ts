@@ -4,6 +4,7 @@
  * Source: Cubuk et al., "RandAugment", 2020; Touvron et al., "DeiT III", 2022; timm, data/auto_augment.py.
  */
 import { fail } from '../../tensor/error.js';
+import { type KindNames, expectKind } from '../../tensor/options.js';
 import type { Image } from '../image.js';
 import type { SampleRandom } from '../sample-random.js';
 import type { AffineMode, Colour } from './affine.js';
@@ -32,6 +33,20 @@ export type AugmentPolicy = RandAugment | { readonly kind: '3a' };
 
 /** A set of operations: some grow weaker with the strength in 'plain', all grow stronger in 'increasing'. */
 export type OpSet = 'plain' | 'increasing' | 'weights' | '3a' | '3aw';
+
+/** @internal */
+export const POLICIES = {
+  rand: {
+    kind: true,
+    magnitude: true,
+    magnitudeStd: true,
+    magnitudeMax: true,
+    count: true,
+    p: true,
+    set: true,
+  },
+  '3a': { kind: true },
+} satisfies KindNames<AugmentPolicy>;
 
 /** Sets with weights are drawn from without replacement. */
 const SETS: Readonly<Record<OpSet, readonly OpName[] | Readonly<Partial<Record<OpName, number>>>>> = {
@@ -173,6 +188,18 @@ export function drawOps({ set, count }: RandAugment, random: SampleRandom): OpNa
  * augment(image, parseAugment('rand-m9-mstd0.5-inc1'), 'bicubic', [124, 116, 104], new SampleRandom(0, 0, 0));
  */
 export function augment(
+  image: Image,
+  policy: AugmentPolicy,
+  mode: AffineMode,
+  fill: Colour,
+  random: SampleRandom,
+): Image {
+  expectKind('augment', policy, POLICIES);
+  return augmentChecked(image, policy, mode, fill, random);
+}
+
+/** @internal The same for a policy that has been checked. */
+export function augmentChecked(
   image: Image,
   policy: AugmentPolicy,
   mode: AffineMode,
