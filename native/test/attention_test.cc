@@ -245,6 +245,14 @@ TEST(Attention, TakesEmptyTensors) {
   for (const double value : values(none.dbias)) EXPECT_EQ(value, 0);
 }
 
+// Rows that are copied 16 bytes at a time, on CUDA by copies that nobody else waits for.
+TEST(Attention, TakesNoQueriesAndNoKeysInTiles) {
+  for (const DType dtype : {DType::BFloat16, DType::Float16}) {
+    check({.queries = 0, .keys = 40, .d = 64, .dtype = dtype, .gap = 8});
+    check({.queries = 40, .keys = 0, .d = 64, .dtype = dtype, .gap = 8});
+  }
+}
+
 TEST(AttentionRows, GivesTheProbabilitiesOfChosenQueries) {
   for (const DType dtype : float_dtypes()) {
     for (const int64_t chosen : {0, 1, emulated() ? 7 : 60}) {

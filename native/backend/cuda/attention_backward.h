@@ -101,7 +101,8 @@ __global__ void __launch_bounds__(kThreads) gradients_on_tensor_cores(const Oper
     if constexpr (kOfKeys) add_product(dx2, d, tiles.y2 + slice, kPaddedRow(kD));
     __syncthreads();  // the next turn overwrites the tiles of Y
   }
-  if (count_y == 0) {
+  if (count_y == 0) {  // X is on its way to where the sums are written next
+    commit_copies();
     wait_copies<0>();
     __syncthreads();
   }

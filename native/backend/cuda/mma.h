@@ -152,7 +152,7 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&result)[4], 
 
 // Starts a copy of 16 bytes to shared memory, both addresses multiples of 16; zeros instead of what `from` holds, which
 // is then not read, unless `wanted`.
-__device__ __forceinline__ void copy_async(void* to, const void* from, bool wanted) {
+__device__ __forceinline__ void copy_async(void* to, const void* from, bool wanted TENON_HERE) {
 #if TENON_BEFORE_SM_80
   *static_cast<uint4*>(to) = wanted ? *static_cast<const uint4*>(from) : uint4{0, 0, 0, 0};
 #elif defined(__CUDACC__)
@@ -161,7 +161,7 @@ __device__ __forceinline__ void copy_async(void* to, const void* from, bool want
                "l"(from), "r"(wanted ? 16 : 0)
                : "memory");
 #else
-  emulator::copy_later(to, wanted ? from : nullptr, 16);
+  emulator::copy_later(to, wanted ? from : nullptr, 16, where);
 #endif
 }
 

@@ -101,6 +101,7 @@ void run_thread(Fiber& fiber) {
     TENON_ACQUIRE(&scheduler.launch_edge);
     fiber.position = {fiber.index, scheduler.block, scheduler.block_size, scheduler.grid_size};
     (*scheduler.body)();
+    if (!fiber.copies.empty()) fail("a thread ends before a copy that it issued", fiber.copies.front().where);
   } catch (...) {
     if (!scheduler.error) scheduler.error = std::current_exception();
   }
@@ -426,9 +427,9 @@ void load_matrices(unsigned (&result)[4], const void* row, bool transposed, Wher
   }
 }
 
-void copy_later(void* to, const void* from, size_t bytes) {
+void copy_later(void* to, const void* from, size_t bytes, Where where) {
   Fiber& fiber = *scheduler.current;
-  fiber.copies.push_back({to, from, bytes, fiber.copy_group});
+  fiber.copies.push_back({to, from, bytes, fiber.copy_group, where});
 }
 
 void commit_copies() { ++scheduler.current->copy_group; }

@@ -73,8 +73,9 @@ void multiply_16x8x16(float (&c)[4], const float (&a)[8], const float (&b)[4], W
 void load_matrices(unsigned (&result)[4], const void* row, bool transposed, Where where);
 
 // Copies of the calling thread that happen as late as they may: when it waits for their group. A null source stands for
-// zeros. Copies that are never waited for never happen.
-void copy_later(void* to, const void* from, size_t bytes);
+// zeros. A thread that ends before one of its copies is an error: on a GPU it may overwrite what was
+// written there since.
+void copy_later(void* to, const void* from, size_t bytes, Where where);
 void commit_copies();
 void wait_copies(unsigned groups_left);
 

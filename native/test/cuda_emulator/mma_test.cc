@@ -121,5 +121,28 @@ TEST(Mma, CopiesHappenWhenTheirGroupIsWaitedFor) {
   EXPECT_EQ(after, (std::vector<int>{1, 2, 3, 4, 0, 0, 0, 0, 9, 10, 11, 12}));
 }
 
+// In flight at a thread's end, a copy may come after what other threads then write in its place.
+TEST(Mma, ACopyThatNobodyWaitsForIsAnError) {
+  alignas(16) static const int source[4] = {1, 2, 3, 4};
+  for (const bool commits : {false, true}) {
+    std::string error;
+    try {
+      emulator::launch("kernel", 1, 1, sizeof source, [&] {
+        copy_async(shared_memory<int>(), source, true);
+        if (commits) {
+          commit_copies();
+        } else {
+          wait_copies<0>();  // for groups: it is in none
+        }
+      });
+    } catch (const std::exception& e) {
+      error = e.what();
+    }
+    EXPECT_EQ(error.rfind("emulator: kernel: a thread ends before a copy that it issued at mma_test.cc:", 0),
+              0u)
+        << error;
+  }
+}
+
 }  // namespace
 }  // namespace tenon::cuda

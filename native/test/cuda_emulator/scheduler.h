@@ -74,6 +74,7 @@ struct Copy {
   const void* from;
   size_t bytes;
   unsigned group;
+  Where where;
 };
 
 struct Fiber {
