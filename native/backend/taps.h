@@ -17,7 +17,8 @@ constexpr double cubic_kernel(double x, double a) {
   return 0;
 }
 
-// Output i is the sum over k < count of weight(i, k) x[first + k]; positions beyond the border stand for the border.
+// Output i is the sum over k < count of weight(range(i), i, k) x[first + k]; positions beyond the border stand for the
+// border.
 struct Taps {
   struct Range {
     int64_t first = 0, count = 0;
@@ -61,9 +62,10 @@ struct Taps {
     return {static_cast<int64_t>(std::floor(position(i))) - 1, 4};
   }
 
-  // With antialias: before they are divided by their sum.
-  constexpr double weight(int64_t i, int64_t k) const {
-    const auto first = static_cast<double>(range(i).first), step = static_cast<double>(k);
+  // Of output i, whose range is given: worked out again, it may begin elsewhere, as a compiler that fuses a product and a sum
+  // in one of two places rounds them differently. With antialias: before they are divided by their sum.
+  constexpr double weight(const Range& range, int64_t i, int64_t k) const {
+    const auto first = static_cast<double>(range.first), step = static_cast<double>(k);
     if (antialias) {
       const double x = (first + step - (static_cast<double>(i) + 0.5) * scale + 0.5) / stretch;
       if (mode == Interpolation::Bicubic) return cubic_kernel(x, -0.5);

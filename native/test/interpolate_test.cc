@@ -66,9 +66,11 @@ std::vector<std::vector<double>> matrix(const Taps& taps) {
     auto& row = rows[static_cast<size_t>(i)];
     row.resize(static_cast<size_t>(taps.in));
     double sum = 0;
-    for (int64_t k = 0; k < taps.range(i).count; ++k) {
-      row[static_cast<size_t>(taps.clamped(taps.range(i).first + k))] += taps.weight(i, k);
-      sum += taps.weight(i, k);
+    const Taps::Range range = taps.range(i);
+    for (int64_t k = 0; k < range.count; ++k) {
+      const double weight = taps.weight(range, i, k);
+      row[static_cast<size_t>(taps.clamped(range.first + k))] += weight;
+      sum += weight;
     }
     for (double& weight : row) weight /= sum;
   }

@@ -30,9 +30,10 @@ struct Table {
 Table make_table(const Taps& taps) {
   Table table;
   for (int64_t i = 0; i < taps.out; ++i) {
-    const auto [first, count] = taps.range(i);
+    const Taps::Range range = taps.range(i);
     const size_t start = table.weights.size();
-    for (int64_t k = 0; k < count; ++k) table.add(taps.clamped(first + k), taps.weight(i, k));
+    for (int64_t k = 0; k < range.count; ++k)
+      table.add(taps.clamped(range.first + k), taps.weight(range, i, k));
     if (taps.antialias) {
       const auto begin = table.weights.begin() + static_cast<std::ptrdiff_t>(start);
       const double sum = std::accumulate(begin, table.weights.end(), 0.0);

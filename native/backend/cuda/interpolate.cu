@@ -50,10 +50,10 @@ __global__ void __launch_bounds__(kThreads) fill_table(const Table<T> table, con
     const Taps::Range range = taps.range(i);
     double sum = taps.antialias ? 0 : 1;
     if (taps.antialias) {
-      for (int64_t k = 0; k < range.count; ++k) sum += taps.weight(i, k);
+      for (int64_t k = 0; k < range.count; ++k) sum += taps.weight(range, i, k);
     }
     for (int64_t k = 0; k < range.count; ++k) {
-      table.weights[i * table.most + k] = static_cast<T>(taps.weight(i, k) / sum);
+      table.weights[i * table.most + k] = static_cast<T>(taps.weight(range, i, k) / sum);
     }
     table.firsts[i] = static_cast<int>(range.first);
     table.counts[i] = static_cast<int>(range.count);
