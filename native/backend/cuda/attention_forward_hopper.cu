@@ -54,8 +54,9 @@ struct WarpgroupSoftmax {
         for (int e = 0; e < 2; ++e) largest[e] = fmaxf(largest[e], scores.at[n][2 * r + e]);
       }
       const float now = max_over_lanes<4>(fmaxf(largest[0], largest[1]));
-      const float shift = shift_of(now) * scale;
-      factor[r] = power_of_two(most[r] * scale - shift);
+      const float reference = shift_of(now), shift = reference * scale;
+      // The difference first: most * scale - shift would be fused, and of an unchanged maximum leave shift's rounding error.
+      factor[r] = power_of_two((most[r] - reference) * scale);
       most[r] = now;
       float sum[2] = {total[r] * factor[r], 0};
 #pragma unroll

@@ -70,6 +70,22 @@ TEST_F(AttentionOnHopper, KeepsLargeScoresFinite) {
   }
 }
 
+// All scores are the same, 1.6e6: what later tiles multiply the first one by is 1, whatever a score is rounded by.
+TEST_F(AttentionOnHopper, AnUnchangedMaximumChangesNoSum) {
+  constexpr int64_t kKeys = 640, kTile = 128;
+  const Problem x(of(3, kKeys, 64));
+  const auto fill = [](const View& view, auto value) {
+    int64_t at = 0;
+    for_each_offset(view.shape, view.strides,
+                    [&](int64_t i) { store(view.dtype, view.data, i, value(at++ / view.size(3))); });
+  };
+  fill(x.q, [](int64_t) { return 452.0; });
+  fill(x.k, [](int64_t) { return 444.0; });
+  fill(x.v, [](int64_t key) { return key < kTile ? 1.0 : 0.0; });
+  x.forward();
+  for (const double value : values(x.out)) ASSERT_NEAR(value, static_cast<double>(kTile) / kKeys, 1e-3);
+}
+
 // A key that fills up a tile has a score of 0, whose probability beside these would be infinite.
 TEST_F(AttentionOnHopper, TakesScoresThatAreAllFarBelowZero) {
   for (const int64_t keys : {70, 300}) {
