@@ -1,5 +1,5 @@
-// Convolution by cuDNN on channels-last images; where it has no algorithm (float64, and now and then a dilation, a group
-// size or an address) by kernels of our own (conv2d_direct.h). What follows, bias, residual and ReLU, cuDNN does where there
+// Convolution by cuDNN on channels-last images; where it has no algorithm, or refuses the one that it proposed (float64, and
+// now and then a dilation, a group size or an address) by kernels of our own (conv2d_direct.h). What follows, bias, residual and ReLU, cuDNN does where there
 // are a bias and ReLU and that was faster when timed; else it is done in place (epilogue.h), which reads and writes y once
 // more, and in 16 bits sees it rounded.
 //
@@ -22,26 +22,30 @@ const Conv2dPlan* plan_for(Queue& queue, const Convolution& c) {
   return queue.conv2d_plans->plan(queue, c);
 }
 
-// All operands have elements; c.weight is the caller's.
-void convolve(const char* op, Convolution c, void* stream) {
-  Queue& queue = queue_of(stream);
+// Whether the library has done it.
+bool convolve_by_library(Queue& queue, Convolution c) {
   const View own = c.weight;
   c.weight.strides = channels_last_strides(own.shape);
   const bool copies = !own.is_channels_last();
   if (copies) c.weight.data = nullptr;
   const Conv2dPlan* const plan = plan_for(queue, c);
-  if (plan == nullptr) {
-    c.weight = own;
-    conv2d_direct(queue, op, c);
-    return finish_convolution(queue, c, true);
-  }
+  if (plan == nullptr) return false;
   const size_t weight_bytes = copies ? scratch_bytes(own) : 0;
   auto* const scratch = static_cast<unsigned char*>(queue.scratch(weight_bytes + plan->workspace));
   if (copies) c.weight.data = scratch;
   const bool makes_weight = c.pass == Conv2dPass::WeightGradient;
-  if (copies && !makes_weight) copy({own, c.weight}, stream);
-  queue.conv2d_plans->run(queue, c, *plan, scratch + weight_bytes);
-  if (copies && makes_weight) copy({c.weight, own}, stream);
+  if (copies && !makes_weight) copy({own, c.weight}, &queue);
+  if (!queue.conv2d_plans->run(queue, c, *plan, scratch + weight_bytes)) return false;
+  if (copies && makes_weight) copy({c.weight, own}, &queue);
+  return true;
+}
+
+// All operands have elements; c.weight is the caller's.
+void convolve(const char* op, const Convolution& c, void* stream) {
+  Queue& queue = queue_of(stream);
+  if (convolve_by_library(queue, c)) return;
+  conv2d_direct(queue, op, c);
+  finish_convolution(queue, c, true);
 }
 
 }  // namespace

@@ -15,13 +15,26 @@ namespace {
 
 constexpr const char* kOp = "conv2d";
 
+// "cuDNN: CUDNN_STATUS_NOT_SUPPORTED_SUBLIBRARY_UNAVAILABLE", and what more the library has to say.
 void expect_success(dnn::Status status) {
   if (status == dnn::kSuccess) return;
-  throw TensorError(kOp, code::kKernel, "cuDNN: error " + std::to_string(static_cast<int>(status)));
+  const dnn::Library& library = dnn::library();
+  char details[1024] = "";
+  library.GetLastErrorString(details, sizeof details);
+  const std::string separator = details[0] == '\0' ? "" : ": ";
+  throw TensorError(kOp, code::kKernel,
+                    std::string("cuDNN: ") + library.GetErrorString(status) + separator + details);
 }
 
-// Of all its kinds.
-bool is_unsupported(dnn::Status status) { return status / 1000 == dnn::kNotSupported / 1000; }
+// Part of the library, or what it needs, is not installed: kernels of our own would hide that, and be slow.
+bool is_missing(dnn::Status status) {
+  return status == dnn::kPrerequisiteMissing || status == dnn::kSublibraryUnavailable;
+}
+
+// Of all its kinds but these.
+bool is_unsupported(dnn::Status status) {
+  return status / 1000 == dnn::kNotSupported / 1000 && !is_missing(status);
+}
 
 dnn::DataType type_of(DType dtype) {
   switch (dtype) {
@@ -137,8 +150,13 @@ std::vector<Conv2dAlgorithm> Conv2dPlans::algorithms(const Convolution& c, Conv2
   const dnn::Status status = propose(pass, p, kMost, &found, proposals);
   if (is_unsupported(status)) return usable;
   expect_success(status);
+  dnn::Status missing = dnn::kSuccess;
+  const auto works = [&](dnn::Status of) {
+    if (is_missing(of)) missing = of;
+    return of == dnn::kSuccess;
+  };
   for (const dnn::Proposal& proposal : std::span(proposals, static_cast<size_t>(found))) {
-    if (proposal.status != dnn::kSuccess || proposal.determinism != dnn::kDeterministic) continue;
+    if (!works(proposal.status) || proposal.determinism != dnn::kDeterministic) continue;
     // Nothing is rounded to a narrower type, whatever the library proposes.
     if (proposal.math == dnn::kTensorOpsWithConversion) continue;
     if (asked == dnn::kFma && proposal.math == dnn::kTensorOps) continue;
@@ -146,10 +164,11 @@ std::vector<Conv2dAlgorithm> Conv2dPlans::algorithms(const Convolution& c, Conv2
     take({proposal.algorithm, math, 0}, p);
     // Not every proposal works: this asks again, for what will run.
     size_t workspace = 0;
-    if (measure(pass, p, &workspace) == dnn::kSuccess && workspace <= kMostWorkspace) {
+    if (works(measure(pass, p, &workspace)) && workspace <= kMostWorkspace) {
       usable.push_back({proposal.algorithm, math, workspace});
     }
   }
+  if (usable.empty()) expect_success(missing);
   // The library does not say which of them can do what follows, too: only one that has been timed is taken.
   const size_t plain = is_fusible(c) ? usable.size() : 0;
   for (size_t i = 0; i < plain; ++i) {
@@ -246,8 +265,14 @@ dnn::Status Conv2dPlans::measure(Conv2dPass pass, const Conv2dPlan& p, size_t* b
   }
 }
 
-void Conv2dPlans::run(Queue& queue, const Convolution& c, const Conv2dPlan& p, void* workspace) const {
-  expect_success(execute(queue, c, p, workspace));
+bool Conv2dPlans::run(Queue& queue, const Convolution& c, const Conv2dPlan& p, void* workspace) {
+  const dnn::Status status = execute(queue, c, p, workspace);
+  if (is_unsupported(status)) {
+    plans_.at(key_of(c)) = nullptr;
+    return false;
+  }
+  expect_success(status);
+  return true;
 }
 
 dnn::Status Conv2dPlans::execute(Queue& queue, const Convolution& c, const Conv2dPlan& p,

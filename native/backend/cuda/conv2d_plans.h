@@ -64,8 +64,9 @@ class Conv2dPlans {
   // none, or where an operand lies at no multiple of 16 bytes; one without data counts as aligned.
   const Conv2dPlan* plan(Queue& queue, const Convolution& convolution);
 
-  // With what follows the sum.
-  void run(Queue& queue, const Convolution& convolution, const Conv2dPlan& plan, void* workspace) const;
+  // With what follows the sum. False where the library refuses the algorithm that it proposed: then nothing has been launched,
+  // the plan is gone, and there is none for such a convolution any more.
+  bool run(Queue& queue, const Convolution& convolution, const Conv2dPlan& plan, void* workspace);
 
  private:
   using Key = std::array<int64_t, 19>;

@@ -91,7 +91,9 @@ struct HeuristicResult {
              Layout b_layout, const void* beta, const void* c, Layout c_layout, void* d, Layout d_layout,  \
              const Algorithm* algorithm, void* workspace, size_t workspace_bytes, cudaStream_t stream))
 
-TENON_LIBRARY(TENON_CUBLASLT)
+#define TENON_CUBLASLT_OTHERS(F) F(const char*, GetStatusString, (Status status))
+
+TENON_LIBRARY(TENON_CUBLASLT, TENON_CUBLASLT_OTHERS)
 
 // Opens it once. @throws TensorError that says what is missing and how to come by it
 const Library& library();

@@ -12,7 +12,14 @@
 
 namespace tenon::cuda::dnn {
 
-enum Status : int { kSuccess = 0, kBadParameter = 2000, kNotSupported = 3000 };
+// 3001 and on: kinds of what is not supported. Two of them are something that is missing where the library is installed.
+enum Status : int {
+  kSuccess = 0,
+  kBadParameter = 2000,
+  kNotSupported = 3000,
+  kPrerequisiteMissing = 3008,
+  kSublibraryUnavailable = 3009,
+};
 enum DataType : int { kFloat32 = 0, kFloat16 = 2, kBFloat16 = 9 };
 enum Format : int { kChannelsLast = 1 };
 enum Mode : int { kCrossCorrelation = 1 };
@@ -94,7 +101,11 @@ struct Proposal {
      ConvolutionDesc desc, int algorithm, void* workspace, size_t workspace_bytes, const void* beta,         \
      FilterDesc dweight_desc, void* dweight))
 
-TENON_LIBRARY(TENON_CUDNN)
+#define TENON_CUDNN_OTHERS(F)                     \
+  F(const char*, GetErrorString, (Status status)) \
+  F(void, GetLastErrorString, (char* text, size_t bytes))
+
+TENON_LIBRARY(TENON_CUDNN, TENON_CUDNN_OTHERS)
 
 // Opens it once. @throws TensorError that says what is missing and how to come by it
 const Library& library();

@@ -32,7 +32,7 @@ uint64_t most_workspace() { return uint64_t{compute_capability(kOp) >= 90 ? 32u 
 
 void expect_success(lt::Status status) {
   if (status == lt::kSuccess) return;
-  throw TensorError(kOp, code::kKernel, "cuBLASLt: error " + std::to_string(static_cast<int>(status)));
+  throw TensorError(kOp, code::kKernel, std::string("cuBLASLt: ") + lt::library().GetStatusString(status));
 }
 
 int64_t alignment_of(const void* data) {

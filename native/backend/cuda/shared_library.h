@@ -31,20 +31,24 @@ void* function_of(const LibraryName& name, void* library, const char* function);
 // The file that holds a function.
 std::string file_of(const void* function);
 
-// `struct Library` with a pointer to each function of a list of F(name, (parameters)), which return a Status, and to
-// GetVersion. visit(name, pointer) is called for each.
-#define TENON_LIBRARY(LIST)                    \
+// `struct Library` with a pointer to each function of a list of F(name, (parameters)), which return a Status, to each of a
+// list of F(result, name, (parameters)), and to GetVersion. visit(name, pointer) is called for each.
+#define TENON_LIBRARY(LIST, OTHERS)            \
   struct Library {                             \
     LIST(TENON_LIBRARY_MEMBER)                 \
+    OTHERS(TENON_LIBRARY_OTHER_MEMBER)         \
     size_t (*GetVersion)() = nullptr;          \
     template <typename Visit>                  \
     void visit_functions(const Visit& visit) { \
       LIST(TENON_LIBRARY_VISIT)                \
+      OTHERS(TENON_LIBRARY_VISIT_OTHER)        \
       visit("GetVersion", GetVersion);         \
     }                                          \
   };
 #define TENON_LIBRARY_MEMBER(name, parameters) Status(*name) parameters = nullptr;
+#define TENON_LIBRARY_OTHER_MEMBER(result, name, parameters) result(*name) parameters = nullptr;
 #define TENON_LIBRARY_VISIT(name, parameters) visit(#name, name);
+#define TENON_LIBRARY_VISIT_OTHER(result, name, parameters) visit(#name, name);
 
 // @throws TensorError as open_library and function_of do
 template <typename Library>

@@ -300,6 +300,10 @@ const Library& library() {
     l.MatmulAlgoGetHeuristic = &heuristic;
     l.MatmulAlgoCheck = &check;
     l.Matmul = &multiply;
+    l.GetStatusString = [](Status status) {
+      return status == kNotSupported ? "the requested functionality is not supported"
+                                     : "the function failed to launch on the GPU";
+    };
     l.GetVersion = [] { return size_t{130101}; };
     return l;
   }();

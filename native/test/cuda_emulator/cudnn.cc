@@ -4,6 +4,7 @@
 // images it knows no dilation.
 #include "backend/cuda/cudnn.h"
 
+#include <cstdio>
 #include <cstring>
 #include <vector>
 
@@ -84,8 +85,11 @@ Status check(const TensorOpaque& x, const TensorOpaque& filter, const Convolutio
   return c.dilation[0] == 1 && c.dilation[1] == 1 ? kSuccess : kNotSupported;
 }
 
+emulator::ConvolutionLibrary& settings() { return emulator::convolution_library(); }
+
 Status propose(Status supported, const ConvolutionOpaque& c, int asked, int* found, Proposal* proposals) {
   if (supported == kBadParameter || asked < 7) return kBadParameter;
+  if (settings().refuses_to_propose != 0) return static_cast<Status>(settings().refuses_to_propose);
   constexpr size_t kTooMuch = size_t{1} << 30;
   const Proposal all[] = {{0, kSuccess, 1, kWorkspace, kNonDeterministic, c.math, {}},
                           {1, kNotSupported, -1, kWorkspace, kDeterministic, c.math, {}},
@@ -101,6 +105,7 @@ Status propose(Status supported, const ConvolutionOpaque& c, int asked, int* fou
 
 Status measure(Status supported, int algorithm, size_t* bytes) {
   if (supported != kSuccess) return supported;
+  if (settings().refuses_to_measure != 0) return static_cast<Status>(settings().refuses_to_measure);
   *bytes = algorithm == 2 ? size_t{1} << 30 : kWorkspace;
   return algorithm == 3 ? kNotSupported : kSuccess;
 }
@@ -133,7 +138,7 @@ struct Call {
   }
   void operator()() const {
     std::memset(workspace, 0xff, kWorkspace);
-    emulator::ConvolutionLibrary& library = emulator::convolution_library();
+    emulator::ConvolutionLibrary& library = settings();
     library.algorithm = algorithm;
     library.fused = fused;
     emulator::spend(fused ? library.fused_time : library.times[static_cast<size_t>(algorithm - kUsable)]);
@@ -193,6 +198,8 @@ Status run(Handle handle, const void* alpha, const void* beta, size_t workspace_
        {call.x_data, call.filter_data, call.y_data, static_cast<const void*>(call.workspace)}) {
     if (reinterpret_cast<uintptr_t>(data) % 16 != 0) return kBadParameter;
   }
+  ++settings().asked;
+  if (settings().refuses_to_run != 0) return static_cast<Status>(settings().refuses_to_run);
   emulator::launch(handle->stream, "cudnnConvolution", 1, 1, 0, call);
   return kSuccess;
 }
@@ -296,6 +303,13 @@ const Library& library() {
                                      void* dw) {
       return run(handle, alpha, beta, bytes,
                  {algorithm, *x_desc, *dw_desc, *dy_desc, *c, Pass::WeightGradient, x, dw, dy, workspace});
+    };
+    l.GetErrorString = [](Status status) {
+      return status == kSublibraryUnavailable ? "CUDNN_STATUS_NOT_SUPPORTED_SUBLIBRARY_UNAVAILABLE"
+                                              : "CUDNN_STATUS_OTHER";
+    };
+    l.GetLastErrorString = [](char* text, size_t bytes) {
+      std::snprintf(text, bytes, "%s", settings().last_error);
     };
     l.GetVersion = [] { return size_t{92400}; };
     return l;

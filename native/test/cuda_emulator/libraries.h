@@ -22,9 +22,13 @@ struct ConvolutionLibrary {
   // How long the two algorithms take that can be used of those proposed.
   std::array<double, 2> times{0.010, 0.020};
   double fused_time = 0.010;  // of the first, with a bias and an activation
-  // What ran last.
+  // What it answers instead where it is asked for proposals, for the workspace of one, and to run one; 0: it does so.
+  int refuses_to_propose = 0, refuses_to_measure = 0, refuses_to_run = 0;
+  const char* last_error = "";
+  // What ran last, and how often it was asked to run.
   int algorithm = 0;
   bool fused = false;
+  int asked = 0;
 };
 ConvolutionLibrary& convolution_library();
 

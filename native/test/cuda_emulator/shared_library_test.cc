@@ -96,10 +96,11 @@ TEST_F(SharedLibrary, ThatIsMissingIsOneSentence) {
   }
 }
 
-// A library of two functions, as Library structs are made for.
+// A library of three functions, as Library structs are made for.
 using Status = double;
 #define TENON_TEST_FUNCTIONS(F) F(sqrt, (double x)) F(cbrt, (double x))
-TENON_LIBRARY(TENON_TEST_FUNCTIONS)
+#define TENON_TEST_OTHERS(F) F(long, lround, (double x))
+TENON_LIBRARY(TENON_TEST_FUNCTIONS, TENON_TEST_OTHERS)
 
 TEST_F(SharedLibrary, HasItsFunctionsOrSaysWhichIsMissing) {
   const LibraryName math{"libm", "none", "TENON_TEST_THING", {"libm.so.6"}, "matmul", ""};
@@ -112,8 +113,9 @@ TEST_F(SharedLibrary, HasItsFunctionsOrSaysWhichIsMissing) {
       pointer = reinterpret_cast<Function>(function_of(math, file, name));
     }
   });
-  EXPECT_EQ(names, "sqrt cbrt GetVersion ");
+  EXPECT_EQ(names, "sqrt cbrt lround GetVersion ");
   EXPECT_EQ(library.sqrt(49), 7);
+  EXPECT_EQ(library.lround(2.6), 3);
   EXPECT_NE(file_of(reinterpret_cast<const void*>(library.cbrt)).find("libm.so"), std::string::npos);
   try {
     load_library<Library>(math);
