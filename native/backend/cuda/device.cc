@@ -66,6 +66,9 @@ class CudaDevice : public Device, private Queue {
   ~CudaDevice() override {
     static_cast<void>(cudaSetDevice(index_));
     static_cast<void>(cudaStreamSynchronize(stream_.get()));
+    // The libraries' handles have used the stream, and go before it.
+    matmul_plans.reset();
+    conv2d_plans.reset();
   }
 
   const std::string& name() const override { return name_; }

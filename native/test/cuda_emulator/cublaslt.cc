@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <numeric>
+#include <set>
 #include <vector>
 
 #include "test/cuda_emulator/libraries.h"
@@ -17,6 +18,7 @@ namespace tenon::cuda::lt {
 
 struct HandleOpaque {
   void* memory = nullptr;  // of the device, as the library's own
+  std::set<cudaStream_t> streams = {};
 };
 struct DescOpaque {
   ComputeType compute;
@@ -244,7 +246,7 @@ struct Call {
   }
 };
 
-Status multiply(Handle, Desc desc, const void* alpha, const void* a, Layout a_layout, const void* b,
+Status multiply(Handle handle, Desc desc, const void* alpha, const void* a, Layout a_layout, const void* b,
                 Layout b_layout, const void* beta, const void* c, Layout c_layout, void* d, Layout d_layout,
                 const Algorithm* algorithm, void* workspace, size_t workspace_bytes, cudaStream_t stream) {
   if (!valid(desc, a_layout, b_layout, c_layout, d_layout) || workspace_bytes < kWorkspace ||
@@ -262,6 +264,7 @@ Status multiply(Handle, Desc desc, const void* alpha, const void* a, Layout a_la
     return kInvalidValue;
   }
   if (emulator::is_lost(stream)) return kExecutionFailed;  // this runtime is not told
+  handle->streams.insert(stream);
   const DType scale = dtype_of(desc->scale);
   emulator::launch(stream, "cublasLtMatmul", 1, 1, 0,
                    Call{algorithm->data[kNumber], *desc, *a_layout, *b_layout, *c_layout, *d_layout, a, b, c,
@@ -280,6 +283,7 @@ const Library& library() {
       return create(handle, HandleOpaque{memory});
     };
     l.Destroy = [](Handle handle) {
+      if (!std::ranges::all_of(handle->streams, &emulator::is_stream)) ++emulator::late_handles();
       static_cast<void>(cudaFree(handle->memory));
       return destroy(handle);
     };
@@ -313,6 +317,11 @@ const Library& library() {
 }  // namespace tenon::cuda::lt
 
 namespace tenon::emulator {
+
+int& late_handles() {
+  static int count = 0;
+  return count;
+}
 
 MatmulLibrary& matmul_library() {
   static MatmulLibrary instance;

@@ -210,7 +210,10 @@ const Library& library() {
   static const Library instance = [] {
     Library l;
     l.Create = &create<HandleOpaque>;
-    l.Destroy = &destroy<HandleOpaque>;
+    l.Destroy = [](Handle handle) {
+      if (!emulator::is_stream(handle->stream)) ++emulator::late_handles();
+      return destroy(handle);
+    };
     l.SetStream = [](Handle handle, cudaStream_t stream) {
       handle->stream = stream;
       return kSuccess;

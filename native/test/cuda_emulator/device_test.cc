@@ -16,6 +16,7 @@
 #include "backend/cuda/handles.h"
 #include "backend/cuda/launch.h"
 #include "core/tensor.h"
+#include "test/cuda_emulator/libraries.h"
 
 namespace tenon {
 namespace {
@@ -427,6 +428,22 @@ TEST_F(CudaDevice, ItsKernelsAreTheTablesThatItWasGiven) {
   for (const char* name : device->take_launched()) names.emplace_back(name);
   EXPECT_EQ(names, (std::vector<std::string>{"unary", "binary"}));
   EXPECT_TRUE(device->take_launched().empty());
+}
+
+TEST_F(CudaDevice, LetsGoOfLibrariesBeforeItsStream) {
+  {
+    const Tensor x = upload({3}), y = empty(Shape{1});
+    const auto as = [](const Tensor& tensor, const Shape& ones) { return tensor.with(ones, ones, 0).view(); };
+    const Shape matrix{1, 1}, image{1, 1, 1, 1};
+    launch(*device, "matmul", &Kernels::matmul,
+           MatmulArgs{as(x, matrix), as(x, matrix), as(y, matrix), {}, {}});
+    EXPECT_EQ(values(y), std::vector<float>{9});
+    launch(*device, "conv2d", &Kernels::conv2d,
+           Conv2dArgs{as(x, image), as(x, image), {}, {}, as(y, image), {}});
+    EXPECT_EQ(values(y), std::vector<float>{9});
+  }
+  device.reset();
+  EXPECT_EQ(emulator::late_handles(), 0);
 }
 
 TEST_F(CudaDevice, MultipliesFloat32InTF32OnlyWhereTheEnvironmentAllowsIt) {

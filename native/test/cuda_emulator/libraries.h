@@ -6,6 +6,9 @@
 
 namespace tenon::emulator {
 
+// How many handles of either library outlived a stream that they had used: the libraries may still want something of it.
+int& late_handles();
+
 struct MatmulLibrary {
   // How long each of the proposed algorithms takes, in milliseconds of the emulator's clock: without an epilogue, with a
   // bias alone, and with any other.

@@ -1,5 +1,6 @@
 #include "test/cuda_emulator/runtime.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -522,6 +523,14 @@ void launch(cudaStream_t stream, const char* name, Dim3 grid, Dim3 block, size_t
 void spend(double milliseconds) { machine().clock += milliseconds; }
 
 bool is_lost(cudaStream_t stream) { return stream != nullptr && state_of(stream->device) != cudaSuccess; }
+
+bool is_stream(cudaStream_t stream) {
+  const auto has = [stream](EmulatedDevice& device) {
+    const std::scoped_lock lock(device.mutex);
+    return device.streams.contains(stream);
+  };
+  return stream == nullptr || std::any_of(machine().devices.begin(), machine().devices.end(), has);
+}
 
 void forgive(int device) {
   EmulatedDevice& lost = machine().devices.at(static_cast<size_t>(device));

@@ -134,6 +134,9 @@ void spend(double milliseconds);
 // Whether a kernel has broken the stream's device; the null stream has none.
 bool is_lost(cudaStream_t stream);
 
+// Whether the stream has not been destroyed; the null stream never is.
+bool is_stream(cudaStream_t stream);
+
 // Heals a device after a fault.
 void forgive(int device);
 
