@@ -36,6 +36,7 @@ class CudaMemory : public MemorySource {
   }
   std::optional<size_t> available() const override {
     size_t available = 0, total = 0;
+    check(cudaSetDevice(device_), "allocate");
     check(cudaMemGetInfo(&available, &total), "allocate");
     return available;
   }

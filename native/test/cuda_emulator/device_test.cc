@@ -173,6 +173,15 @@ TEST_F(CudaDevice, OutOfMemoryTellsWhatIsAskedHeldAndFree) {
   EXPECT_EQ(values(upload({7})), std::vector<float>{7});
 }
 
+TEST_F(CudaDevice, OutOfMemoryByALimitTellsWhatIsFreeOnTheDeviceThatWasAsked) {
+  const Tensor x = empty(Shape{size_t{100} << 20}, DType::UInt8);
+  device->allocator().set_limit(size_t{100} << 20);
+  other = cuda::make_device(1, {});  // to which this thread has turned
+  EXPECT_EQ(error_of([&] { empty(Shape{int64_t{200} << 20}, DType::UInt8); }),
+            "MEMORY allocate: out of memory: asked for 200 MiB, in use 100 MiB, held 100 MiB, free 924 MiB, "
+            "limit 100 MiB");
+}
+
 TEST_F(CudaDevice, AnUploadTakesCachedMemoryAndItsFailureIsItsOwn) {
   const auto fill = [] {  // all that is left
     size_t left = 0, total = 0;
