@@ -5,10 +5,16 @@
 #   ./run.sh [--part tests|speed] [--out DIR] [--data SHARDS] [--golden DIR] [--python PYTHON] [--sanitizer PATH]
 #
 # --part: the proofs or the measurements alone, either at most six minutes; else both. --data: tar shards or a folder of
-# images to train on, else the built-in shapes. --golden: the reference numbers of models, shared/golden; without them that
-# step is left out. --python: a Python with torch, for the benchmarks; default python3. --sanitizer: compute-sanitizer, if it
-# is not on the PATH. Every step's output is in DIR (default results/), and in gpu-ops.json what each op showed, to be kept as
-# bench/results/gpu-ops-DATE.json. The last line is "N passed, N failed". A step that outlasts its share counts as failed.
+# images to train on, else the built-in shapes. --golden: the folder golden/ of the reference numbers, as it is in shared/ beside a
+# checkout, with models/ in it; tests look for it in ../shared/ beside this folder, where a link to it is made. Without --golden
+# that step is left out. --python: a Python with torch, for the benchmarks, whose nvidia packages are CUDA's libraries where it
+# has them; default python3. --sanitizer: compute-sanitizer, if it is not on the PATH. Every step's output is in DIR (default
+# results/), and in gpu-ops.json what each op showed, to be kept as bench/results/gpu-ops-DATE.json. The last line is "N passed,
+# N failed". A step that outlasts its share counts as failed, and is interrupted, 10 seconds later killed.
+#
+# Seconds that the parts take at most where the GPU answers: tests 200 (side by side) + 30 + 90, speed 200 + 40 + 60, and some 10
+# before either. Each fits a machine that is lent for 10 minutes at a time, both together 15 minutes, a minute or two for its start
+# included. Where the GPU does not answer, all ends after at most 110.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 part=all
@@ -50,14 +56,19 @@ node -e 'process.dlopen({ exports: {} }, "./build/Release/tenon.node")' 2>/dev/n
   LD_LIBRARY_PATH+=:$here/lib/cxx
 TENON_COMMIT=$(cat commit)
 export TENON_COMMIT TENON_TEST_GPU=1 TENON_CACHE=$out # with the choices of algorithms
+# CUDA's libraries are looked for where the Python has its packages, which its link on the PATH does not say.
+prefix=$("$python" -c 'import sys; print(sys.prefix)' 2>/dev/null) && export VIRTUAL_ENV=$prefix
+# What cuBLASLt has to say of its errors, a file for each process.
+export CUBLASLT_LOG_LEVEL=1 CUBLASLT_LOG_FILE=$out/cublaslt-%i.log
 
 passed=0
 failed=0
-# Runs a step for at most so many seconds, its output in $out/NAME.log.
+# Runs a step for at most so many seconds, its output in $out/NAME.log. What waits for a kernel that never ends does not look at
+# signals that it has a handler for.
 run() {
   local name=$1 seconds=$2
   shift 2
-  timeout "$seconds" "$@" >"$out/$name.log" 2>&1
+  timeout -s INT -k 10 "$seconds" "$@" >"$out/$name.log" 2>&1
   echo "exit status $? after $SECONDS s" >>"$out/$name.log"
 }
 # Shows what a step ended with, and counts it, or the tests that AVA counts in it.
@@ -82,17 +93,19 @@ step() {
   count "$1"
 }
 finish() {
+  find "$out" -name 'cublaslt-*.log' -empty -delete
   printf '\n%d passed, %d failed\n' "$passed" "$failed"
   [ "$failed" -eq 0 ]
   exit
 }
 
 tenon=(node "$here/dist/src/cli/main.js")
-ava=(node node_modules/ava/entrypoints/cli.mjs)
+# A test that hangs is named before its step ends.
+ava=(node node_modules/ava/entrypoints/cli.mjs --timeout 80s)
 
 step info 30 "${tenon[@]}" info
-"${tenon[@]}" info --json >"$out/info.json"
-if ! node dist/gpu/small-step.js --check; then
+timeout -k 5 30 "${tenon[@]}" info --json >"$out/info.json"
+if ! timeout -k 5 30 node dist/gpu/small-step.js --check; then
   failed=$((failed + 1))
   finish
 fi
@@ -116,8 +129,10 @@ tests() {
   if [ -n "$sanitizer" ]; then
     for tool in memcheck racecheck; do
       names+=("$tool")
-      # NVIDIA's libraries ask the driver for what it may not have: an error of theirs, which they take care of.
-      run "$tool" 200 "$sanitizer" --tool "$tool" --report-api-errors no --error-exitcode 1 node dist/gpu/small-step.js &
+      # Of our kernels alone. NVIDIA's libraries ask the driver for what it may not have: an error of theirs, which they take
+      # care of.
+      run "$tool" 200 "$sanitizer" --tool "$tool" --kernel-regex kns=tenon --report-api-errors no --error-exitcode 1 \
+        node dist/gpu/small-step.js &
     done
   else
     echo "compute-sanitizer is not here: memcheck and racecheck are left out"
