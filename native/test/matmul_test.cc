@@ -1,4 +1,6 @@
 // matmul against float64 sums.
+#include <memory>
+
 #include "test/matmul_testing.h"
 
 namespace tenon::testing::matmul {
@@ -113,6 +115,39 @@ TEST_P(Matmul, TakesMatricesThatLieWithinEachOther) {
       left.fill_normal(3);
       expect_product({left.view(), a.view(), product.view(), {}, {}}, product,
                      "as b " + std::to_string(step));
+    }
+  }
+}
+
+// 256 + 1 has no place in bfloat16, 2048 + 1 none in float16: only what is added in float32 leaves the 1, however the
+// matrices lie.
+TEST_P(Matmul, AddsABiasThatCancelsTheProductOf16BitTypes) {
+  const int64_t m = 3, k = 16, n = 24, most_bytes = 2 * (m + k + n) * (n + 8);
+  for (const DType dtype : {DType::BFloat16, DType::Float16}) {
+    const double large = dtype == DType::BFloat16 ? 256 : 2048;
+    for (const char* shifted : {"nothing", "a", "b", "out", "a's rows", "b's rows", "out's rows"}) {
+      std::vector<std::unique_ptr<Buffer>> memory;
+      const auto matrix = [&](const std::string& name, int64_t rows, int64_t columns) {
+        memory.push_back(std::make_unique<Buffer>(DType::UInt8, Shape{most_bytes}));
+        const int64_t stride = columns + (shifted == name + "'s rows" ? 2 : 8);
+        return View{memory.back()->view().as<char>() + (shifted == name ? 4 : 0),
+                    dtype,
+                    {rows, columns},
+                    {stride, 1}};
+      };
+      const View a = matrix("a", m, k), b = matrix("b", k, n), out = matrix("out", m, n);
+      for_each_offset(a.shape, a.strides, [&](int64_t i) { store(dtype, a.data, i, 1); });
+      for_each_offset(b.shape, b.strides, [&](int64_t i) {
+        const int64_t row = i / b.stride(0);
+        store(dtype, b.data, i, row == 0 ? large : row == k - 1 ? 1 : 0);
+      });
+      Buffer bias(dtype, {n});
+      bias.fill(-large);
+      for (const Activation activation : {Activation::None, Activation::Relu}) {
+        run({a, b, out, bias.view(), {}, activation});
+        EXPECT_EQ(values(out), std::vector<double>(static_cast<size_t>(m * n), 1.0))
+            << name_of(dtype) << ", shifted: " << shifted;
+      }
     }
   }
 }

@@ -9,7 +9,7 @@
 //
 // float32 is multiplied in float32; with TENON_TF32=1 in the environment, in TF32. 16-bit types accumulate in float32. An
 // activation that follows alone sees the biased sum rounded to 16 bits; a bias or a residual, which may cancel the
-// product, is added to it in float32.
+// product, is added to it in float32: in an epilogue only where the library does not round the product first (fuses_unrounded).
 #include <algorithm>
 #include <iomanip>
 #include <limits>
@@ -51,6 +51,23 @@ bool fits_aux(const View& x) {
   return matrix && !matrix->transposed && matrix->ld % 8 == 0;
 }
 
+// Whether a matrix lies at multiples of 16 bytes.
+bool takes_16_bytes(const View& x) {
+  const auto matrix = matrix_of(x);
+  const auto divides = [&](int64_t elements) {
+    return elements * static_cast<int64_t>(size_of(x.dtype)) % 16 == 0;
+  };
+  return matrix && alignment_of(x.data) >= 16 && divides(matrix->ld) && divides(matrix->batch_stride);
+}
+
+// For 16-bit matrices that do not all lie so, the library has no kernel with an epilogue: it would do what is asked in a second
+// pass, which reads the product rounded.
+bool fuses_unrounded(const Call& call, const Product& p) {
+  const auto fits = [](const View& x) { return !x || takes_16_bytes(x); };
+  return size_of(call.out.dtype) != 2 ||
+         (fits(p.a) && fits(p.b) && fits(call.out) && fits(call.residual) && fits(call.before));
+}
+
 void take_activation(const Call& call, Steps& steps) {
   Product& p = steps.product;
   uint32_t function = call.activation == Activation::GeluTanh ? lt::kGeluTanh : lt::kRelu;
@@ -67,13 +84,14 @@ void take_activation(const Call& call, Steps& steps) {
 
 void take_epilogue(const Call& call, Fuses fuses, Steps& steps) {
   Product& p = steps.product;
-  if (call.bias && call.bias.stride(0) == 1) {
+  const bool fuses_any = fuses_unrounded(call, p);
+  if (fuses_any && call.bias && call.bias.stride(0) == 1) {
     p.epilogue = lt::kBias;
     p.vector = call.bias;
     steps.bias_left = false;
   }
   if (fuses == Fuses::Bias) return;
-  if (!steps.bias_left && steps.activation_left) take_activation(call, steps);
+  if (fuses_any && !steps.bias_left && steps.activation_left) take_activation(call, steps);
   if (call.a_sums && p.epilogue == lt::kNoEpilogue && call.a_sums.dtype == call.out.dtype &&
       call.a_sums.stride(0) == 1) {
     p.epilogue = lt::kSumsOfB;
@@ -89,6 +107,13 @@ Steps steps_of(const Call& call, Fuses fuses) {
               static_cast<bool>(call.residual),
               static_cast<bool>(call.a_sums)};
   Product& p = steps.product;
+  const auto contiguous_like = [](const View& x) {
+    return View{nullptr, x.dtype, x.shape, contiguous_strides(x.shape)};
+  };
+  steps.copies_a = !matrix_of(p.a);
+  steps.copies_b = !matrix_of(p.b);
+  if (steps.copies_a) p.a = contiguous_like(p.a);
+  if (steps.copies_b) p.b = contiguous_like(p.b);
   if (fuses != Fuses::Nothing && call.out.dtype != DType::Float64) take_epilogue(call, fuses, steps);
   if (steps.residual_left && call.activation == Activation::None && !steps.bias_left) {
     const auto matrix = matrix_of(call.residual);
@@ -100,17 +125,9 @@ Steps steps_of(const Call& call, Fuses fuses) {
   }
   const bool half = size_of(call.out.dtype) == 2;
   if (half && steps.residual_left && p.epilogue != lt::kNoEpilogue) return steps_of(call, Fuses::Nothing);
-  if (call.before && !call.backward && steps.activation_left) p.c = p.d = call.before;
-
-  const auto contiguous_like = [](const View& x) {
-    return View{nullptr, x.dtype, x.shape, contiguous_strides(x.shape)};
-  };
   const bool widens = half && (steps.bias_left || steps.residual_left);
-  steps.copies_a = !matrix_of(p.a);
-  steps.copies_b = !matrix_of(p.b);
+  if (call.before && !call.backward && steps.activation_left) p.c = p.d = call.before;
   steps.apart = widens || (steps.residual_left && call.residual.data == call.out.data);
-  if (steps.copies_a) p.a = contiguous_like(p.a);
-  if (steps.copies_b) p.b = contiguous_like(p.b);
   if (steps.apart) {
     p.d = contiguous_like(p.d);
     if (widens) p.d.dtype = DType::Float32;
