@@ -304,5 +304,24 @@ TEST(MatmulSums, AreThoseOfTheRowsOfA) {
   }
 }
 
+// Which a product in 16 bits has added to it in float32.
+TEST(MatmulSums, KeepTheirTypeBesideABiasWithGaps) {
+  for (const DType dtype : float_dtypes()) {
+    Buffer a(dtype, {8, 16}), b(dtype, {16, 24}), bias(dtype, {24}, {3}), out(dtype, {8, 24}),
+        sums(dtype, {8});
+    a.fill_normal(1);
+    b.fill_normal(2);
+    bias.fill_normal(3);
+    MatmulArgs args{a.view(), b.view(), out.view(), bias.view(), {}};
+    args.a_sums = sums.view();
+    testing::run(&Kernels::matmul, args);
+    expect_values(out, reference(args), std::string(name_of(dtype)));
+    std::vector<double> expected(8);
+    const std::vector<double> elements = a.values();
+    for (size_t i = 0; i < elements.size(); ++i) expected[i / 16] += elements[i];
+    expect_values(sums, expected, std::string(name_of(dtype)) + " sums");
+  }
+}
+
 }  // namespace
 }  // namespace tenon::testing::matmul

@@ -123,9 +123,9 @@ Steps steps_of(const Call& call, Fuses fuses) {
       steps.residual_left = false;
     }
   }
-  const bool half = size_of(call.out.dtype) == 2;
-  if (half && steps.residual_left && p.epilogue != lt::kNoEpilogue) return steps_of(call, Fuses::Nothing);
-  const bool widens = half && (steps.bias_left || steps.residual_left);
+  const bool widens = size_of(call.out.dtype) == 2 && (steps.bias_left || steps.residual_left);
+  // d is float32 then, and so would be sums in its epilogue.
+  if (widens && p.epilogue != lt::kNoEpilogue) return steps_of(call, Fuses::Nothing);
   if (call.before && !call.backward && steps.activation_left) p.c = p.d = call.before;
   steps.apart = widens || (steps.residual_left && call.residual.data == call.out.data);
   if (steps.apart) {

@@ -3,9 +3,9 @@
 // another problem, a workspace too small. It wants sums in the computing type. It proposes three algorithms, which differ in
 // the time that they take.
 //
-// Like the library, it has no epilogue in float64 and calls a bias beside one row or column invalid. For 16-bit matrices that do
-// not all lie at multiples of 16 bytes the library has no kernel with an epilogue: a second one does what the epilogue asks, of
-// the product that the first has rounded.
+// Like the library, it has no epilogue in float64, calls a bias beside one row or column invalid, and writes sums in D's type. For
+// 16-bit matrices that do not all lie at multiples of 16 bytes the library has no kernel with an epilogue: a second one does
+// what the epilogue asks, of the product that the first has rounded.
 #include "backend/cuda/cublaslt.h"
 
 #include <algorithm>
@@ -158,7 +158,7 @@ Status heuristic(Handle, Desc desc, Layout a, Layout b, Layout c, Layout d, Pref
   if (preference->reductions != kInComputeType) return kInvalidValue;
   if ((desc->epilogue & kBias) != 0 && (d->rows == 1 || d->columns == 1)) return kInvalidValue;
   if (desc->epilogue != kNoEpilogue && d->type == kFloat64) return kNotSupported;
-  if (desc->epilogue == kSumsOfB && (d->batch != 1 || b->type != d->type)) return kNotSupported;
+  if (desc->epilogue == kSumsOfB && d->batch != 1) return kNotSupported;
   if (preference->workspace < kWorkspace) return kNotSupported;
   *found = std::min(asked, kAlgorithms);
   for (int n = 0; n < *found; ++n) {
