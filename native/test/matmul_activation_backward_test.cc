@@ -30,7 +30,7 @@ TEST(MatmulActivationBackward, AgreesWithFloat64) {
     int64_t m, k, n;
   };
   // Rows of whole packs, and others; no rows, no columns, no terms.
-  std::vector<Size> sizes = {{4, 7, 16}, {9, 8, 5}, {1, 1, 1}, {0, 3, 8}, {3, 4, 0}, {3, 0, 8}};
+  std::vector<Size> sizes = {{4, 8, 16}, {4, 7, 16}, {9, 8, 5}, {1, 1, 1}, {0, 3, 8}, {3, 4, 0}, {3, 0, 8}};
   if (!testing::emulated()) sizes.push_back({520, 9, 40});  // enough rows for our own GEMM
   for (const auto& c : kCases) {
     for (const DType dtype : testing::float_dtypes()) {

@@ -37,7 +37,7 @@ TEST_P(Matmul, MultipliesInAllFourLayouts) {
 
 TEST_P(Matmul, AppliesTheEpilogue) {
   // Rows that packs divide, and rows that they don't.
-  const std::vector<Size> few = {{7, 20, 33}, {5, 12, 40}}, many = {{70, 50, 99}};
+  const std::vector<Size> few = {{7, 20, 33}, {5, 16, 40}}, many = {{70, 50, 99}};
   for (const DType dtype : float_dtypes()) {
     for (const Size& s : emulated() ? few : many) {
       for (const Activation activation :
@@ -85,11 +85,12 @@ TEST_P(Matmul, Accumulates) {
 }
 
 TEST_P(Matmul, MultipliesBatchesAndBroadcastsThem) {
-  const int64_t batch = 5, m = 33, k = 20, n = 41;
+  const int64_t batch = 5;
   for (const DType dtype : float_dtypes()) {
-    for (int broadcast = 0; broadcast < 4; ++broadcast) {
-      const bool one_a = (broadcast & 1) != 0, one_b = (broadcast & 2) != 0;
-      Buffer a(dtype, {batch, m, k}, {one_a ? 0 : m * k + 7, k, 1});
+    for (int broadcast = 0; broadcast < 8; ++broadcast) {
+      const bool one_a = (broadcast & 1) != 0, one_b = (broadcast & 2) != 0, packs = (broadcast & 4) != 0;
+      const int64_t m = packs ? 8 : 33, k = packs ? 16 : 20, n = packs ? 24 : 41;
+      Buffer a(dtype, {batch, m, k}, {one_a ? 0 : m * k + (packs ? 8 : 7), k, 1});
       Buffer b(dtype, {batch, k, n}, {one_b ? 0 : k * n, 1, k});
       Buffer bias(dtype, {n}), residual(dtype, {batch, m, n}), out(dtype, {batch, m, n});
       a.fill_normal(1);
@@ -256,7 +257,7 @@ TEST_P(Matmul, RepeatsBitByBit) {
 TEST(MatmulBefore, IsWhatGoesIntoTheActivation) {
   for (const DType dtype : float_dtypes()) {
     // Columns that an epilogue's second matrix may have, and others.
-    for (const Size& s : {Size{6, 7, 16}, Size{5, 12, 33}, Size{0, 3, 8}, Size{3, 0, 8}}) {
+    for (const Size& s : {Size{6, 8, 16}, Size{6, 7, 16}, Size{5, 12, 33}, Size{0, 3, 8}, Size{3, 0, 8}}) {
       for (const Activation activation :
            {Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu}) {
         for (const bool has_bias : {true, false}) {

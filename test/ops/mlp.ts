@@ -64,6 +64,8 @@ opCases(ops, {
         w(6),
         { activation, residual: w(2, 3, 6) },
       ]),
+      // rows of whole packs, as a library wants them that does all at once
+      ...activations.map((activation) => [w(8, 16), w(32, 16), w(32), w(16, 32), w(16), { activation }]),
       [w(0, 5), w(7, 5), w(7), w(2, 7), w(2)],
       [w(3, 0), w(7, 0), w(7), w(2, 7), w(2)],
       [w(65, 32), w(96, 32), w(96), w(32, 96), w(32), { residual: w(65, 32) }],

@@ -1,7 +1,7 @@
 // out = activation(a b + bias) + residual: the product by cuBLASLt, with as much of the rest in its epilogue as the library
-// has: bias, ReLU, GELU's tanh form with what goes into it or with its slope, a residual where nothing follows it, the sums
-// of a's rows. What it lacks (the exact GELU, SiLU, a residual behind an activation, all of it in float64) follows in place
-// (epilogue.h). What the fusions save is in docs/adr/0009.
+// has: bias, ReLU, in 16 bits GELU's tanh form with what goes into it or with its slope, a residual where nothing follows it,
+// the sums of a's rows. What it lacks (the exact GELU, SiLU, a residual behind an activation, all of it in float64) follows in
+// place (epilogue.h). What the fusions save is in docs/adr/0009.
 //
 // The first call of its kind times what the library proposes, with the whole epilogue, with the bias alone and with none,
 // and with all that follows: fusion does not always win. The choice stands, see tuning.h. Nothing is timed while launches
@@ -68,8 +68,10 @@ bool fuses_unrounded(const Call& call, const Product& p) {
          (fits(p.a) && fits(p.b) && fits(call.out) && fits(call.residual) && fits(call.before));
 }
 
+// Not GELU in float32: the library's tanh is good to 11 bits.
 void take_activation(const Call& call, Steps& steps) {
   Product& p = steps.product;
+  if (call.activation == Activation::GeluTanh && call.out.dtype == DType::Float32) return;
   uint32_t function = call.activation == Activation::GeluTanh ? lt::kGeluTanh : lt::kRelu;
   if (call.before) {
     if (call.activation != Activation::GeluTanh || !fits_aux(call.before)) return;

@@ -126,7 +126,8 @@ TEST_F(Tuned, TheBiasAloneIsTakenWhereThatIsFastest) {
   }
 }
 
-// Both directions of a layer's product and its activation give the same whichever way is fastest, and take that way.
+// Both directions of a layer's product and its activation give the same whichever way is fastest, and take that way; in float32
+// GELU itself is never the library's.
 TEST_F(Tuned, GeluIsFusedWhereThatIsFastest) {
   const auto time = [&](double fused, double biased, double plain) {
     std::filesystem::remove(file_);
@@ -135,7 +136,8 @@ TEST_F(Tuned, GeluIsFusedWhereThatIsFastest) {
     library_.biased.fill(biased);
     library_.plain.fill(plain);
   };
-  for (const DType dtype : {DType::Float32, DType::BFloat16}) {
+  for (const DType dtype : {DType::Float32, DType::BFloat16, DType::Float16}) {
+    const bool may_fuse = dtype != DType::Float32;
     Buffer a(dtype, {5, 8}), b(dtype, {8, 16}), bias(dtype, {16}), out(dtype, {5, 16}),
         before(dtype, {5, 16});
     a.fill_normal(1);
@@ -156,7 +158,7 @@ TEST_F(Tuned, GeluIsFusedWhereThatIsFastest) {
       testing::matmul::expect_values(before, expected_before, "before");
     };
     time(0.1, 0.2, 0.2);
-    forward_takes(lt::kGeluTanhAux | lt::kBias);
+    forward_takes(may_fuse ? lt::kGeluTanhAux | lt::kBias : uint32_t{lt::kBias});
     time(0.2, 0.1, 0.2);
     forward_takes(lt::kBias);
     time(0.2, 0.2, 0.1);
@@ -169,7 +171,7 @@ TEST_F(Tuned, GeluIsFusedWhereThatIsFastest) {
       time(fused ? 0.1 : 0.2, 0.2, fused ? 0.2 : 0.1);
       testing::run(&Kernels::matmul_activation_backward,
                    {Activation::GeluTanh, dy.view(), b.view(), before.view(), after.view(), dbefore.view()});
-      EXPECT_EQ(library_.epilogue, fused ? lt::kGeluTanhSlope : lt::kNoEpilogue);
+      EXPECT_EQ(library_.epilogue, fused && may_fuse ? lt::kGeluTanhSlope : lt::kNoEpilogue);
       results[fused][0] = after.values();
       results[fused][1] = dbefore.values();
     }
