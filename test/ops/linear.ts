@@ -34,6 +34,7 @@ opCases(ops, {
       y = reshaped(y.map(ACTIVATIONS[activation]), [...x.shape.slice(0, -1), weight.shape[0]]);
       return residual === undefined ? y : combine((a, b) => a + b, y, residual);
     },
+    roundings: 2, // of the biased sum, where a device stores it before it takes the activation, and of the whole
     samples: [
       [random([3, 5]), random([7, 5])],
       [random([5]), random([7, 5]), random([7])],
@@ -41,6 +42,8 @@ opCases(ops, {
       [random([2, 1, 33]), random([65, 33]), undefined, { residual: random([2, 1, 65]) }],
       ...activations.flatMap((activation) => [
         [random([4, 7], -1, 1), random([33, 7], -1, 1), random([33]), { activation }],
+        // rows of whole packs, as a library wants them that does all at once
+        [random([8, 16], -1, 1), random([32, 16], -1, 1), random([32]), { activation }],
         [
           random([2, 3, 5], -1, 1),
           random([6, 5], -1, 1),
