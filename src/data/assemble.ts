@@ -2,11 +2,11 @@
  * Filling a batch's memory, sample by sample: what the loader's workers do, and the loader itself without workers.
  */
 import { TensorError } from '../tensor/error.js';
-import { eraseChecked } from './augment/erase.js';
+import { erase } from './augment/erase.js';
 import type { Dataset } from './dataset.js';
 import type { Image } from './image.js';
 import { SampleRandom } from './sample-random.js';
-import { type Transform, applyChecked, normalizeInto } from './transforms.js';
+import { type Transform, applySteps, normalizeInto } from './transforms.js';
 
 /** Decoded images that all workers share, where they are small enough to keep: all of one size. */
 export interface ImageCache {
@@ -65,7 +65,7 @@ export async function assemble(
     try {
       const image = await readCached(dataset, index, cache);
       const random = new SampleRandom(part.seed, part.epoch, part.draws[i]);
-      const ready = applyChecked(image, steps, random);
+      const ready = applySteps(image, steps, random);
       if (ready.height !== size[0] || ready.width !== size[1]) {
         throw new TensorError(
           `DataLoader: expected the transform to give ${size.join(' x ')} pixels, got ${ready.height} x ${ready.width}`,
@@ -74,7 +74,7 @@ export async function assemble(
         );
       }
       normalizeInto(ready, mean, std, part.images, place * stride);
-      if (erasing !== undefined) eraseChecked(part.images, place * stride, size[0], size[1], erasing, random);
+      if (erasing !== undefined) erase(part.images, place * stride, size[0], size[1], erasing, random);
     } catch (error) {
       // A damaged image is an error of its own kind; any other ends the epoch.
       if (!(error instanceof TensorError) || error.code !== 'IO') throw error;

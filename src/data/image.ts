@@ -41,10 +41,6 @@ sharp.concurrency(1); // the loader's workers are the parallelism
  */
 export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}): Promise<Image> {
   expectOptions('decodeImage', options, OPTIONS);
-  return decodeChecked(bytes, options);
-}
-
-async function decodeChecked(bytes: Uint8Array, options: DecodeOptions): Promise<Image> {
   const { orient = true, where = 'the bytes given', maxPixels = 2 ** 28 } = options;
   if (!((bytes as unknown) instanceof Uint8Array)) {
     fail('decodeImage', 'VALUE', `expected the bytes of an image, a Uint8Array, got ${shown(bytes)}`); // sharp opens paths
@@ -79,7 +75,7 @@ export async function readImage(path: string, options: DecodeOptions = {}): Prom
   } catch (error) {
     return fail('readImage', 'IO', `expected to read ${path}, got ${(error as Error).message}`);
   }
-  return decodeChecked(bytes, { where: path, ...options });
+  return decodeImage(bytes, { where: path, ...options });
 }
 
 /**

@@ -106,19 +106,10 @@ function taps(
  */
 export function resize(
   image: Image,
-  size: readonly [height: number, width: number],
+  [height, width]: readonly [height: number, width: number],
   options: ResizeOptions = {},
 ): Image {
   expectOptions('resize', options, OPTIONS);
-  return resizeChecked(image, size, options);
-}
-
-/** @internal The same for options that have been checked, or are our own. */
-export function resizeChecked(
-  image: Image,
-  [height, width]: readonly [height: number, width: number],
-  options: ResizeOptions,
-): Image {
   const { mode = 'bicubic', box = [0, 0, image.width, image.height] } = options;
   const [left, top, right, bottom] = box;
   if (![height, width].every((n) => Number.isInteger(n) && n > 0)) {

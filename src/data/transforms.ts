@@ -9,10 +9,10 @@ import { type KindNames, type OptionNames, expectKind, expectOptions } from '../
 import { roundEven } from '../tensor/round.js';
 import type { AffineMode, Colour } from './augment/affine.js';
 import { ERASING, type RandomErasing } from './augment/erase.js';
-import { type ColourJitter, jitterChecked } from './augment/jitter.js';
-import { type AugmentPolicy, POLICIES, augmentChecked } from './augment/policy.js';
+import { type ColourJitter, colourJitter } from './augment/jitter.js';
+import { type AugmentPolicy, POLICIES, augment } from './augment/policy.js';
 import type { Image } from './image.js';
-import { type ResizeMode, resizeChecked } from './resize.js';
+import { type ResizeMode, resize } from './resize.js';
 import type { SampleRandom } from './sample-random.js';
 
 /** One number for a square, or height and width. */
@@ -101,11 +101,11 @@ function cut(image: Image, top: number, left: number, height: number, width: num
 
 function resizeStep(image: Image, size: Size, mode: ResizeMode | undefined): Image {
   const options = mode === undefined ? {} : { mode };
-  if (typeof size !== 'number') return resizeChecked(image, size, options);
+  if (typeof size !== 'number') return resize(image, size, options);
   const { height, width } = image;
   const [short, long] = height <= width ? [height, width] : [width, height];
   const other = Math.max(1, Math.trunc((size * long) / short)); // torchvision truncates
-  return resizeChecked(image, height <= width ? [size, other] : [other, size], options);
+  return resize(image, height <= width ? [size, other] : [other, size], options);
 }
 
 function randomResizedCrop(
@@ -134,7 +134,7 @@ function randomResizedCrop(
     box = [Math.floor((W - w) / 2), Math.floor((H - h) / 2), Math.max(1, w), Math.max(1, h)];
   }
   const [left, top, w, h] = box;
-  return resizeChecked(cut(image, top, left, h, w), pair(step.size), options);
+  return resize(cut(image, top, left, h, w), pair(step.size), options);
 }
 
 function mirror(image: Image): Image {
@@ -196,9 +196,11 @@ function applyStep(image: Image, step: TransformStep, random: SampleRandom): Ima
     case 'verticalFlip':
       return random.uniform() < step.p ? upsideDown(image) : image;
     case 'augment':
-      return augmentChecked(image, step.policy, step.mode, step.fill, random);
-    case 'colourJitter':
-      return jitterChecked(image, step, random);
+      return augment(image, step.policy, step.mode, step.fill, random);
+    case 'colourJitter': {
+      const { brightness, contrast, saturation } = step;
+      return colourJitter(image, { brightness, contrast, saturation }, random);
+    }
   }
 }
 
@@ -227,11 +229,6 @@ export function expectTransform(op: string, transform: Transform): void {
  */
 export function applySteps(image: Image, steps: readonly TransformStep[], random: SampleRandom): Image {
   expectSteps('applySteps', steps);
-  return applyChecked(image, steps, random);
-}
-
-/** @internal The same for steps that have been checked, or are our own. */
-export function applyChecked(image: Image, steps: readonly TransformStep[], random: SampleRandom): Image {
   return steps.reduce((current, step) => applyStep(current, step, random), image);
 }
 

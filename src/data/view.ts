@@ -4,7 +4,7 @@
 import { fail, shown } from '../tensor/error.js';
 import { type Image, decodeImage, readImage } from './image.js';
 import { SampleRandom } from './sample-random.js';
-import { type TransformStep, applyChecked } from './transforms.js';
+import { type TransformStep, applySteps } from './transforms.js';
 
 /** An image as it comes: the bytes of a file (JPEG, PNG, ...), the path of one, or pixels. */
 export type ImageSource = Uint8Array | string | Image;
@@ -26,7 +26,7 @@ export async function viewOf(source: ImageSource, { steps, maxPixels }: ViewOpti
       : source instanceof Uint8Array
         ? await decodeImage(source, options)
         : source;
-  return applyChecked(image, steps, new SampleRandom(0, 0, 0)); // nothing is drawn
+  return applySteps(image, steps, new SampleRandom(0, 0, 0)); // nothing is drawn
 }
 
 /** @internal Checks that something is an image in one of its forms. @throws TensorError VALUE or SHAPE */

@@ -73,18 +73,6 @@ export function erase(
   random: SampleRandom,
 ): void {
   expectOptions('erase', erasing, ERASING);
-  eraseChecked(images, offset, height, width, erasing, random);
-}
-
-/** @internal The same for settings that have been checked. */
-export function eraseChecked(
-  images: Float32Array,
-  offset: number,
-  height: number,
-  width: number,
-  erasing: RandomErasing,
-  random: SampleRandom,
-): void {
   if (random.uniform() >= erasing.p) return;
   for (const box of drawErased(height, width, erasing, random)) {
     for (let c = 0; c < 3; c++) {

@@ -22,11 +22,6 @@ const OPTIONS = { brightness: true, contrast: true, saturation: true } satisfies
  */
 export function colourJitter(image: Image, jitter: ColourJitter, random: SampleRandom): Image {
   expectOptions('colourJitter', jitter, OPTIONS);
-  return jitterChecked(image, jitter, random);
-}
-
-/** @internal The same for factors that have been checked. */
-export function jitterChecked(image: Image, jitter: ColourJitter, random: SampleRandom): Image {
   const order = [
     [brightness, jitter.brightness],
     [contrast, jitter.contrast],

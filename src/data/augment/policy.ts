@@ -195,17 +195,6 @@ export function augment(
   random: SampleRandom,
 ): Image {
   expectKind('augment', policy, POLICIES);
-  return augmentChecked(image, policy, mode, fill, random);
-}
-
-/** @internal The same for a policy that has been checked. */
-export function augmentChecked(
-  image: Image,
-  policy: AugmentPolicy,
-  mode: AffineMode,
-  fill: Colour,
-  random: SampleRandom,
-): Image {
   if (policy.kind === '3a') {
     const choice = random.int(3);
     if (choice === 0) return color(image, 0);
