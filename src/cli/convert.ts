@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander';
 
 import { type LayoutName, type PretrainedReport, loadPretrained, savePretrained } from '../models/index.js';
-import { modelPath } from '../train/index.js';
+import { modelPath } from '../models/source.js';
 
 const LAYOUTS: readonly LayoutName[] = ['timm', 'hf', 'hf-current', 'original'];
 

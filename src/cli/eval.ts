@@ -2,8 +2,9 @@ import { Command } from 'commander';
 
 import { DataLoader, findData, openDataset } from '../data/index.js';
 import { loadPretrained } from '../models/index.js';
+import { modelPath } from '../models/source.js';
 import { fail } from '../tensor/error.js';
-import { SETTINGS, describeClasses, evaluate, inputTransform, modelPath } from '../train/index.js';
+import { SETTINGS, describeClasses, evaluate, inputTransform } from '../train/index.js';
 import { splitOf } from './checkpoint.js';
 import { describeSkipped, plural, formatShare } from './format.js';
 import { settingsOf } from './settings.js';

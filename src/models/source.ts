@@ -38,10 +38,27 @@ export interface Source {
 const WEIGHTS = 'model.safetensors';
 const INDEX = `${WEIGHTS}.index.json`;
 
-/** Finds the weights of a path, and the model that they belong to. @throws TensorError IO or VALUE */
-export async function findSource(path: string, name?: string): Promise<Source> {
-  const stat = statSync(path, { throwIfNoEntry: false });
-  if (stat === undefined) bad(`a model's folder or file`, `${path}, which does not exist`);
+/**
+ * The model that a path names: the best one of a run's folder, or else the path itself.
+ *
+ * @param op what the path was given to, for messages
+ * @throws TensorError IO when there is nothing, or a run without a finished epoch
+ */
+export function modelPath(op: string, path: string): string {
+  if (!existsSync(path)) {
+    fail(op, 'IO', `expected a run's folder, or a model's folder or file, got ${path}, which does not exist`);
+  }
+  const checkpoints = join(path, 'checkpoints');
+  if (!existsSync(checkpoints)) return path;
+  const best = join(checkpoints, 'best.safetensors');
+  return existsSync(best) ? best : fail(op, 'IO', `expected a finished epoch in the run ${path}, got none`);
+}
+
+/** Finds the weights of a path, which may be a run's folder, and the model that they belong to. @throws TensorError IO or VALUE */
+export async function findSource(given: string, name?: string): Promise<Source> {
+  if (!existsSync(given)) bad(`a model's folder or file`, `${given}, which does not exist`);
+  const path = modelPath('loadPretrained', given);
+  const stat = statSync(path);
   const folder = stat.isDirectory();
   const files = folder ? await weightFiles(path) : [path];
   const { metadata } = await readSafetensorsHeader(files[0]);

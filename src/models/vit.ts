@@ -291,7 +291,11 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
   private embed(images: FloatTensor): FloatTensor {
     expectTensors('VisionTransformer', images);
     const { config } = this;
-    const [height, width] = images.shape.slice(-2);
+    if (images.ndim !== 4 || images.shape[1] !== config.inChans) {
+      const expected = `expected images [B, ${config.inChans}, H, W]`;
+      fail('VisionTransformer', 'SHAPE', `${expected}, got [${images.shape.join(', ')}]`);
+    }
+    const [, , height, width] = images.shape;
     const grid = [height / config.patchSize, width / config.patchSize] as const;
     const own = gridOf('VisionTransformer', config.imgSize, config.patchSize);
     const isOwnSize = grid[0] === own[0] && grid[1] === own[1];

@@ -6,7 +6,18 @@ import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType, NumericDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
-import { type Operand, applyBinary, choose, minus, negative, over, power, sumTo, times } from './operand.js';
+import {
+  type MaybeLike,
+  type Operand,
+  applyBinary,
+  choose,
+  minus,
+  negative,
+  over,
+  power,
+  sumTo,
+  times,
+} from './operand.js';
 
 /** The gradient of one operand before broadcasting is undone. */
 interface Partial {
@@ -125,6 +136,10 @@ const minimumOp = arithmetic('minimum');
  */
 export function add<D extends NumericDType>(a: Tensor<D>, b: Tensor<NoInfer<D>> | number): Tensor<D>;
 export function add<D extends NumericDType>(a: number, b: Tensor<D>): Tensor<D>;
+export function add<D extends NumericDType, E extends NumericDType>(
+  a: Tensor<D>,
+  b: MaybeLike<D, E>,
+): Tensor<D & E>;
 export function add(a: Operand, b: Operand): Tensor {
   return addOp(a, b);
 }
@@ -139,6 +154,10 @@ export function add(a: Operand, b: Operand): Tensor {
  */
 export function sub<D extends NumericDType>(a: Tensor<D>, b: Tensor<NoInfer<D>> | number): Tensor<D>;
 export function sub<D extends NumericDType>(a: number, b: Tensor<D>): Tensor<D>;
+export function sub<D extends NumericDType, E extends NumericDType>(
+  a: Tensor<D>,
+  b: MaybeLike<D, E>,
+): Tensor<D & E>;
 export function sub(a: Operand, b: Operand): Tensor {
   return subOp(a, b);
 }
@@ -153,6 +172,10 @@ export function sub(a: Operand, b: Operand): Tensor {
  */
 export function mul<D extends NumericDType>(a: Tensor<D>, b: Tensor<NoInfer<D>> | number): Tensor<D>;
 export function mul<D extends NumericDType>(a: number, b: Tensor<D>): Tensor<D>;
+export function mul<D extends NumericDType, E extends NumericDType>(
+  a: Tensor<D>,
+  b: MaybeLike<D, E>,
+): Tensor<D & E>;
 export function mul(a: Operand, b: Operand): Tensor {
   return mulOp(a, b);
 }
@@ -167,6 +190,10 @@ export function mul(a: Operand, b: Operand): Tensor {
  */
 export function div<D extends FloatDType>(a: Tensor<D>, b: Tensor<NoInfer<D>> | number): Tensor<D>;
 export function div<D extends FloatDType>(a: number, b: Tensor<D>): Tensor<D>;
+export function div<D extends FloatDType, E extends FloatDType>(
+  a: Tensor<D>,
+  b: MaybeLike<D, E>,
+): Tensor<D & E>;
 export function div(a: Operand, b: Operand): Tensor {
   return divOp(a, b);
 }
@@ -181,6 +208,10 @@ export function div(a: Operand, b: Operand): Tensor {
  */
 export function pow<D extends FloatDType>(a: Tensor<D>, b: Tensor<NoInfer<D>> | number): Tensor<D>;
 export function pow<D extends FloatDType>(a: number, b: Tensor<D>): Tensor<D>;
+export function pow<D extends FloatDType, E extends FloatDType>(
+  a: Tensor<D>,
+  b: MaybeLike<D, E>,
+): Tensor<D & E>;
 export function pow(a: Operand, b: Operand): Tensor {
   return powOp(a, b);
 }
@@ -196,6 +227,10 @@ export function pow(a: Operand, b: Operand): Tensor {
  */
 export function maximum<D extends NumericDType>(a: Tensor<D>, b: Tensor<NoInfer<D>> | number): Tensor<D>;
 export function maximum<D extends NumericDType>(a: number, b: Tensor<D>): Tensor<D>;
+export function maximum<D extends NumericDType, E extends NumericDType>(
+  a: Tensor<D>,
+  b: MaybeLike<D, E>,
+): Tensor<D & E>;
 export function maximum(a: Operand, b: Operand): Tensor {
   return maximumOp(a, b);
 }
@@ -211,6 +246,10 @@ export function maximum(a: Operand, b: Operand): Tensor {
  */
 export function minimum<D extends NumericDType>(a: Tensor<D>, b: Tensor<NoInfer<D>> | number): Tensor<D>;
 export function minimum<D extends NumericDType>(a: number, b: Tensor<D>): Tensor<D>;
+export function minimum<D extends NumericDType, E extends NumericDType>(
+  a: Tensor<D>,
+  b: MaybeLike<D, E>,
+): Tensor<D & E>;
 export function minimum(a: Operand, b: Operand): Tensor {
   return minimumOp(a, b);
 }

@@ -5,7 +5,7 @@ import { native } from '../native.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { DType, NumericDType } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { type Operand, applyBinary } from './operand.js';
+import { type MaybeLike, type Operand, applyBinary } from './operand.js';
 
 type Name =
   'equal' | 'notEqual' | 'less' | 'lessEqual' | 'greater' | 'greaterEqual' | 'logicalAnd' | 'logicalOr';
@@ -32,6 +32,7 @@ const logicalOrOp = comparison('logicalOr');
  */
 export function equal<D extends DType>(a: Tensor<D>, b: Tensor<NoInfer<D>> | number): Tensor<'bool'>;
 export function equal<D extends DType>(a: number, b: Tensor<D>): Tensor<'bool'>;
+export function equal<D extends DType, E extends DType>(a: Tensor<D>, b: MaybeLike<D, E>): Tensor<'bool'>;
 export function equal(a: Operand, b: Operand): Tensor {
   return equalOp(a, b);
 }
@@ -46,6 +47,7 @@ export function equal(a: Operand, b: Operand): Tensor {
  */
 export function notEqual<D extends DType>(a: Tensor<D>, b: Tensor<NoInfer<D>> | number): Tensor<'bool'>;
 export function notEqual<D extends DType>(a: number, b: Tensor<D>): Tensor<'bool'>;
+export function notEqual<D extends DType, E extends DType>(a: Tensor<D>, b: MaybeLike<D, E>): Tensor<'bool'>;
 export function notEqual(a: Operand, b: Operand): Tensor {
   return notEqualOp(a, b);
 }
@@ -60,6 +62,10 @@ export function notEqual(a: Operand, b: Operand): Tensor {
  */
 export function less<D extends NumericDType>(a: Tensor<D>, b: Tensor<NoInfer<D>> | number): Tensor<'bool'>;
 export function less<D extends NumericDType>(a: number, b: Tensor<D>): Tensor<'bool'>;
+export function less<D extends NumericDType, E extends NumericDType>(
+  a: Tensor<D>,
+  b: MaybeLike<D, E>,
+): Tensor<'bool'>;
 export function less(a: Operand, b: Operand): Tensor {
   return lessOp(a, b);
 }
@@ -77,6 +83,10 @@ export function lessEqual<D extends NumericDType>(
   b: Tensor<NoInfer<D>> | number,
 ): Tensor<'bool'>;
 export function lessEqual<D extends NumericDType>(a: number, b: Tensor<D>): Tensor<'bool'>;
+export function lessEqual<D extends NumericDType, E extends NumericDType>(
+  a: Tensor<D>,
+  b: MaybeLike<D, E>,
+): Tensor<'bool'>;
 export function lessEqual(a: Operand, b: Operand): Tensor {
   return lessEqualOp(a, b);
 }
@@ -91,6 +101,10 @@ export function lessEqual(a: Operand, b: Operand): Tensor {
  */
 export function greater<D extends NumericDType>(a: Tensor<D>, b: Tensor<NoInfer<D>> | number): Tensor<'bool'>;
 export function greater<D extends NumericDType>(a: number, b: Tensor<D>): Tensor<'bool'>;
+export function greater<D extends NumericDType, E extends NumericDType>(
+  a: Tensor<D>,
+  b: MaybeLike<D, E>,
+): Tensor<'bool'>;
 export function greater(a: Operand, b: Operand): Tensor {
   return greaterOp(a, b);
 }
@@ -108,6 +122,10 @@ export function greaterEqual<D extends NumericDType>(
   b: Tensor<NoInfer<D>> | number,
 ): Tensor<'bool'>;
 export function greaterEqual<D extends NumericDType>(a: number, b: Tensor<D>): Tensor<'bool'>;
+export function greaterEqual<D extends NumericDType, E extends NumericDType>(
+  a: Tensor<D>,
+  b: MaybeLike<D, E>,
+): Tensor<'bool'>;
 export function greaterEqual(a: Operand, b: Operand): Tensor {
   return greaterEqualOp(a, b);
 }

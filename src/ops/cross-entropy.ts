@@ -1,5 +1,6 @@
 import { native } from '../native.js';
 import { type OptionNames, expectOptions, expectTensors } from '../tensor/arguments.js';
+import { fail } from '../tensor/error.js';
 import { defineOp } from '../tensor/define-op.js';
 import type { FloatDType, IndexDType } from '../tensor/dtype.js';
 import { isFloating } from '../tensor/dtype.js';
@@ -92,6 +93,14 @@ export function crossEntropy<D extends FloatDType>(
   expectOptions('crossEntropy', options, OPTIONS);
   const t = target as unknown as Tensor;
   const soft = isFloating(t.dtype);
+  if (soft && t.ndim === 1 && logits.ndim === 2) {
+    fail(
+      'crossEntropy',
+      'DTYPE',
+      `expected labels of int32 or int64, or probabilities [${logits.shape.join(', ')}], got ${t.dtype} [${t.shape.join(', ')}]; ` +
+        "convert labels with to('int64')",
+    );
+  }
   return crossEntropyOp(logits, soft ? undefined : t, soft ? t : undefined, {
     smoothing: options.labelSmoothing ?? 0,
     ignoreIndex: options.ignoreIndex ?? -100,

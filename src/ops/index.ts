@@ -49,7 +49,7 @@ export { narrow, select, slice } from './slice.js';
 export type { SliceRange } from './slice.js';
 export { logSoftmax, logsumexp, softmax } from './softmax.js';
 export type { LogsumexpOptions, SoftmaxOptions } from './softmax.js';
-export type { IndexTensor, Operand, Pair } from './operand.js';
+export type { IndexTensor, MaybeLike, Operand, Pair } from './operand.js';
 export { tensor, toArray } from './tensor.js';
 export type {
   DTypeOfData,

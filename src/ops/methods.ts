@@ -21,7 +21,7 @@ import { clone, to } from './creation.js';
 import { type IndexAddOptions, gather, indexAdd, indexSelect, scatterAdd } from './indexing.js';
 import { split, unbind } from './join.js';
 import { matmul } from './matmul.js';
-import type { IndexTensor } from './operand.js';
+import type { IndexTensor, MaybeLike } from './operand.js';
 import { flip, pad, roll } from './pad.js';
 import {
   type ArgOptions,
@@ -71,36 +71,82 @@ declare module '../tensor/tensor.js' {
     // arithmetic
     /** See {@link add}. */
     add<N extends NumericDType & D>(this: Tensor<N>, other: Tensor<NoInfer<N>> | number): Tensor<N>;
+    add<N extends NumericDType & D, E extends NumericDType>(
+      this: Tensor<N>,
+      other: MaybeLike<N, E>,
+    ): Tensor<N & E>;
     /** See {@link sub}. */
     sub<N extends NumericDType & D>(this: Tensor<N>, other: Tensor<NoInfer<N>> | number): Tensor<N>;
+    sub<N extends NumericDType & D, E extends NumericDType>(
+      this: Tensor<N>,
+      other: MaybeLike<N, E>,
+    ): Tensor<N & E>;
     /** See {@link mul}. */
     mul<N extends NumericDType & D>(this: Tensor<N>, other: Tensor<NoInfer<N>> | number): Tensor<N>;
+    mul<N extends NumericDType & D, E extends NumericDType>(
+      this: Tensor<N>,
+      other: MaybeLike<N, E>,
+    ): Tensor<N & E>;
     /** See {@link div}. */
     div<F extends FloatDType & D>(this: Tensor<F>, other: Tensor<NoInfer<F>> | number): Tensor<F>;
+    div<F extends FloatDType & D, E extends FloatDType>(
+      this: Tensor<F>,
+      other: MaybeLike<F, E>,
+    ): Tensor<F & E>;
     /** See {@link pow}. */
     pow<F extends FloatDType & D>(this: Tensor<F>, other: Tensor<NoInfer<F>> | number): Tensor<F>;
+    pow<F extends FloatDType & D, E extends FloatDType>(
+      this: Tensor<F>,
+      other: MaybeLike<F, E>,
+    ): Tensor<F & E>;
     /** See {@link maximum}. */
     maximum<N extends NumericDType & D>(this: Tensor<N>, other: Tensor<NoInfer<N>> | number): Tensor<N>;
+    maximum<N extends NumericDType & D, E extends NumericDType>(
+      this: Tensor<N>,
+      other: MaybeLike<N, E>,
+    ): Tensor<N & E>;
     /** See {@link minimum}. */
     minimum<N extends NumericDType & D>(this: Tensor<N>, other: Tensor<NoInfer<N>> | number): Tensor<N>;
+    minimum<N extends NumericDType & D, E extends NumericDType>(
+      this: Tensor<N>,
+      other: MaybeLike<N, E>,
+    ): Tensor<N & E>;
     // comparisons
     /** See {@link equal}. */
     equal(other: Tensor<D> | number): Tensor<'bool'>;
+    equal<E extends DType>(other: MaybeLike<D, E>): Tensor<'bool'>;
     /** See {@link notEqual}. */
     notEqual(other: Tensor<D> | number): Tensor<'bool'>;
+    notEqual<E extends DType>(other: MaybeLike<D, E>): Tensor<'bool'>;
     /** See {@link less}. */
     less<N extends NumericDType & D>(this: Tensor<N>, other: Tensor<NoInfer<N>> | number): Tensor<'bool'>;
+    less<N extends NumericDType & D, E extends NumericDType>(
+      this: Tensor<N>,
+      other: MaybeLike<N, E>,
+    ): Tensor<'bool'>;
     /** See {@link lessEqual}. */
     lessEqual<N extends NumericDType & D>(
       this: Tensor<N>,
       other: Tensor<NoInfer<N>> | number,
     ): Tensor<'bool'>;
+    lessEqual<N extends NumericDType & D, E extends NumericDType>(
+      this: Tensor<N>,
+      other: MaybeLike<N, E>,
+    ): Tensor<'bool'>;
     /** See {@link greater}. */
     greater<N extends NumericDType & D>(this: Tensor<N>, other: Tensor<NoInfer<N>> | number): Tensor<'bool'>;
+    greater<N extends NumericDType & D, E extends NumericDType>(
+      this: Tensor<N>,
+      other: MaybeLike<N, E>,
+    ): Tensor<'bool'>;
     /** See {@link greaterEqual}. */
     greaterEqual<N extends NumericDType & D>(
       this: Tensor<N>,
       other: Tensor<NoInfer<N>> | number,
+    ): Tensor<'bool'>;
+    greaterEqual<N extends NumericDType & D, E extends NumericDType>(
+      this: Tensor<N>,
+      other: MaybeLike<N, E>,
     ): Tensor<'bool'>;
     /** See {@link logicalAnd}. */
     logicalAnd(this: Tensor<'bool'>, other: Tensor<'bool'>): Tensor<'bool'>;
@@ -146,6 +192,7 @@ declare module '../tensor/tensor.js' {
     // reductions
     /** See {@link sum}. */
     sum<F extends FloatDType & D>(this: Tensor<F>, options?: ReduceOptions): Tensor<F>;
+    sum(this: Tensor<Exclude<DType, FloatDType>>, options?: ReduceOptions): Tensor<'int64'>;
     /** See {@link mean}. */
     mean<F extends FloatDType & D>(this: Tensor<F>, options?: ReduceOptions): Tensor<F>;
     /** See {@link variance}. */

@@ -12,6 +12,13 @@ import { Tensor, wrap } from '../tensor/tensor.js';
 /** A tensor, or a number that takes the dtype of the tensor beside it. */
 export type Operand<D extends DType = DType> = Tensor<D> | number;
 
+/**
+ * A tensor whose dtype E may be D, as far as the compiler knows: of a model's output it knows no more than that it is a float.
+ * At run time they are one, or the op throws; a result has a dtype that both may have.
+ */
+export type MaybeLike<D extends DType, E extends DType> = Tensor<E> &
+  ([D & E] extends [never] ? never : unknown);
+
 /** Whole numbers that are places in another tensor. */
 export type IndexTensor = Tensor<'int32'> | Tensor<'int64'> | Tensor<IndexDType>;
 

@@ -6,7 +6,7 @@ import { defineOp } from '../tensor/define-op.js';
 import type { DType } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { type Operand, choose, sumTo } from './operand.js';
+import { type MaybeLike, type Operand, choose, sumTo } from './operand.js';
 
 const shapeOf = (x: Operand): readonly number[] => (typeof x === 'number' ? [] : x.shape);
 
@@ -44,6 +44,11 @@ export function where<D extends DType>(
   b: Tensor<NoInfer<D>> | number,
 ): Tensor<D>;
 export function where<D extends DType>(condition: Tensor<'bool'>, a: number, b: Tensor<D>): Tensor<D>;
+export function where<D extends DType, E extends DType>(
+  condition: Tensor<'bool'>,
+  a: Tensor<D>,
+  b: MaybeLike<D, E>,
+): Tensor<D & E>;
 export function where(condition: Tensor<'bool'>, a: Operand, b: Operand): Tensor {
   return whereOp(condition, a, b);
 }

@@ -149,11 +149,11 @@ const GRAD_OPTIONS = { gradients: true, retainGraph: true } satisfies OptionName
  * outputs do not depend on gives undefined.
  * @throws TensorError AUTOGRAD when an input requires no gradient
  */
-export function grad(
+export function grad<const Inputs extends readonly Tensor[]>(
   outputs: Tensor | readonly Tensor[],
-  inputs: readonly Tensor[],
+  inputs: Inputs,
   options: GradOptions = {},
-): (Tensor | undefined)[] {
+): { -readonly [I in keyof Inputs]: Inputs[I] | undefined } {
   expectOptions('grad', options, GRAD_OPTIONS);
   const roots = outputs instanceof Tensor ? [outputs] : outputs;
   expectTensorList('grad', 'outputs', roots);
@@ -163,7 +163,8 @@ export function grad(
       input.edge ?? fail('grad', 'AUTOGRAD', `expected inputs that require a gradient, input ${i} does not`)
     );
   });
-  return run('grad', roots, options.gradients ?? [], options.retainGraph === true, targets);
+  const gradients = run('grad', roots, options.gradients ?? [], options.retainGraph === true, targets);
+  return gradients as { -readonly [I in keyof Inputs]: Inputs[I] | undefined };
 }
 
 /** Gradients on their way to one node. They belong to the scope of the run. */

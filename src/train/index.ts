@@ -27,7 +27,7 @@ export type {
 } from './predictor.js';
 export { resolveSettings, resume, train } from './run.js';
 export type { ResumeOptions, RunEvents, RunResult, RunStart, TrainRunOptions } from './run.js';
-export { RunFolder, modelPath } from './run-folder.js';
+export { RunFolder } from './run-folder.js';
 export type { Summary } from './run-folder.js';
 export { cosineSchedule } from './schedule.js';
 export type { CosineOptions } from './schedule.js';

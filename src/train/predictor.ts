@@ -9,6 +9,7 @@ import type { Image, ImageSource } from '../data/index.js';
 import { Preprocessor } from '../data/preprocessor.js';
 import { checkSource } from '../data/view.js';
 import { type Model, type ModelInfo, loadPretrained } from '../models/index.js';
+import { modelPath } from '../models/source.js';
 import { foldBatchNorm } from '../nn/index.js';
 import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
@@ -17,7 +18,6 @@ import { EXPLAIN_OPTIONS, type ExplainFilesOptions, type ImageExplanation, expla
 import { type FileOptions, expectWhole } from './image-files.js';
 import { type ClassProbability, TOPK, classify } from './predict.js';
 import { type Precision, expectPrecision } from './precision.js';
-import { modelPath } from './run-folder.js';
 import { inputTransform } from './setup.js';
 
 /** The classes of an image, the most probable first. */

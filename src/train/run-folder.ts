@@ -56,22 +56,6 @@ export interface StoredConfig {
   readonly teacher?: string;
 }
 
-/**
- * The model that a path names: the best one of a run's folder, or else the path itself.
- *
- * @param op what the path was given to, for messages
- * @throws TensorError IO when there is nothing, or a run without a finished epoch
- */
-export function modelPath(op: string, path: string): string {
-  if (!existsSync(path)) {
-    fail(op, 'IO', `expected a run's folder, or a model's folder or file, got ${path}, which does not exist`);
-  }
-  const checkpoints = join(path, 'checkpoints');
-  if (!existsSync(checkpoints)) return path;
-  const best = join(checkpoints, 'best.safetensors');
-  return existsSync(best) ? best : fail(op, 'IO', `expected a finished epoch in the run ${path}, got none`);
-}
-
 /** @throws TensorError IO for a line that something else has written */
 function parseMetrics(line: string, where: string): EpochMetrics {
   try {

@@ -11,6 +11,7 @@ import {
   readPretrainedInfo,
   saveModel,
 } from '../models/index.js';
+import { modelPath } from '../models/source.js';
 import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { manualSeed, memoryStats, versions } from '../tensor/index.js';
@@ -29,7 +30,7 @@ import {
   openRunData,
 } from './run-data.js';
 import { withLock } from './run-lock.js';
-import { RunFolder, type Summary, configFromHere, modelPath } from './run-folder.js';
+import { RunFolder, type Summary, configFromHere } from './run-folder.js';
 import { inputOf, inputTransform, modelOf, trainerOptionsOf, trainingTransform } from './setup.js';
 import { openTeacher } from './teacher.js';
 import type { EpochMetrics, StepEvent } from './progress.js';

@@ -1,7 +1,7 @@
 /**
  * Models of other libraries: their names, their configurations, and what becomes of positions and classifiers.
  */
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import test from 'ava';
@@ -280,6 +280,17 @@ test('a file of Tenon, a folder of timm and a named file of weights load alike',
   const mine = await loadPretrained(own);
   t.deepEqual(await logitsOf(mine.model), wanted);
   t.deepEqual(mine.info, info);
+
+  const run = join(folder, 'run');
+  await t.throwsAsync(loadPretrained(run), {
+    message: `loadPretrained: expected a model's folder or file, got ${run}, which does not exist`,
+  });
+  await mkdir(join(run, 'checkpoints'), { recursive: true });
+  await t.throwsAsync(loadPretrained(run), {
+    message: `loadPretrained: expected a finished epoch in the run ${run}, got none`,
+  });
+  await copyFile(own, join(run, 'checkpoints/best.safetensors'));
+  t.deepEqual(await logitsOf((await loadPretrained(run)).model), wanted);
 
   const full = createModel('deit_tiny_patch16_224', { depth: 1 });
   const bare = join(folder, 'deit_tiny_patch16_224-a1311bcf.safetensors');

@@ -25,6 +25,14 @@ goldenTest("12 steps of training follow timm's and PyTorch's losses", 'train/tim
   followsTimm(t, 'timm-vit', new VisionTransformer(timmConfig('timm-vit')), device),
 );
 
+test('images with their channels last are told by their channels', (t) => {
+  using model = new VisionTransformer(TINY);
+  t.throws(() => model.call(zeros([2, 16, 16, 3])), {
+    instanceOf: TensorError,
+    message: 'VisionTransformer: expected images [B, 3, H, W], got [2, 16, 16, 3]',
+  });
+});
+
 test('parameters are counted as they are made', (t) => {
   for (const options of Object.values(FORMS)) {
     using model = new VisionTransformer({ ...TINY, ...options });

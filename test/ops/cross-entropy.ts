@@ -75,11 +75,17 @@ opCases(ops, {
         'SHAPE',
         'crossEntropy: expected logits [N, classes] with 2 dimensions, got [3]',
       ],
+      [
+        () => ops.crossEntropy(logits, tensor([0, 1])),
+        'DTYPE',
+        'crossEntropy: expected labels of int32 or int64, or probabilities [2, 3], got float32 [2]; ' +
+          "convert labels with to('int64')",
+      ],
       [() => ops.crossEntropy(logits, labels(0)), 'SHAPE', 'crossEntropy: expected labels [2], got [1]'],
       [
-        forbidden(ops.crossEntropy, logits, zeros([2])),
+        forbidden(ops.crossEntropy, logits, zeros([3, 2])),
         'SHAPE',
-        'crossEntropy: expected targets [2, 3], got [2]',
+        'crossEntropy: expected targets [2, 3], got [3, 2]',
       ],
       [
         forbidden(ops.crossEntropy, logits, zeros([2, 3], { dtype: 'float64' })),

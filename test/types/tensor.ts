@@ -15,6 +15,7 @@ import {
   exp,
   full,
   gelu,
+  grad,
   logicalNot,
   matmul,
   mean,
@@ -119,6 +120,8 @@ function ops<D extends FloatDType>(generic: Tensor<D>): void {
   gives<Tensor<'int32'>>()(where(flag(), i32(), 0), true);
   gives<Tensor<'bool'>>()(reshape(flag(), [4]), true);
   gives<Tensor<'int32'>>()(f32().to('int32'), true);
+  gives<Tensor<'int64'>>()(flag().sum(), true);
+  gives<[Tensor<'float32'> | undefined, Tensor<'float64'> | undefined]>()(grad(f32(), [f32(), f64()]), true);
   crossEntropy(f32(), randint([2], 0, 2));
   // @ts-expect-error integers have no exponential
   exp(i32());
@@ -144,6 +147,19 @@ function ops<D extends FloatDType>(generic: Tensor<D>): void {
   i32().setRequiresGrad();
 }
 
+/** Of a model's output the compiler knows that it is a float: it goes with any, on either side. */
+function outputs(y: Tensor<FloatDType>): void {
+  gives<Tensor<'float32'>>()(mul(f32(), y), true);
+  gives<Tensor<'float32'>>()(f32().add(y), true);
+  gives<Tensor<FloatDType>>()(y.add(f32()), true);
+  gives<Tensor<'bool'>>()(f32().equal(y), true);
+  gives<Tensor<'float32'>>()(where(flag(), f32(), y), true);
+  // @ts-expect-error a float is no integer
+  i32().add(y);
+  // @ts-expect-error nor as a function
+  mul(i64(), y);
+}
+
 function options(): void {
   // @ts-expect-error no such option
   sum(f32(), { dims: 0 });
@@ -166,7 +182,7 @@ function options(): void {
 test('what the compiler knows of dtypes and options stays that way', (t) => {
   // Compiling this file is the test; these functions are never called.
   t.deepEqual(
-    [values, mixedPrecision, creation, ops, options].map((f) => f.name),
-    ['values', 'mixedPrecision', 'creation', 'ops', 'options'],
+    [values, mixedPrecision, creation, ops, outputs, options].map((f) => f.name),
+    ['values', 'mixedPrecision', 'creation', 'ops', 'outputs', 'options'],
   );
 });
