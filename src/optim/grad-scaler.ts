@@ -6,7 +6,7 @@ import { refuseInCapture } from '../tensor/capturing.js';
 import { fail } from '../tensor/error.js';
 import { scope } from '../tensor/scope.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
-import { type Optimizer, STEP_OPTIONS, type StepOptions, globalNorm } from './optimizer.js';
+import { type Optimizer, STEP_OPTIONS, type StepOptions, expectLive, globalNorm } from './optimizer.js';
 
 /** Where the scale begins, and how it moves. Defaults are PyTorch's. */
 export interface GradScalerOptions {
@@ -91,7 +91,8 @@ export class GradScaler {
    * Divides the gradients of an optimizer's parameters by the scale, to look at them or to change them before `step`, which
    * calls this itself otherwise.
    *
-   * @throws TensorError VALUE without a gradient, or at a second call before `update`; DTYPE for float16 gradients
+   * @throws TensorError VALUE without a gradient, or at a second call before `update`; DTYPE for float16 gradients;
+   *   DISPOSED as `optimizer.step`
    */
   unscale(optimizer: Optimizer): void {
     refuseInCapture(
@@ -101,6 +102,7 @@ export class GradScaler {
     if (this.seen.has(optimizer)) {
       fail('GradScaler', 'VALUE', 'expected one unscale of an optimizer before update, got a second');
     }
+    expectLive('GradScaler', optimizer);
     const owners = optimizer.groups.flatMap(({ params }) => params).filter(({ grad }) => grad !== undefined);
     if (owners.length === 0) fail('GradScaler', 'VALUE', 'expected at least one gradient, got none');
     const inverse = 1 / this.factor;
@@ -127,7 +129,7 @@ export class GradScaler {
    * Updates the parameters, unless a gradient is infinite or NaN. Waits for the gradients, without blocking the event
    * loop. Returns whether it updated.
    *
-   * @throws TensorError VALUE without a gradient, or at a second call before `update`
+   * @throws TensorError VALUE without a gradient, or at a second call before `update`; what `optimizer.step` throws
    */
   async step(optimizer: Optimizer, options: StepOptions = {}): Promise<boolean> {
     expectOptions('GradScaler', options, STEP_OPTIONS);

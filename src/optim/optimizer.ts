@@ -108,24 +108,36 @@ export abstract class Optimizer {
     const distinct = new Set(this.slots.map((slot) => slot.param));
     if (distinct.size !== this.slots.length)
       fail(name, 'VALUE', 'expected each parameter once, got one twice');
+    this.expectRates();
+  }
+
+  private expectRates(): void {
     for (const { lr, weightDecay } of this.groups) {
-      if (!(lr >= 0)) fail(name, 'VALUE', `expected a learning rate of 0 or more, got ${lr}`);
-      if (!(weightDecay >= 0))
-        fail(name, 'VALUE', `expected a weight decay of 0 or more, got ${weightDecay}`);
+      expectRate(this.name, 'learning rate', lr);
+      expectRate(this.name, 'weight decay', weightDecay);
     }
   }
 
-  /** Sets every group's learning rate to `lr` times its `lrScale`: what a schedule calls. */
+  /**
+   * Sets every group's learning rate to `lr` times its `lrScale`: what a schedule calls.
+   * @throws TensorError VALUE unless it is a finite number of 0 or more
+   */
   setLearningRate(lr: number): void {
+    expectRate(this.name, 'learning rate', lr);
     for (const group of this.groups) group.lr = lr * group.lrScale;
   }
 
   /**
    * Updates every parameter that has a gradient. Returns the global gradient norm (before clipping) as a scalar on the
    * device when `maxNorm` is given.
+   *
+   * @throws TensorError DISPOSED when a parameter was disposed of, as `model.to` and `model.dispose` do; VALUE for a group's
+   *   learning rate or weight decay that is not a finite number of 0 or more, or a maxNorm not above 0
    */
   step(options: StepOptions = {}): Tensor<'float64'> | undefined {
     expectOptions(this.name, options, STEP_OPTIONS);
+    expectLive(this.name, this);
+    this.expectRates();
     const ready = this.slots.filter((slot) => slot.param.grad !== undefined);
     if (ready.length === 0) return undefined;
     const { maxNorm } = options;
@@ -145,8 +157,12 @@ export abstract class Optimizer {
       const decays = (): number[] => slots.map((slot) => slot.group.weightDecay);
       beforeReplay(() =>
         slots.every(
-          ({ param, state }, i) =>
-            param.half?.tensor === copies[i] && states.every((list, k) => list[i] === state[k]),
+          ({ param, group, state }, i) =>
+            !param.isDisposed &&
+            isRate(group.lr) &&
+            isRate(group.weightDecay) &&
+            param.half?.tensor === copies[i] &&
+            states.every((list, k) => list[i] === state[k]),
         ),
       );
       this.update({
@@ -264,6 +280,30 @@ export abstract class Optimizer {
       slot.state = [];
       slot.steps = 0;
     }
+  }
+}
+
+/** A NaN or an infinity would make every weight NaN, and a negative number would train upwards. */
+const isRate = (value: unknown): boolean => Number.isFinite(value) && (value as number) >= 0;
+
+function expectRate(op: string, what: string, value: unknown): void {
+  if (!isRate(value)) fail(op, 'VALUE', `expected a finite ${what} of 0 or more, got ${shown(value)}`);
+}
+
+/**
+ * @internal A parameter that was disposed of never gets a gradient: an update would leave it out in silence.
+ * @throws TensorError DISPOSED
+ */
+export function expectLive(op: string, optimizer: Optimizer): void {
+  for (const { params } of optimizer.groups) {
+    const gone = params.find((param) => param.isDisposed);
+    if (gone === undefined) continue;
+    fail(
+      op,
+      'DISPOSED',
+      `expected live parameters, got ${gone.toString()}, as model.to() and model.dispose() leave behind; ` +
+        'make the optimizer after model.to()',
+    );
   }
 }
 

@@ -217,3 +217,15 @@ test('calls out of order and settings that make no sense are errors', async (t) 
     'GradScaler: expected gradients of float32 parameters under autocast, got float16',
   );
 });
+
+test('a step of an optimizer whose parameters were disposed of is an error that says so', async (t) => {
+  const p = leaf([1, 2]);
+  void p.shape;
+  const optimizer = new SGD([p], { lr: 1 });
+  p.dispose();
+  await t.throwsAsync(new GradScaler().step(optimizer), {
+    instanceOf: TensorError,
+    code: 'DISPOSED',
+    message: /^GradScaler: expected live parameters, got Tensor \(disposed \(float32 \[2\]\)\)/,
+  });
+});

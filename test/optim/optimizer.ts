@@ -4,6 +4,7 @@ import {
   Adam,
   AdamW,
   Ema,
+  Linear,
   SGD,
   TensorError,
   add,
@@ -209,9 +210,9 @@ test('wrong settings are errors that name the optimizer and the value', (t) => {
     [() => new AdamW([]), 'AdamW: expected at least one parameter, got none'],
     [() => new AdamW([{ params: [] }]), 'AdamW: expected at least one parameter, got none'],
     [() => new AdamW([p[0], p[0]]), 'AdamW: expected each parameter once, got one twice'],
-    [() => new AdamW(p, { lr: -1 }), 'AdamW: expected a learning rate of 0 or more, got -1'],
-    [() => new AdamW(p, { lr: NaN }), 'AdamW: expected a learning rate of 0 or more, got NaN'],
-    [() => new Adam(p, { weightDecay: -1 }), 'Adam: expected a weight decay of 0 or more, got -1'],
+    [() => new AdamW(p, { lr: -1 }), 'AdamW: expected a finite learning rate of 0 or more, got -1'],
+    [() => new AdamW(p, { lr: NaN }), 'AdamW: expected a finite learning rate of 0 or more, got NaN'],
+    [() => new Adam(p, { weightDecay: -1 }), 'Adam: expected a finite weight decay of 0 or more, got -1'],
     [() => new Adam(p, { betas: [0.9, 1] }), 'Adam: expected betas in [0, 1), got 0.9, 1'],
     [() => new Adam(p, { eps: -1 }), 'Adam: expected an eps of 0 or more, got -1'],
     [() => new SGD(p, { lr: 1, momentum: -1 }), 'SGD: expected a momentum of 0 or more, got -1'],
@@ -283,4 +284,59 @@ test.serial('an optimizer and an average own their state until they are disposed
   });
   t.is(p.grad, undefined);
   t.false(p.isDisposed);
+});
+
+test('a step with parameters that were disposed of is an error, and changes nothing', async (t) => {
+  const gone = (shape: string): string =>
+    `expected live parameters, got Tensor (disposed (${shape})), as model.to() and model.dispose() leave behind; ` +
+    'make the optimizer after model.to()';
+  const w = param([1]);
+  for (const end of [(m: Linear) => m.to('float64'), (m: Linear) => m.dispose()]) {
+    const model = new Linear(2, 3, { bias: false });
+    void model.weight.shape;
+    const optimizer = new SGD([{ params: [w] }, { params: model.parameters() }], { lr: 1 });
+    end(model);
+    lossOf([w]);
+    for (const options of [{}, { maxNorm: 1 }]) {
+      t.throws(() => optimizer.step(options), {
+        instanceOf: TensorError,
+        code: 'DISPOSED',
+        message: `SGD: ${gone('float32 [3, 2]')}`,
+      });
+    }
+    await close(t, w, [1]);
+    optimizer.dispose();
+  }
+});
+
+test('rates that would make every weight NaN are errors when they are set, or at the next step', async (t) => {
+  const p = param([1]);
+  const optimizer = new AdamW([{ params: [p], lrScale: 0.5 }], { lr: 1, weightDecay: 0 });
+  lossOf([p]);
+  for (const [lr, got] of [
+    [NaN, 'NaN'],
+    [undefined, 'undefined'],
+    [-1, '-1'],
+    [Infinity, 'Infinity'],
+    ['0.1', "'0.1'"],
+  ] as const) {
+    const message = `AdamW: expected a finite learning rate of 0 or more, got ${got}`;
+    t.throws(() => optimizer.setLearningRate(lr as number), {
+      instanceOf: TensorError,
+      code: 'VALUE',
+      message,
+    });
+    t.is(optimizer.groups[0].lr, 0.5);
+    optimizer.groups[0].lr = lr as number;
+    t.throws(() => optimizer.step(), { instanceOf: TensorError, code: 'VALUE', message });
+    optimizer.setLearningRate(1);
+  }
+  optimizer.groups[0].weightDecay = NaN;
+  t.throws(() => optimizer.step(), {
+    message: 'AdamW: expected a finite weight decay of 0 or more, got NaN',
+  });
+  optimizer.groups[0].weightDecay = 0;
+  await close(t, p, [1]);
+  optimizer.step();
+  await close(t, p, [0.5]);
 });
