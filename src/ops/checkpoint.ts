@@ -2,9 +2,12 @@ import { expectTensors } from '../tensor/arguments.js';
 import { type AutocastDType, autocast, autocastDType } from '../tensor/autocast.js';
 import { defineOp } from '../tensor/define-op.js';
 import { type RandomState, getRandomState, setRandomState } from '../tensor/random.js';
-import { backward, detach, enableGrad, setRequiresGrad } from '../tensor/tape.js';
+import { scope } from '../tensor/scope.js';
+import { backward, detach, enableGrad, isGradEnabled, setRequiresGrad } from '../tensor/tape.js';
 import { isFloating, type FloatDType } from '../tensor/dtype.js';
 import { type Tensor, share } from '../tensor/tensor.js';
+
+type Float = Tensor<FloatDType>;
 
 /** What the second run starts from. */
 interface State {
@@ -15,7 +18,7 @@ interface State {
 /**
  * Runs `fn(...inputs)` without keeping what its ops would save, and runs it again during backward: memory for time.
  * The second run draws the same random numbers. Leaves that `fn` uses (parameters) collect their gradients as usual
- * by `backward()`; `grad()` sees only the inputs. At least one input must require a gradient.
+ * by `backward()`, also where no input requires a gradient; `grad()` sees only the inputs.
  *
  * Source: Chen et al., "Training deep nets with sublinear memory cost", 2016.
  *
@@ -27,40 +30,52 @@ export function checkpoint<Inputs extends readonly Tensor[], Result extends Tens
   ...inputs: Inputs
 ): Result {
   expectTensors('checkpoint', ...inputs);
-  const op = defineOp({
-    name: 'checkpoint',
-    autocast: 'keep',
-    forward(ctx, ...args: Tensor[]): Result {
-      ctx.state = { random: getRandomState(), dtype: autocastDType() } satisfies State;
-      ctx.save(...args);
-      return fn(...(args as unknown as Inputs));
-    },
-    backward({ saved, needsGrad, state }, dy) {
-      if (dy === undefined) return [];
-      const now = getRandomState();
-      const { random, dtype } = state as State;
-      setRandomState(random);
-      try {
-        return enableGrad(() => {
-          const leaves = saved.map((input, i) => {
-            const leaf = detach(input);
-            return needsGrad[i] && isFloating(leaf.dtype)
-              ? setRequiresGrad(leaf as unknown as Tensor<FloatDType>)
-              : leaf;
-          });
-          const output = autocast(dtype, () => fn(...(leaves as unknown as Inputs)));
-          backward(output, { gradient: dy });
-          return leaves.map((leaf) => {
-            if (leaf.grad === undefined) return undefined;
-            const gradient = share(leaf.grad); // belongs to the scope of this backward, unlike a leaf's own
-            leaf.grad.dispose();
-            return gradient;
-          });
-        });
-      } finally {
-        setRandomState(now);
-      }
-    },
+  return scope(() => {
+    const start: State = { random: getRandomState(), dtype: autocastDType() };
+    // Where no input requires a gradient, only a recorded run tells whether leaves inside `fn` do. A leaf of its own then
+    // has the op recorded, and what that run has saved is freed here.
+    const first = isGradEnabled() && !inputs.some((x) => x.requiresGrad) ? fn(...inputs) : undefined;
+    const leaf = first?.requiresGrad === true ? setRequiresGrad(detach(first as Float)) : undefined;
+    const op = defineOp({
+      name: 'checkpoint',
+      autocast: 'keep',
+      forward(ctx, _leaf: Float | undefined, ...args: Tensor[]): Result {
+        ctx.save(...args);
+        return first ?? fn(...(args as unknown as Inputs));
+      },
+      backward: ({ saved, needsGrad }, dy) =>
+        dy === undefined ? [] : [undefined, ...again(fn, saved, needsGrad.slice(1), start, dy)],
+    });
+    return op(leaf, ...inputs);
   });
-  return op(...inputs);
+}
+
+/** Runs `fn` a second time, recorded, and goes back through it: the gradients of its inputs. */
+function again<Inputs extends readonly Tensor[]>(
+  fn: (...inputs: Inputs) => Tensor,
+  inputs: readonly Tensor[],
+  needsGrad: readonly boolean[],
+  { random, dtype }: State,
+  dy: Tensor,
+): (Tensor | undefined)[] {
+  const now = getRandomState();
+  setRandomState(random);
+  try {
+    return enableGrad(() => {
+      const leaves = inputs.map((input, i) => {
+        const leaf = detach(input);
+        return needsGrad[i] && isFloating(leaf.dtype) ? setRequiresGrad(leaf as unknown as Float) : leaf;
+      });
+      const output = autocast(dtype, () => fn(...(leaves as unknown as Inputs)));
+      backward(output, { gradient: dy });
+      return leaves.map((leaf) => {
+        if (leaf.grad === undefined) return undefined;
+        const gradient = share(leaf.grad); // belongs to the scope of this backward, unlike a leaf's own
+        leaf.grad.dispose();
+        return gradient;
+      });
+    });
+  } finally {
+    setRandomState(now);
+  }
 }

@@ -6,9 +6,11 @@ import {
   dropout,
   gelu,
   getRandomState,
+  leakCheck,
   manualSeed,
   memoryStats,
   mul,
+  noGrad,
   normal,
   resetPeakMemory,
   scope,
@@ -95,3 +97,60 @@ test('inputs without gradients and inputs that are handed back pass through a ch
   await close(t, x.grad, [4, 5]);
   t.is(w.grad, undefined);
 });
+
+test.serial('parameters inside get their gradients where no input requires one, bit by bit', async (t) => {
+  manualSeed(1);
+  const stack = new Stack();
+  const parameters = stack.layers.flatMap((layer) => layer.parameters());
+  const x = normal([8, WIDTH]);
+  const results: unknown[] = [];
+  await leakCheck(async () => {
+    for (const checkpointed of [false, true]) {
+      manualSeed(2);
+      const loss = scope(() => sum(stack.run(x, checkpointed) as Tensor<'float32'>));
+      loss.backward();
+      const gradients = await Promise.all(parameters.map(({ grad }) => grad?.data()));
+      results.push([await loss.data(), gradients, getRandomState()]);
+      loss.dispose();
+      for (const parameter of parameters) parameter.grad?.dispose();
+      for (const parameter of parameters) parameter.grad = undefined;
+    }
+  });
+  t.deepEqual(results[1], results[0]);
+  t.is(checkpoint((v: FloatTensor) => stack.layers[0].call(v), x).requiresGrad, true);
+  t.is(noGrad(() => checkpoint((v: FloatTensor) => stack.layers[0].call(v), x)).requiresGrad, false);
+});
+
+test.serial(
+  'a checkpoint without a parameter that requires a gradient records nothing and keeps nothing',
+  (t) => {
+    const frozen = new Linear(WIDTH, WIDTH).freeze();
+    const x = normal([8, WIDTH]);
+    const before = memoryStats().tensors;
+    const y = checkpoint((v: FloatTensor) => gelu(frozen.call(v)), x);
+    t.is(y.requiresGrad, false);
+    t.is(memoryStats().tensors, before + 1);
+    const same = checkpoint((v: FloatTensor) => v, x);
+    same.dispose();
+    t.false(x.isDisposed);
+  },
+);
+
+test.serial(
+  'what a checkpoint of images keeps is its input, and a parameter handed back lives on',
+  async (t) => {
+    const w = tensor([1, 2], { requiresGrad: true });
+    const x = normal([512, WIDTH]);
+    const layer = new Linear(WIDTH, WIDTH);
+    const before = memoryStats().tensors;
+    const y = checkpoint((v: FloatTensor) => gelu(gelu(layer.call(v))), x);
+    t.is(memoryStats().tensors, before + 1);
+    y.dispose();
+    t.is(memoryStats().tensors, before);
+    checkpoint(() => w)
+      .sum()
+      .backward();
+    t.false(w.isDisposed);
+    await close(t, w.grad, [1, 1]);
+  },
+);
