@@ -3,7 +3,7 @@
  * a dimension of size 1 (or a missing one) is repeated. A number takes the dtype of the tensor.
  */
 import { native } from '../native.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import type { FloatDType, NumericDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 import {
@@ -87,7 +87,7 @@ interface Operands {
 
 function arithmetic(name: keyof typeof DERIVATIVES): (a: Operand, b: Operand) => Tensor {
   const { da, db }: { da: Partial; db: Partial } = DERIVATIVES[name];
-  return defineOp({
+  return ownOp({
     name,
     ...(name === 'pow' && { autocast: 'float32' }),
     forward(ctx, a: Operand, b: Operand): Tensor {

@@ -6,7 +6,7 @@
  */
 import { native } from '../native.js';
 import { type OptionNames, expectOptions, expectTensors, optionalId } from '../tensor/arguments.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
 import { type RandomState, getRandomState, takeRandom } from '../tensor/random.js';
@@ -46,7 +46,7 @@ function settings(options: AttentionOptions, headDim: number): Settings {
   };
 }
 
-const attentionOp = defineOp({
+const attentionOp = ownOp({
   name: 'attention',
   autocast: 'lower',
   forward(
@@ -92,7 +92,7 @@ const attentionOp = defineOp({
   },
 });
 
-const attentionPackedOp = defineOp({
+const attentionPackedOp = ownOp({
   name: 'attentionPacked',
   autocast: 'lower',
   forward(
@@ -146,7 +146,7 @@ const attentionPackedOp = defineOp({
   },
 });
 
-const attentionRowsOp = defineOp({
+const attentionRowsOp = ownOp({
   name: 'attentionRows',
   autocast: 'lower',
   forward: (

@@ -1,7 +1,7 @@
 import { native } from '../native.js';
 import { type OptionNames, expectOptions, expectTensors, optionalId } from '../tensor/arguments.js';
 import { cast } from '../tensor/autocast.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 import { isRelu } from './operand.js';
@@ -32,7 +32,7 @@ interface Settings {
   readonly relu: boolean;
 }
 
-const batchNormOp = defineOp({
+const batchNormOp = ownOp({
   name: 'batchNorm',
   autocast: 'keep', // 16-bit images beside float32 parameters
   forward(

@@ -1,6 +1,6 @@
 import { expectTensors } from '../tensor/arguments.js';
 import { type AutocastDType, autocast, autocastDType } from '../tensor/autocast.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import { type RandomState, getRandomState, setRandomState } from '../tensor/random.js';
 import { scope } from '../tensor/scope.js';
 import { backward, detach, enableGrad, isGradEnabled, setRequiresGrad } from '../tensor/tape.js';
@@ -36,7 +36,7 @@ export function checkpoint<Inputs extends readonly Tensor[], Result extends Tens
     // has the op recorded, and what that run has saved is freed here.
     const first = isGradEnabled() && !inputs.some((x) => x.requiresGrad) ? fn(...inputs) : undefined;
     const leaf = first?.requiresGrad === true ? setRequiresGrad(detach(first as Float)) : undefined;
-    const op = defineOp({
+    const op = ownOp({
       name: 'checkpoint',
       autocast: 'keep',
       forward(ctx, _leaf: Float | undefined, ...args: Tensor[]): Result {

@@ -2,7 +2,7 @@
  * Comparisons and logic. Operands broadcast as in arithmetic; results are bool and have no gradient.
  */
 import { native } from '../native.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import type { DType, NumericDType } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { type MaybeLike, type Operand, applyBinary } from './operand.js';
@@ -11,7 +11,7 @@ type Name =
   'equal' | 'notEqual' | 'less' | 'lessEqual' | 'greater' | 'greaterEqual' | 'logicalAnd' | 'logicalOr';
 
 const comparison = (name: Name): ((a: Operand, b: Operand) => Tensor) =>
-  defineOp({ name, forward: (_ctx, a: Operand, b: Operand): Tensor => applyBinary(native[name], a, b) });
+  ownOp({ name, forward: (_ctx, a: Operand, b: Operand): Tensor => applyBinary(native[name], a, b) });
 
 const equalOp = comparison('equal');
 const notEqualOp = comparison('notEqual');

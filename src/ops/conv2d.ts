@@ -1,6 +1,6 @@
 import { native } from '../native.js';
 import { type OptionNames, expectOptions, optionalId } from '../tensor/arguments.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 import { type Pair, isRelu, pairOf } from './operand.js';
@@ -29,7 +29,7 @@ interface Settings {
   readonly relu: boolean;
 }
 
-const conv2dOp = defineOp({
+const conv2dOp = ownOp({
   name: 'conv2d',
   autocast: 'lower',
   forward(

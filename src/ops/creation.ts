@@ -3,7 +3,7 @@
  */
 import { native } from '../native.js';
 import { type OptionNames, expectNumber, expectOptions, expectTensors } from '../tensor/arguments.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import { type Device, deviceIndex, isDeviceName } from '../tensor/device.js';
 import { type DType, type FloatDType, dtypeCode } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
@@ -174,7 +174,7 @@ export function eye<D extends DType = 'float32'>(
   return withGrad(wrap<D>(native.eye(device, n, dtype)), options);
 }
 
-const toOp = defineOp({
+const toOp = ownOp({
   name: 'to',
   forward(ctx, x: Tensor, dtype: DType): Tensor {
     ctx.state = x.dtype;
@@ -194,7 +194,7 @@ function moved(x: Tensor, device: Device): Tensor {
   return deviceIndex(x.device) === index ? share(x) : wrap(native.toDevice(x.id, index));
 }
 
-const toDeviceOp = defineOp({
+const toDeviceOp = ownOp({
   name: 'to',
   forward(ctx, x: Tensor, device: Device): Tensor {
     ctx.state = x.device;
@@ -222,7 +222,7 @@ export function to(x: Tensor, target: DType | Device): Tensor {
   return toOp(x, target);
 }
 
-const cloneOp = defineOp({
+const cloneOp = ownOp({
   name: 'clone',
   forward: (_ctx, x: Tensor): Tensor => wrap(native.clone(x.id)),
   backward: (_ctx, dy) => [dy],

@@ -1,7 +1,7 @@
 import { native } from '../native.js';
 import { type OptionNames, expectOptions, expectTensors } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import type { FloatDType, IndexDType } from '../tensor/dtype.js';
 import { isFloating } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
@@ -25,7 +25,7 @@ interface Settings {
   readonly reduction: 'none' | 'mean' | 'sum';
 }
 
-const crossEntropyOp = defineOp({
+const crossEntropyOp = ownOp({
   name: 'crossEntropy',
   autocast: 'float32',
   forward(ctx, logits: Tensor, labels: Tensor | undefined, targets: Tensor | undefined, s: Settings): Tensor {

@@ -1,13 +1,13 @@
 import { native } from '../native.js';
 import { expectNumber, expectTensors } from '../tensor/arguments.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import { deviceIndex } from '../tensor/device.js';
 import { dtypeCode, isFloating, type FloatDType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import { type RandomState, getRandomState, takeRandom } from '../tensor/random.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
-const dropoutOp = defineOp({
+const dropoutOp = ownOp({
   name: 'dropout',
   forward(ctx, x: Tensor, p: number): Tensor {
     const random = getRandomState();
@@ -39,7 +39,7 @@ export function dropout<D extends FloatDType>(x: Tensor<D>, p: number): Tensor<D
   return dropoutOp(x, p) as unknown as Tensor<D>;
 }
 
-const dropPathOp = defineOp({
+const dropPathOp = ownOp({
   name: 'dropPath',
   forward(ctx, x: Tensor, p: number): Tensor {
     const keep = 1 - p;

@@ -4,13 +4,13 @@
  */
 import { native } from '../native.js';
 import { type OptionNames, expectOptions, expectTensors } from '../tensor/arguments.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import { type DType, type IndexDType, type NumericDType, dtypeCode } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 import { type IndexTensor, times, zeroView } from './operand.js';
 
-const indexSelectOp = defineOp({
+const indexSelectOp = ownOp({
   name: 'indexSelect',
   forward(ctx, x: Tensor, dim: number, index: Tensor): Tensor {
     ctx.save(index);
@@ -37,7 +37,7 @@ export function indexSelect<D extends DType>(x: Tensor<D>, dim: number, index: I
   return indexSelectOp(x, dim, index) as Tensor<D>;
 }
 
-const indexAddOp = defineOp({
+const indexAddOp = ownOp({
   name: 'indexAdd',
   forward(ctx, x: Tensor, dim: number, index: Tensor, src: Tensor, alpha: number): Tensor {
     ctx.save(index);
@@ -107,7 +107,7 @@ export function embedding<D extends DType>(index: IndexTensor, weight: Tensor<D>
 
 const isIndex = (dtype: DType): dtype is IndexDType => dtype === 'int32' || dtype === 'int64';
 
-const embeddingShape = defineOp({
+const embeddingShape = ownOp({
   name: 'embedding',
   forward(ctx, x: Tensor, shape: readonly number[]): Tensor {
     if (ctx.recording) ctx.state = x.shape;
@@ -117,7 +117,7 @@ const embeddingShape = defineOp({
     dy === undefined ? [] : [wrap(native.reshape(dy.id, state as readonly number[]))],
 });
 
-const gatherOp = defineOp({
+const gatherOp = ownOp({
   name: 'gather',
   forward(ctx, x: Tensor, dim: number, index: Tensor): Tensor {
     ctx.save(index);
@@ -143,7 +143,7 @@ export function gather<D extends DType>(x: Tensor<D>, dim: number, index: IndexT
   return gatherOp(x, dim, index) as Tensor<D>;
 }
 
-const scatterAddOp = defineOp({
+const scatterAddOp = ownOp({
   name: 'scatterAdd',
   forward(ctx, x: Tensor, dim: number, index: Tensor, src: Tensor): Tensor {
     ctx.save(index);

@@ -1,6 +1,6 @@
 import { native } from '../native.js';
 import { type OptionNames, expectArray, expectOptions } from '../tensor/arguments.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
@@ -19,7 +19,7 @@ interface Settings {
   readonly antialias: boolean;
 }
 
-const interpolateOp = defineOp({
+const interpolateOp = ownOp({
   name: 'interpolate',
   forward(ctx, x: Tensor, s: Settings): Tensor {
     const y = wrap(native.interpolate(x.id, s.height, s.width, s.mode, s.antialias));

@@ -3,7 +3,7 @@
  */
 import { native } from '../native.js';
 import { expectNumber, expectTensorList, numbersOf } from '../tensor/arguments.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import type { Device } from '../tensor/device.js';
 import type { DType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
@@ -17,7 +17,7 @@ function stretch(x: Tensor, dim: number, start: number, size: number): Tensor {
   return wrap(native.slice(x.id, dim, start, start + size, 1));
 }
 
-const catOp = defineOp({
+const catOp = ownOp({
   name: 'cat',
   forward(ctx, tensors: readonly Tensor[], dim: number): Tensor {
     const y = wrap(
@@ -83,7 +83,7 @@ export function stack<D extends DType>(tensors: readonly Tensor<D>[], dim = 0): 
   return result;
 }
 
-const splitOp = defineOp({
+const splitOp = ownOp({
   name: 'split',
   forward(ctx, x: Tensor, dim: number, sizes: readonly number[]): Tensor[] {
     let start = 0;

@@ -1,6 +1,6 @@
 import { native } from '../native.js';
 import { type OptionNames, expectOptions, expectTensors, optionalId } from '../tensor/arguments.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { named } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
@@ -19,7 +19,7 @@ function optionalWrap(id: Parameters<typeof wrap>[0] | undefined): Tensor | unde
   return id === undefined ? undefined : wrap(id);
 }
 
-const layerNormOp = defineOp({
+const layerNormOp = ownOp({
   name: 'layerNorm',
   autocast: 'float32',
   forward(ctx, x: Tensor, gamma: Tensor | undefined, beta: Tensor | undefined, eps: number): Tensor {
@@ -42,7 +42,7 @@ const layerNormOp = defineOp({
   },
 });
 
-const layerNormResidualOp = defineOp({
+const layerNormResidualOp = ownOp({
   name: 'layerNormResidual',
   autocast: 'float32',
   forward(

@@ -1,7 +1,7 @@
 import { native } from '../native.js';
 import { type OptionNames, expectOptions, optionalId } from '../tensor/arguments.js';
 import { cast } from '../tensor/autocast.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
@@ -25,7 +25,7 @@ const DERIVATIVES = {
 
 const OPTIONS = { activation: true, residual: true } satisfies OptionNames<LinearOptions>;
 
-const linearOp = defineOp({
+const linearOp = ownOp({
   name: 'linear',
   autocast: ['lower', 'lower', 'keep', 'keep'], // a float32 bias is added as such; a float32 residual stays one
   forward(

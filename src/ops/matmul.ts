@@ -1,9 +1,9 @@
 import { native } from '../native.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
-const matmulOp = defineOp({
+const matmulOp = ownOp({
   name: 'matmul',
   autocast: 'lower',
   forward(ctx, a: Tensor, b: Tensor): Tensor {

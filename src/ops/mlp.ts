@@ -4,7 +4,7 @@
 import { native } from '../native.js';
 import { type OptionNames, expectOptions, optionalId } from '../tensor/arguments.js';
 import { cast } from '../tensor/autocast.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 import type { Activation } from './linear.js';
@@ -19,7 +19,7 @@ export interface MlpOptions<D extends FloatDType = FloatDType> {
 
 const OPTIONS = { activation: true, residual: true } satisfies OptionNames<MlpOptions>;
 
-const mlpOp = defineOp({
+const mlpOp = ownOp({
   name: 'mlp',
   autocast: ['lower', 'lower', 'keep', 'lower', 'keep', 'keep'], // as in linear
   forward(

@@ -3,7 +3,7 @@
  */
 import { native } from '../native.js';
 import { expectArray, expectTensors, numbersOf } from '../tensor/arguments.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import type { DType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
@@ -14,7 +14,7 @@ interface Padding {
   readonly value: number;
 }
 
-const padOp = defineOp({
+const padOp = ownOp({
   name: 'pad',
   forward(ctx, x: Tensor, p: Padding): Tensor {
     if (ctx.recording) ctx.state = { p, shape: x.shape };
@@ -62,7 +62,7 @@ export function pad<D extends DType>(
   return padOp(x, { before, after, value }) as Tensor<D>;
 }
 
-const rollOp = defineOp({
+const rollOp = ownOp({
   name: 'roll',
   forward(ctx, x: Tensor, shifts: readonly number[], dims: readonly number[]): Tensor {
     ctx.state = [shifts.map((shift) => -shift), dims];
@@ -90,7 +90,7 @@ export function roll<D extends DType>(
   return rollOp(x, numbersOf('roll', 'shifts', shifts), numbersOf('roll', 'dims', dims)) as Tensor<D>;
 }
 
-const flipOp = defineOp({
+const flipOp = ownOp({
   name: 'flip',
   forward(ctx, x: Tensor, dims: readonly number[]): Tensor {
     ctx.state = dims;

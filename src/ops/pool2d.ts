@@ -1,6 +1,6 @@
 import { native } from '../native.js';
 import { type OptionNames, expectOptions } from '../tensor/arguments.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 import { type Pair, pairOf } from './operand.js';
@@ -73,7 +73,7 @@ interface State {
 
 const stateOf = (x: Tensor, s: Settings): State => ({ height: x.shape[2], width: x.shape[3], settings: s });
 
-const maxPool2dOp = defineOp({
+const maxPool2dOp = ownOp({
   name: 'maxPool2d',
   forward(ctx, x: Tensor, s: Settings): Tensor {
     const [y, index] = native
@@ -94,7 +94,7 @@ const maxPool2dOp = defineOp({
   },
 });
 
-const avgPool2dOp = defineOp({
+const avgPool2dOp = ownOp({
   name: 'avgPool2d',
   forward(ctx, x: Tensor, s: Settings): Tensor {
     const y = wrap(native.avgPool2d(x.id, s.kernel, s.stride, s.padding, s.ceilMode, s.countPadding));
@@ -110,7 +110,7 @@ const avgPool2dOp = defineOp({
   },
 });
 
-const adaptiveAvgPool2dOp = defineOp({
+const adaptiveAvgPool2dOp = ownOp({
   name: 'adaptiveAvgPool2d',
   forward(ctx, x: Tensor, [height, width]: readonly number[]): Tensor {
     ctx.state = x.shape;

@@ -3,7 +3,7 @@
  */
 import { native } from '../native.js';
 import { type OptionNames, expectOptions, expectTensors, numbersOf } from '../tensor/arguments.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import { type DType, type FloatDType, type NumericDType, dtypeCode } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
@@ -72,7 +72,7 @@ function spread(dy: Tensor, reduction: Reduction): Tensor {
   return wrap(native.expand(kept(dy, reduction).id, reduction.shape));
 }
 
-const sumOp = defineOp({
+const sumOp = ownOp({
   name: 'sum',
   autocast: 'float32',
   forward(ctx, x: Tensor, dims: readonly number[], keepdim: boolean): Tensor {
@@ -83,7 +83,7 @@ const sumOp = defineOp({
   backward: ({ state }, dy) => (dy === undefined ? [] : [spread(dy, state as Reduction)]),
 });
 
-const meanOp = defineOp({
+const meanOp = ownOp({
   name: 'mean',
   autocast: 'float32',
   forward(ctx, x: Tensor, dims: readonly number[], keepdim: boolean): Tensor {
@@ -98,7 +98,7 @@ const meanOp = defineOp({
   },
 });
 
-const varianceOp = defineOp({
+const varianceOp = ownOp({
   name: 'variance',
   autocast: 'float32',
   forward(ctx, x: Tensor, dims: readonly number[], keepdim: boolean, correction: number): Tensor {
@@ -118,7 +118,7 @@ const varianceOp = defineOp({
 
 /** A maximum or minimum; equal extremes share the gradient evenly, so that it does not depend on their order. */
 function extreme(name: 'max' | 'min'): (x: Tensor, dims: readonly number[], keepdim: boolean) => Tensor {
-  return defineOp({
+  return ownOp({
     name,
     forward(ctx, x: Tensor, dims: readonly number[], keepdim: boolean): Tensor {
       const y = wrap(native[name](x.id, dims, keepdim));

@@ -3,12 +3,12 @@
  */
 import { native } from '../native.js';
 import { type OptionNames, expectOptions } from '../tensor/arguments.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import type { FloatDType, NumericDType } from '../tensor/dtype.js';
 import { type Tensor, setEdge, wrap } from '../tensor/tensor.js';
 import { zeroView } from './operand.js';
 
-const cumsumOp = defineOp({
+const cumsumOp = ownOp({
   name: 'cumsum',
   autocast: 'float32',
   forward(ctx, x: Tensor, dim: number): Tensor {
@@ -37,7 +37,7 @@ export interface TopkOptions {
   readonly largest?: boolean;
 }
 
-const topkOp = defineOp({
+const topkOp = ownOp({
   name: 'topk',
   forward(ctx, x: Tensor, k: number, dim: number, largest: boolean): [Tensor, Tensor] {
     const [values, indices] = native.topk(x.id, k, dim, largest).map((id) => wrap(id));

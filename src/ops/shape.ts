@@ -4,13 +4,13 @@
  */
 import { native } from '../native.js';
 import { expectNumber, expectTensors, numbersOf } from '../tensor/arguments.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import type { DType } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
 /** Undone by giving the gradient the old shape. */
-const reshapeOp = defineOp({
+const reshapeOp = ownOp({
   name: 'reshape',
   forward(ctx, x: Tensor, make: (id: Tensor['id']) => Tensor['id']): Tensor {
     if (ctx.recording) ctx.state = x.shape;
@@ -82,7 +82,7 @@ export function flatten<D extends DType>(x: Tensor<D>, startDim = 0, endDim = -1
   return reshape(x, [...shape.slice(0, first), joined, ...shape.slice(last + 1)]);
 }
 
-const permuteOp = defineOp({
+const permuteOp = ownOp({
   name: 'permute',
   forward(ctx, x: Tensor, dims: readonly number[]): Tensor {
     ctx.state = dims;
@@ -108,7 +108,7 @@ export function permute<D extends DType>(x: Tensor<D>, dims: readonly number[]):
   return permuteOp(x, dims) as Tensor<D>;
 }
 
-const transposeOp = defineOp({
+const transposeOp = ownOp({
   name: 'transpose',
   forward(ctx, x: Tensor, dim0: number, dim1: number): Tensor {
     ctx.state = [dim0, dim1];
@@ -132,7 +132,7 @@ export function transpose<D extends DType>(x: Tensor<D>, dim0 = -2, dim1 = -1): 
   return transposeOp(x, dim0, dim1) as Tensor<D>;
 }
 
-const expandOp = defineOp({
+const expandOp = ownOp({
   name: 'expand',
   forward(ctx, x: Tensor, shape: readonly number[]): Tensor {
     if (ctx.recording) ctx.state = x.shape;

@@ -3,7 +3,7 @@
  */
 import { native } from '../native.js';
 import { expectArray, expectNumber, expectTensors } from '../tensor/arguments.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import { deviceIndex } from '../tensor/device.js';
 import { type DType, dtypeCode } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
@@ -33,7 +33,7 @@ function view(x: Tensor, ranges: readonly Range[]): Tensor {
   }, x);
 }
 
-const sliceOp = defineOp({
+const sliceOp = ownOp({
   name: 'slice',
   forward(ctx, x: Tensor, ranges: readonly Range[]): Tensor {
     if (ctx.recording) ctx.state = { shape: x.shape, ranges };

@@ -3,7 +3,7 @@
  */
 import { native } from '../native.js';
 import { type OptionNames, expectOptions } from '../tensor/arguments.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { named } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
@@ -30,7 +30,7 @@ interface State {
   readonly log: boolean;
 }
 
-const softmaxOp = defineOp({
+const softmaxOp = ownOp({
   name: 'softmax',
   autocast: 'float32',
   forward(ctx, x: Tensor, state: State): Tensor {
@@ -72,7 +72,7 @@ export function logSoftmax<D extends FloatDType>(x: Tensor<D>, options: SoftmaxO
   return named('logSoftmax', 'softmax', () => softmaxOp(x, { dim, log: true })) as Tensor<D>;
 }
 
-const logsumexpOp = defineOp({
+const logsumexpOp = ownOp({
   name: 'logsumexp',
   autocast: 'float32',
   forward(ctx, x: Tensor, dim: number, keepdim: boolean): Tensor {

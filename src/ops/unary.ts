@@ -3,7 +3,7 @@
  */
 import { native, type TensorId } from '../native.js';
 import { type OptionNames, expectOptions, expectTensors } from '../tensor/arguments.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import type { FloatDType, NumericDType } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
@@ -45,7 +45,7 @@ const IN_FLOAT32: ReadonlySet<string> = new Set(['exp', 'log', 'rsqrt']);
 function unary(name: keyof typeof DERIVATIVES): (x: Tensor) => Tensor {
   const [reads, derivative]: readonly ['none' | 'x' | 'y', Backward] = DERIVATIVES[name];
   const kernel: (x: TensorId) => TensorId = native[name];
-  return defineOp({
+  return ownOp({
     name,
     ...(IN_FLOAT32.has(name) && { autocast: 'float32' }),
     forward(ctx, x: Tensor): Tensor {
@@ -252,7 +252,7 @@ export function gelu<D extends FloatDType>(x: Tensor<D>, options: GeluOptions = 
   }
 }
 
-const signOp = defineOp({
+const signOp = ownOp({
   name: 'sign',
   forward: (_ctx, x: Tensor): Tensor => wrap(native.sign(x.id)),
   backward: (_ctx, dy) => (dy === undefined ? [] : [times(dy, 0)]),
@@ -269,7 +269,7 @@ export function sign<D extends NumericDType>(x: Tensor<D>): Tensor<D> {
   return signOp(x) as Tensor<D>;
 }
 
-const clampOp = defineOp({
+const clampOp = ownOp({
   name: 'clamp',
   forward(ctx, x: Tensor, min: number, max: number): Tensor {
     ctx.save(x);

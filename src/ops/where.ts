@@ -2,7 +2,7 @@
  * Choosing between two tensors, element by element.
  */
 import { expectTensors } from '../tensor/arguments.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import type { DType } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
 import type { Tensor } from '../tensor/tensor.js';
@@ -10,7 +10,7 @@ import { type MaybeLike, type Operand, choose, sumTo } from './operand.js';
 
 const shapeOf = (x: Operand): readonly number[] => (typeof x === 'number' ? [] : x.shape);
 
-const whereOp = defineOp({
+const whereOp = ownOp({
   name: 'where',
   forward(ctx, condition: Tensor<'bool'>, a: Operand, b: Operand): Tensor {
     const y = choose(condition, a, b);

@@ -7,7 +7,7 @@
  */
 import { native } from '../native.js';
 import { type OptionNames, expectOptions, expectTensors, optionalId } from '../tensor/arguments.js';
-import { defineOp } from '../tensor/define-op.js';
+import { ownOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { fail } from '../tensor/error.js';
 import { type RandomState, getRandomState, takeRandom } from '../tensor/random.js';
@@ -48,7 +48,7 @@ interface Settings {
   readonly random: RandomState;
 }
 
-const windowAttentionOp = defineOp({
+const windowAttentionOp = ownOp({
   name: 'windowAttention',
   autocast: 'lower',
   forward(ctx, qkv: Tensor, table: Tensor, padding: Tensor | undefined, s: Settings): Tensor {

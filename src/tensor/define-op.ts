@@ -6,7 +6,7 @@ import { type AutocastRule, autocastDType, cast, castArguments } from './autocas
 import type { DType } from './dtype.js';
 import { fail, shown } from './error.js';
 import { keep, scoped } from './scope.js';
-import { isGradEnabled, nextSequence, noGrad } from './tape.js';
+import { checkLike, isGradEnabled, nextSequence, noGrad } from './tape.js';
 import { Tensor, setEdge, share, type Edge, type GraphNode } from './tensor.js';
 
 /** What an op's forward leaves for its backward. */
@@ -47,8 +47,9 @@ export interface OpDefinition<Args extends readonly unknown[], Result extends Te
   forward(ctx: OpContext, ...args: Args): Result;
   /**
    * The gradients of forward's arguments, in their order, from those of its results (undefined for a result that
-   * nothing depended on). Arguments that are not tensors, and those with `needsGrad` false, may be undefined. Left out
-   * where no result has a gradient: the op is then never recorded.
+   * nothing depended on). Each is like its argument. Undefined stands for none, as does an empty array for all; arguments
+   * that are not tensors, and those with `needsGrad` false, may be left out at the end. `backward` itself is left out where
+   * no result has a gradient: the op is then never recorded.
    */
   backward?(ctx: OpContext, ...gradients: (Tensor | undefined)[]): readonly Gradient[] | Gradient;
 }
@@ -64,6 +65,9 @@ const DEFINITION = {
  * Makes a differentiable op of a forward and a backward function. Arguments of `forward` that are tensors, or arrays
  * of tensors, are its inputs.
  *
+ * @throws TensorError VALUE for an option that is none. A backward pass throws one that names the op where what `backward`
+ *   returns does not fit: AUTOGRAD for too few or too many gradients, VALUE for what is no tensor, SHAPE or DTYPE for a
+ *   gradient that is not like its argument.
  * @example
  * const square = defineOp({
  *   name: 'square',
@@ -75,6 +79,23 @@ export function defineOp<Args extends readonly unknown[], Result extends Tensor 
   definition: OpDefinition<Args, Result>,
 ): (...args: Args) => Result {
   expectOptions('defineOp', definition, DEFINITION);
+  return makeOp(definition, true);
+}
+
+/**
+ * @internal One of Tenon's own ops, whose gradients the tests check: looking at the shape of each would cost a step a native
+ * call.
+ */
+export function ownOp<Args extends readonly unknown[], Result extends Tensor | readonly Tensor[]>(
+  definition: OpDefinition<Args, Result>,
+): (...args: Args) => Result {
+  return makeOp(definition, false);
+}
+
+function makeOp<Args extends readonly unknown[], Result extends Tensor | readonly Tensor[]>(
+  definition: OpDefinition<Args, Result>,
+  isChecked: boolean,
+): (...args: Args) => Result {
   const { name } = definition;
   return (...args: Args): Result => {
     const isRecorded = definition.backward !== undefined && isGradEnabled() && args.some(wantsGrad);
@@ -107,11 +128,13 @@ export function defineOp<Args extends readonly unknown[], Result extends Tensor 
     const inputs: (Edge | undefined)[] = [];
     // What forward saw may have been cast: the gradients go back to the inputs' own dtypes.
     const dtypes: DType[] | undefined = autocastDType() === 'float32' ? undefined : [];
+    const likes: (Like | undefined)[] | undefined = isChecked ? [] : undefined;
     const layout = args.map((arg) => {
       const tensors = arg instanceof Tensor ? [arg] : isTensorArray(arg) ? arg : [];
       for (const tensor of tensors) {
         inputs.push(tensor.edge);
         dtypes?.push((tensor as Tensor).dtype);
+        likes?.push(tensor.edge && { shape: tensor.shape, dtype: (tensor as Tensor).dtype });
       }
       return { isArray: !(arg instanceof Tensor), count: tensors.length };
     });
@@ -126,11 +149,15 @@ export function defineOp<Args extends readonly unknown[], Result extends Tensor 
         take = given;
         let results: (Tensor | undefined)[];
         try {
-          results = flatten(name, layout, definition.backward?.(ctx, ...gradients));
+          results = flatten(name, layout, needsGrad, definition.backward?.(ctx, ...gradients));
         } finally {
           take = nothing; // what it hands out belongs to this run
         }
-        return dtypes === undefined ? results : results.map((result, i) => result && cast(result, dtypes[i]));
+        if (dtypes !== undefined) results = results.map((result, i) => result && cast(result, dtypes[i]));
+        likes?.forEach((like, i) => {
+          if (like !== undefined && results[i] !== undefined) checkLike(name, results[i], like);
+        });
+        return results;
       },
       release: () => {
         for (const tensor of saved ?? []) (tensor as Tensor | undefined)?.dispose();
@@ -206,6 +233,9 @@ function wantsGrad(arg: unknown): boolean {
   return isTensorArray(arg) && arg.some((item) => item.edge !== undefined);
 }
 
+/** What a gradient must be like. */
+type Like = Pick<Tensor, 'shape' | 'dtype'>;
+
 /** How many input tensors an argument holds. The node keeps this rather than the arguments, which may be disposed. */
 interface ArgumentLayout {
   readonly isArray: boolean;
@@ -221,17 +251,43 @@ function inputOf(layout: readonly ArgumentLayout[], argument: number): number {
 function flatten(
   name: string,
   layout: readonly ArgumentLayout[],
+  needsGrad: readonly boolean[],
   result: readonly Gradient[] | Gradient,
 ): (Tensor | undefined)[] {
   const gradients = (Array.isArray(result) ? result : [result]) as readonly Gradient[];
+  expectCount(name, gradients, needsGrad);
   return layout.flatMap(({ isArray, count }, i) => {
     const gradient = gradients[i];
     if (gradient === undefined) return new Array<undefined>(count).fill(undefined);
     if (count === 0) return [];
-    const list = isArray ? (gradient as readonly (Tensor | undefined)[]) : [gradient as Tensor];
+    const list: unknown = isArray ? gradient : [gradient];
+    if (!Array.isArray(list)) {
+      return fail(name, 'AUTOGRAD', `expected ${count} gradients for argument ${i}, got ${shown(gradient)}`);
+    }
     if (list.length !== count) {
       return fail(name, 'AUTOGRAD', `expected ${count} gradients for argument ${i}, got ${list.length}`);
     }
-    return list;
+    for (const item of list as readonly unknown[]) {
+      if (item === undefined || item instanceof Tensor) continue;
+      fail(
+        name,
+        'VALUE',
+        `expected a tensor or undefined for the gradient of argument ${i}, got ${shown(item)}`,
+      );
+    }
+    return list as readonly (Tensor | undefined)[];
   });
+}
+
+/** One gradient for each argument, but for those at the end that want none; or nothing at all. */
+function expectCount(name: string, gradients: readonly Gradient[], needsGrad: readonly boolean[]): void {
+  const { length } = gradients;
+  const isNone = length === 0 || (length === 1 && gradients[0] === undefined);
+  const isShort = !isNone && needsGrad.includes(true, length);
+  if (!isShort && length <= Math.max(needsGrad.length, 1)) return;
+  fail(
+    name,
+    'AUTOGRAD',
+    `expected ${needsGrad.length} gradients from backward, one for each argument, got ${length}`,
+  );
 }

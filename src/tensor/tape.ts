@@ -226,7 +226,8 @@ function seed(op: string, output: Tensor, gradient: Tensor | undefined): Tensor 
   return share(gradient);
 }
 
-function checkLike(op: string, gradient: Tensor, like: Tensor): void {
+/** @internal @throws TensorError SHAPE or DTYPE */
+export function checkLike(op: string, gradient: Tensor, like: Pick<Tensor, 'shape' | 'dtype'>): void {
   if (gradient.shape.join() !== like.shape.join()) {
     fail(op, 'SHAPE', `expected a gradient [${like.shape.join(', ')}], got [${gradient.shape.join(', ')}]`);
   }

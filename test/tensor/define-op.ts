@@ -3,6 +3,7 @@ import test from 'ava';
 import {
   TensorError,
   add,
+  autocast,
   defineOp,
   exp,
   leakCheck,
@@ -224,7 +225,63 @@ test('gradients of the wrong number or shape are errors that name the op', (t) =
     run((dy) => [dy, zeros([3])]),
     {
       instanceOf: TensorError,
-      message: 'backward: expected a gradient [1] for a leaf, got [3]',
+      message: 'wrong: expected a gradient [1], got [3]',
     },
   );
+});
+
+test('what backward returns is one gradient for each argument, like it, or an error that names the op', async (t) => {
+  const [x, w, fixed] = [leaf([1, 2]), leaf([3, 4]), tensor([5, 6])];
+  const run =
+    (backward: (dy: Float) => unknown, second = w) =>
+    () => {
+      const op = defineOp({
+        name: 'scale',
+        forward: (_ctx, a: Float, b: Float, _n: number): Float => mul(a, b),
+        backward: (_ctx, dy) => backward(dy as Float) as Tensor[],
+      });
+      op(x, second, 2).backward({ gradient: tensor([1, 1]) });
+    };
+  const count = (n: number): string => `expected 3 gradients from backward, one for each argument, got ${n}`;
+  const entry = 'expected a tensor or undefined for the gradient of argument';
+  for (const [backward, code, message] of [
+    [(dy) => dy, 'AUTOGRAD', count(1)],
+    [(dy) => [dy], 'AUTOGRAD', count(1)],
+    [(dy) => [dy, dy, undefined, dy], 'AUTOGRAD', count(4)],
+    [(dy) => [dy, zeros([1])], 'SHAPE', 'expected a gradient [2], got [1]'],
+    [(dy) => [dy, dy.to('float64')], 'DTYPE', 'expected a gradient of float32, got float64'],
+    [(dy) => [dy, 3], 'VALUE', `${entry} 1, got 3`],
+    [(dy) => [[dy], dy], 'VALUE', `${entry} 0, got an array`],
+    [(dy) => [null, dy], 'VALUE', `${entry} 0, got null`],
+  ] as [(dy: Float) => unknown, string, string][]) {
+    t.throws(run(backward), { instanceOf: TensorError, code, message: `scale: ${message}` });
+  }
+  t.is(x.grad, undefined);
+  run((dy) => [dy, undefined, undefined])();
+  run((dy) => [dy, dy])();
+  run((dy) => [dy], fixed)();
+  run((dy) => [dy, zeros([1])], fixed)(); // nobody wants it
+  run(() => [])();
+  run(() => undefined)();
+  await close(t, x.grad, [4, 4]);
+  await close(t, w.grad, [1, 1]);
+});
+
+test('under autocast a gradient may have the dtype that forward saw', async (t) => {
+  const x = leaf([1, 2]);
+  const seen: string[] = [];
+  const double = defineOp({
+    name: 'double',
+    autocast: 'lower',
+    forward: (_ctx, a: Float): Float => mul(a, 2),
+    backward: (_ctx, dy) => {
+      seen.push(dy?.dtype ?? 'none');
+      return [mul(dy as Float, 2)];
+    },
+  });
+  autocast('bfloat16', () => double(x))
+    .sum()
+    .backward();
+  t.deepEqual(seen, ['bfloat16']);
+  await close(t, x.grad, [2, 2]);
 });
