@@ -96,7 +96,8 @@ export function detach<D extends DType>(tensor: Tensor<D>): Tensor<D> {
 
 /**
  * Calls `hook` with the gradient of `tensor` during backward; a tensor it returns takes the gradient's place, and backward
- * throws a TensorError SHAPE or DTYPE where that is not like it. Returns a function that removes the hook.
+ * throws a TensorError SHAPE or DTYPE where that is not like it. The gradient is freed afterwards, unless the hook passes it
+ * to `keep()`. Returns a function that removes the hook.
  * @throws TensorError AUTOGRAD when the tensor wants no gradient
  */
 export function registerHook(tensor: Tensor, hook: GradientHook): () => void {
@@ -202,7 +203,7 @@ function run(
         } else if (targets === undefined && slots[0] !== undefined) {
           collect(op, node.leaf, slots[0]);
         }
-        for (const slot of slots) slot?.dispose();
+        for (const slot of slots) letGo(slot);
       }
       return (targets ?? []).map((target) => captured.get(target.node)?.[target.index]);
     }),
@@ -307,9 +308,14 @@ function runHooks(node: GraphNode, slots: Slots): void {
       expectTensors('registerHook', replacement);
       checkLike('registerHook', replacement, gradient);
       slots[index] = share(replacement);
-      gradient.dispose();
+      letGo(gradient);
     }
   });
+}
+
+/** Frees a gradient that has been passed on, unless a hook has kept it. */
+function letGo(gradient: Tensor | undefined): void {
+  if (gradient?.kept === false) gradient.dispose();
 }
 
 /** leaf.grad += gradient, in memory of its own: `grad` may be changed in place. */
@@ -330,5 +336,7 @@ function collect(op: string, leaf: Tensor, gradient: Tensor): void {
 
 /** A gradient that nobody else holds, not copied where that is so already. */
 function own(gradient: Tensor): Tensor {
-  return wrap(gradient.handle.isShared ? native.clone(gradient.id) : native.own(gradient.id));
+  return wrap(
+    gradient.handle.isShared || gradient.kept ? native.clone(gradient.id) : native.own(gradient.id),
+  );
 }

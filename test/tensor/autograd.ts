@@ -11,6 +11,7 @@ import {
   grad,
   inferenceMode,
   isGradEnabled,
+  keep,
   leakCheck,
   linear,
   logSoftmax,
@@ -325,3 +326,39 @@ test('the gradient of a small MLP in float64 is that of finite differences', asy
     await close(t, params[name].grad, numeric, 1e-8);
   }
 });
+
+test.serial(
+  'a hook keeps the gradient that it sees by keep(), apart from what a leaf collects',
+  async (t) => {
+    const x = tensor([1, 2], { requiresGrad: true });
+    const kept: Tensor[] = [];
+    const hook = (gradient: Tensor): undefined => void kept.push(keep(gradient));
+    await leakCheck(() => {
+      scope(() => {
+        const hidden = mul(x, 3);
+        hidden.registerHook((gradient) => {
+          hook(gradient);
+          return mul(gradient as FloatTensor, 10);
+        });
+        const view = hidden.reshape([2, 1]);
+        view.registerHook(hook);
+        const removers = [x.registerHook(hook), x.registerHook(hook)];
+        sum(view).backward();
+        for (const remove of removers) remove();
+      });
+      scope(() => copyInto(x.grad as FloatTensor, zeros([2])));
+      t.deepEqual(
+        kept.map((gradient) => Array.from(gradient.dataSync() as Float32Array)),
+        [
+          [1, 1],
+          [1, 1],
+          [30, 30],
+          [30, 30],
+        ],
+      );
+      for (const gradient of kept) gradient.dispose();
+      x.grad?.dispose();
+      x.grad = undefined;
+    });
+  },
+);
