@@ -6,6 +6,7 @@
  */
 import { fail } from '../tensor/error.js';
 import { type OptionNames, expectOptions } from '../tensor/options.js';
+import { cut } from './cut.js';
 import type { Image } from './image.js';
 
 /** A filter, by Pillow's name. */
@@ -16,7 +17,17 @@ export interface ResizeOptions {
   /** The filter. Default 'bicubic'. */
   readonly mode?: ResizeMode;
   /** The part of the image to resize, in pixels. Default all of it. */
-  readonly box?: readonly [left: number, top: number, right: number, bottom: number];
+  readonly box?: Box;
+}
+
+type Box = readonly [left: number, top: number, right: number, bottom: number];
+
+/** A part of the resized image, within it. */
+export interface Window {
+  readonly top: number;
+  readonly left: number;
+  readonly height: number;
+  readonly width: number;
 }
 
 const OPTIONS = { mode: true, box: true } satisfies OptionNames<ResizeOptions>;
@@ -52,14 +63,17 @@ interface Taps {
 
 const cache = new Map<string, Taps>();
 
+/** Those of `outputs` outputs from `start` on, of `outSize` in all. */
 function taps(
   mode: Exclude<ResizeMode, 'nearest'>,
   inSize: number,
   low: number,
   high: number,
   outSize: number,
+  start: number,
+  outputs: number,
 ): Taps {
-  const key = `${mode} ${inSize} ${low} ${high} ${outSize}`;
+  const key = `${mode} ${inSize} ${low} ${high} ${outSize} ${start} ${outputs}`;
   const known = cache.get(key);
   if (known !== undefined) return known;
   const [halfWidth, filter] = FILTERS[mode];
@@ -68,14 +82,14 @@ function taps(
   const support = halfWidth * filterScale;
   const width = Math.ceil(support) * 2 + 1;
   const made: Taps = {
-    first: new Int32Array(outSize),
-    count: new Int32Array(outSize),
-    weights: new Int32Array(outSize * width),
+    first: new Int32Array(outputs),
+    count: new Int32Array(outputs),
+    weights: new Int32Array(outputs * width),
     width,
   };
   const row = new Float64Array(width);
-  for (let i = 0; i < outSize; i++) {
-    const centre = low + (i + 0.5) * scale;
+  for (let i = 0; i < outputs; i++) {
+    const centre = low + (start + i + 0.5) * scale;
     const first = Math.max(0, Math.trunc(centre - support + 0.5));
     const count = Math.min(inSize, Math.trunc(centre + support + 0.5)) - first;
     let total = 0;
@@ -106,10 +120,21 @@ function taps(
  */
 export function resize(
   image: Image,
-  [height, width]: readonly [height: number, width: number],
+  size: readonly [height: number, width: number],
   options: ResizeOptions = {},
 ): Image {
   expectOptions('resize', options, OPTIONS);
+  const [height, width] = size;
+  return resizeWindow(image, size, { top: 0, left: 0, height, width }, options);
+}
+
+/** @internal A part of what `resize` gives, the same bits, for the work of that part. @throws as `resize` */
+export function resizeWindow(
+  image: Image,
+  [height, width]: readonly [height: number, width: number],
+  window: Window,
+  options: ResizeOptions,
+): Image {
   const { mode = 'bicubic', box = [0, 0, image.width, image.height] } = options;
   const [left, top, right, bottom] = box;
   if (![height, width].every((n) => Number.isInteger(n) && n > 0)) {
@@ -129,21 +154,30 @@ export function resize(
       `expected a box within ${image.width} x ${image.height}, got [${box.join(', ')}]`,
     );
   }
-  if (mode === 'nearest') return nearest(image, height, width, box);
+  if (mode === 'nearest') return nearest(image, height, width, box, window);
   const needsRows = width !== image.width || left !== 0 || right !== image.width;
   const needsColumns = height !== image.height || top !== 0 || bottom !== image.height;
-  if (!needsRows && !needsColumns) return image;
-  const vertical = taps(mode, image.height, top, bottom, height);
-  let source = image;
-  let rowsBefore = 0;
-  if (needsRows) {
-    // Only the rows that the second pass reads.
-    rowsBefore = needsColumns ? vertical.first[0] : 0;
-    const last = height - 1;
-    const rowsEnd = needsColumns ? vertical.first[last] + vertical.count[last] : image.height;
-    source = alongRows(image, taps(mode, image.width, left, right, width), width, rowsBefore, rowsEnd);
-  }
-  return needsColumns ? alongColumns(source, vertical, height, rowsBefore) : source;
+  const vertical = needsColumns
+    ? taps(mode, image.height, top, bottom, height, window.top, window.height)
+    : undefined;
+  const [rowStart, rowEnd] =
+    vertical === undefined ? [window.top, window.top + window.height] : rowsRead(vertical);
+  const source = needsRows
+    ? alongRows(
+        image,
+        taps(mode, image.width, left, right, width, window.left, window.width),
+        window.width,
+        rowStart,
+        rowEnd,
+      )
+    : cut(image, rowStart, window.left, rowEnd - rowStart, window.width);
+  return vertical === undefined ? source : alongColumns(source, vertical, window.height, rowStart);
+}
+
+/** The rows that the second pass reads. */
+function rowsRead({ first, count }: Taps): [start: number, end: number] {
+  const last = first.length - 1;
+  return [first[0], first[last] + count[last]];
 }
 
 function clip8(sum: number): number {
@@ -200,19 +234,20 @@ function nearest(
   image: Image,
   height: number,
   width: number,
-  [left, top, right, bottom]: readonly [number, number, number, number],
+  [left, top, right, bottom]: Box,
+  window: Window,
 ): Image {
-  const out = new Uint8Array(height * width * 3);
+  const out = new Uint8Array(window.height * window.width * 3);
   const scaleY = (bottom - top) / height;
   const scaleX = (right - left) / width;
-  for (let y = 0, to = 0; y < height; y++) {
-    const row = Math.floor(top + (y + 0.5) * scaleY) * image.width;
-    for (let x = 0; x < width; x++, to += 3) {
-      const from = (row + Math.floor(left + (x + 0.5) * scaleX)) * 3;
+  for (let y = 0, to = 0; y < window.height; y++) {
+    const row = Math.floor(top + (window.top + y + 0.5) * scaleY) * image.width;
+    for (let x = 0; x < window.width; x++, to += 3) {
+      const from = (row + Math.floor(left + (window.left + x + 0.5) * scaleX)) * 3;
       out[to] = image.data[from];
       out[to + 1] = image.data[from + 1];
       out[to + 2] = image.data[from + 2];
     }
   }
-  return { data: out, height, width };
+  return { data: out, height: window.height, width: window.width };
 }

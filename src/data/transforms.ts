@@ -11,8 +11,9 @@ import type { AffineMode, Colour } from './augment/affine.js';
 import { ERASING, type RandomErasing } from './augment/erase.js';
 import { type ColourJitter, colourJitter } from './augment/jitter.js';
 import { type AugmentPolicy, POLICIES, augment } from './augment/policy.js';
+import { cut } from './cut.js';
 import type { Image } from './image.js';
-import { type ResizeMode, resize } from './resize.js';
+import { type ResizeMode, resize, resizeWindow } from './resize.js';
 import type { SampleRandom } from './sample-random.js';
 
 /** One number for a square, or height and width. */
@@ -85,37 +86,43 @@ export const IMAGENET_STD: readonly number[] = [0.229, 0.224, 0.225];
 
 const pair = (size: Size): readonly [number, number] => (typeof size === 'number' ? [size, size] : size);
 
-/** The pixels of a rectangle; what lies outside the image is `fill`. */
-function cut(image: Image, top: number, left: number, height: number, width: number, fill = 0): Image {
-  if (top === 0 && left === 0 && height === image.height && width === image.width) return image;
-  const data = new Uint8Array(height * width * 3);
-  if (fill !== 0) data.fill(fill);
-  const fromX = Math.max(0, left);
-  const toX = Math.min(image.width, left + width);
-  for (let y = Math.max(0, top); y < Math.min(image.height, top + height) && toX > fromX; y++) {
-    const row = image.data.subarray((y * image.width + fromX) * 3, (y * image.width + toX) * 3);
-    data.set(row, ((y - top) * width + fromX - left) * 3);
-  }
-  return { data, height, width };
-}
+type Step<Kind extends TransformStep['kind']> = Extract<TransformStep, { kind: Kind }>;
 
-function resizeStep(image: Image, size: Size, mode: ResizeMode | undefined): Image {
-  const options = mode === undefined ? {} : { mode };
-  if (typeof size !== 'number') return resize(image, size, options);
-  const { height, width } = image;
+const filterOf = (mode: ResizeMode | undefined): { mode?: ResizeMode } =>
+  mode === undefined ? {} : { mode };
+
+/** Height and width that a resize step gives. */
+function resizedSize({ height, width }: Image, size: Size): readonly [height: number, width: number] {
+  if (typeof size !== 'number') return size;
   const [short, long] = height <= width ? [height, width] : [width, height];
   const other = Math.max(1, Math.trunc((size * long) / short)); // torchvision truncates
-  return resize(image, height <= width ? [size, other] : [other, size], options);
+  return height <= width ? [size, other] : [other, size];
 }
 
-function randomResizedCrop(
-  image: Image,
-  step: Extract<TransformStep, { kind: 'randomResizedCrop' }>,
-  random: SampleRandom,
-): Image {
+/** Where the middle of an image begins; below 0 where it is smaller. */
+function middle(
+  height: number,
+  width: number,
+  [cropHeight, cropWidth]: readonly [number, number],
+): [top: number, left: number] {
+  return [roundEven((height - cropHeight) / 2), roundEven((width - cropWidth) / 2)];
+}
+
+/** Resizes what the crop keeps, and no more: an image of 1 x 2000 pixels would become one of 248 x 496000. */
+function resizedMiddle(image: Image, { size, mode }: Step<'resize'>, cropSize: Size): Image {
+  const resized = resizedSize(image, size);
+  const crop = pair(cropSize);
+  const [top, left] = middle(...resized, crop);
+  const height = Math.min(crop[0], resized[0]);
+  const width = Math.min(crop[1], resized[1]);
+  const window = { top: Math.max(0, top), left: Math.max(0, left), height, width };
+  const kept = resizeWindow(image, resized, window, filterOf(mode));
+  return cut(kept, Math.min(0, top), Math.min(0, left), ...crop);
+}
+
+function randomResizedCrop(image: Image, step: Step<'randomResizedCrop'>, random: SampleRandom): Image {
   const { scale = [0.08, 1], ratio = [3 / 4, 4 / 3] } = step;
   const { height: H, width: W } = image;
-  const options = step.mode === undefined ? {} : { mode: step.mode };
   let box: readonly [left: number, top: number, width: number, height: number] | undefined;
   for (let attempt = 0; attempt < 10 && box === undefined; attempt++) {
     const area = random.range(scale[0], scale[1]) * H * W;
@@ -134,7 +141,7 @@ function randomResizedCrop(
     box = [Math.floor((W - w) / 2), Math.floor((H - h) / 2), Math.max(1, w), Math.max(1, h)];
   }
   const [left, top, w, h] = box;
-  return resize(cut(image, top, left, h, w), pair(step.size), options);
+  return resize(cut(image, top, left, h, w), pair(step.size), filterOf(step.mode));
 }
 
 function mirror(image: Image): Image {
@@ -166,12 +173,10 @@ function upsideDown(image: Image): Image {
 function applyStep(image: Image, step: TransformStep, random: SampleRandom): Image {
   switch (step.kind) {
     case 'resize':
-      return resizeStep(image, step.size, step.mode);
+      return resize(image, resizedSize(image, step.size), filterOf(step.mode));
     case 'centerCrop': {
-      const [height, width] = pair(step.size);
-      const top = roundEven((image.height - height) / 2);
-      const left = roundEven((image.width - width) / 2);
-      return cut(image, top, left, height, width);
+      const size = pair(step.size);
+      return cut(image, ...middle(image.height, image.width, size), ...size);
     }
     case 'randomResizedCrop':
       return randomResizedCrop(image, step, random);
@@ -229,7 +234,15 @@ export function expectTransform(op: string, transform: Transform): void {
  */
 export function applySteps(image: Image, steps: readonly TransformStep[], random: SampleRandom): Image {
   expectSteps('applySteps', steps);
-  return steps.reduce((current, step) => applyStep(current, step, random), image);
+  let current = image;
+  for (let i = 0; i < steps.length; i++) {
+    const [step, next] = [steps[i], steps.at(i + 1)];
+    if (step.kind === 'resize' && next?.kind === 'centerCrop') {
+      current = resizedMiddle(current, step, next.size);
+      i += 1; // both are done
+    } else current = applyStep(current, step, random);
+  }
+  return current;
 }
 
 /** Writes an image as `[3, height, width]` of `(x / 255 - mean) / std` into `out` from `offset` on. */

@@ -6,6 +6,7 @@ import {
   IMAGENET_MEAN,
   IMAGENET_STD,
   type Image,
+  type Size,
   type TransformStep,
   applySteps,
   decodeImage,
@@ -45,6 +46,57 @@ test('the middle is cut with offsets rounded half to even, and padded with black
   t.deepEqual(first([5, 2]), [4, 2, 0]); // offsets 1.5 and 3.5
   const padded = applySteps(pattern(4, 6), [{ kind: 'centerCrop', size: [8, 6] }], still);
   t.deepEqual([pixelAt(padded, 1, 0), pixelAt(padded, 2, 0)], [[0, 0, 0], pixelAt(pattern(4, 6), 0, 0)]);
+});
+
+test('what a crop keeps of a resized image is computed alone, to the same bits', (t) => {
+  const images = [[7, 9], [40, 61], [61, 40], [24, 24], [30, 24], [24, 31], [300, 3], [1, 90]] as const; // prettier-ignore
+  const sizes: Size[] = [24, 25, 7, [24, 24], [30, 24], [31, 17], [5, 61]];
+  const crops: Size[] = [24, 7, 6, 1, [24, 23], [5, 12], [40, 3], [3, 40], 70]; // some are padded
+  let cases = 0;
+  for (const [height, width] of images) {
+    const image = pattern(height, width);
+    for (const mode of ['nearest', 'bilinear', 'bicubic', 'lanczos'] as const) {
+      for (const size of sizes) {
+        const resized = applySteps(image, [{ kind: 'resize', size, mode }], still);
+        for (const crop of crops) {
+          const steps = [
+            { kind: 'resize', size, mode } as const,
+            { kind: 'centerCrop', size: crop } as const,
+          ];
+          const whole = applySteps(resized, [steps[1]], still);
+          const alone = applySteps(image, steps, still);
+          const same = Buffer.compare(alone.data, whole.data) === 0;
+          if (!same || alone.height !== whole.height || alone.width !== whole.width)
+            t.fail(`${height} x ${width} to ${String(size)}, ${String(crop)} of it, ${mode}`);
+          cases += 1;
+        }
+      }
+    }
+  }
+  t.is(cases, images.length * 4 * sizes.length * crops.length);
+});
+
+test('an image of 1 x 1,000,000 pixels is as little work as another', (t) => {
+  const steps: TransformStep[] = [
+    { kind: 'resize', size: 248, mode: 'bicubic' },
+    { kind: 'centerCrop', size: 224 },
+  ];
+  const data = new Uint8Array(3e6).map((_, i) => Math.floor(i / 3) >> 10);
+  for (const [height, width] of [
+    [1, 1e6],
+    [1e6, 1],
+  ] as const) {
+    // prettier-ignore
+    const started = performance.now();
+    const before = process.memoryUsage().arrayBuffers;
+    const view = applySteps({ data, height, width }, steps, still);
+    const megabytes = (process.memoryUsage().arrayBuffers - before) / 2 ** 20;
+    const milliseconds = performance.now() - started;
+    t.log(`${milliseconds.toFixed(1)} ms, ${megabytes.toFixed(1)} MiB`);
+    t.true(milliseconds < 1000 && megabytes < 16, `${milliseconds} ms, ${megabytes} MiB`);
+    t.deepEqual([view.height, view.width], [224, 224]);
+    t.deepEqual(pixelAt(view, 112, 112), [232, 232, 232]); // 500,000 / 1024 = 488 = 232 + 256
+  }
 });
 
 test('flips move pixels where they should', (t) => {
