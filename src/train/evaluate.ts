@@ -7,6 +7,8 @@ import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { type Device, inferenceMode, type Tensor } from '../tensor/index.js';
 import type { Batch, BatchSource } from '../data/index.js';
+import { expectWhole } from './image-files.js';
+import { expectOutputs } from './outputs.js';
 import { type Precision, inPrecision } from './precision.js';
 
 /** Any model from images to logits. */
@@ -83,7 +85,7 @@ export function targetOf(
 /**
  * Runs the model in evaluation mode over every batch, and puts it back into the mode it was in.
  *
- * @throws TensorError VALUE when there is no image; the signal's reason when it stops the evaluation
+ * @throws TensorError VALUE when there is no image, or the model's outputs are not `classes`; the signal's reason when it stops the evaluation
  * @example
  * const { accuracy } = await evaluate(model, loader, { classes: 10 });
  */
@@ -93,6 +95,7 @@ export async function evaluate(
   options: EvaluateOptions,
 ): Promise<Evaluation> {
   expectOptions('evaluate', options, OPTIONS);
+  expectWhole('evaluate', 'classes', options.classes, 1);
   const { classes, precision = 'float32' } = options;
   const confusion = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
   let images = 0;
@@ -130,7 +133,7 @@ export async function evaluate(
     let before: Pending | undefined;
     for await (const batch of source.epoch(0)) {
       options.signal?.throwIfAborted();
-      const pending = run(model, batch, Math.min(5, classes), precision);
+      const pending = run(model, batch, classes, precision);
       // The values of one batch are read while the next one is computed.
       if (before !== undefined) await finish(before);
       before = pending;
@@ -151,7 +154,7 @@ export async function evaluate(
   };
 }
 
-function run(model: ImageModel, batch: Batch, k: number, precision: Precision): Pending {
+function run(model: ImageModel, batch: Batch, classes: number, precision: Precision): Pending {
   const labels = Int32Array.from(batch.labels);
   const indices = Int32Array.from(batch.indices);
   const result = inferenceMode(() =>
@@ -160,9 +163,10 @@ function run(model: ImageModel, batch: Batch, k: number, precision: Precision): 
       const images = imagesOf(batch, device);
       batch.release();
       const logits = model.call(images);
+      expectOutputs('evaluate', logits.shape, classes);
       const loss = crossEntropy(logits, tensor(labels, { device }), { reduction: 'sum' });
-      const { values, indices: classes } = topk(softmax(logits), k);
-      return { loss, values, classes };
+      const { values, indices } = topk(softmax(logits), Math.min(5, classes));
+      return { loss, values, classes: indices };
     }),
   );
   return { labels, indices, ...result };

@@ -43,6 +43,8 @@ import {
   imagesOf,
   targetOf,
 } from './evaluate.js';
+import { expectWhole } from './image-files.js';
+import { expectOutputs } from './outputs.js';
 import { type DecayableModel, paramGroups } from './param-groups.js';
 import { inPrecision } from './precision.js';
 import {
@@ -137,6 +139,8 @@ export class Trainer {
   readonly scaler: GradScaler | undefined;
   /** Where the run stands. */
   progress: Progress = { ...START };
+  /** Of the run. */
+  private classes = 0;
   /**
    * A batch that makes an update. Undefined where that is no graph: a scaler decides on the host, and gradients that
    * batches share stay from one to the next. The teacher runs before it, because its logits may come from the disk.
@@ -178,10 +182,13 @@ export class Trainer {
   /**
    * Trains from where the run stands to the last epoch, or until the signal. Returns whether it reached the end.
    *
-   * @throws TensorError VALUE when the loss or a weight is not finite: the weights are lost, the last checkpoint is not
+   * @throws TensorError VALUE when the loss or a weight is not finite: the weights are lost, the last checkpoint is not; when the
+   *   model's outputs are not `classes`
    */
   async run(train: BatchSource, options: RunOptions): Promise<boolean> {
     expectOptions('Trainer', options, RUN_OPTIONS);
+    expectWhole('Trainer', 'classes', options.classes, 1);
+    this.classes = options.classes;
     const { epochs, gradAccumSteps, warmupEpochs, lr, minLr, warmupLr } = this.options;
     const perEpoch = Math.ceil(train.batches / gradAccumSteps);
     if (perEpoch === 0) fail('Trainer', 'VALUE', 'expected at least one batch of training images, got none');
@@ -331,8 +338,10 @@ export class Trainer {
     taught: FloatTensor | undefined,
   ): { loss: FloatTensor; logits: FloatTensor } {
     const { smoothing, distillation } = this.options;
-    const base = (logits: FloatTensor): FloatTensor =>
-      crossEntropy(logits, target, { labelSmoothing: smoothing });
+    const base = (logits: FloatTensor): FloatTensor => {
+      expectOutputs('Trainer', logits.shape, this.classes);
+      return crossEntropy(logits, target, { labelSmoothing: smoothing });
+    };
     if (distillation !== undefined && taught !== undefined) {
       return distilledLoss(this.model, images, taught, base, distillation);
     }

@@ -1,7 +1,9 @@
 import test from 'ava';
 
 import {
+  type FloatTensor,
   type InputSpec,
+  Module,
   type Prediction,
   evaluate,
   inferenceMode,
@@ -70,6 +72,26 @@ test('the batch size does not change an evaluation', async (t) => {
 test('an evaluation without images is an error', async (t) => {
   await t.throwsAsync(evaluate(tinyModel(), tinyBatches(0, 4), { classes: 3 }), {
     message: 'evaluate: expected at least one image that can be read, got none',
+  });
+});
+
+test('a model whose outputs are not the classes is an error that names both numbers', async (t) => {
+  const message = (classes: number): string =>
+    `evaluate: expected a model of ${classes} outputs, one for each class, got 3`;
+  for (const classes of [1, 2, 4, 7]) {
+    const error = await t.throwsAsync(evaluate(tinyModel(), tinyBatches(8, 4), { classes }));
+    t.is(error.message, message(classes));
+  }
+  const own = new (class extends Module {
+    forward(images: FloatTensor): FloatTensor {
+      return images.reshape([images.shape[0], 192, 1]);
+    }
+  })();
+  await t.throwsAsync(evaluate(own, tinyBatches(8, 4), { classes: 192 }), {
+    message: 'evaluate: expected a model of 192 outputs, one for each class, got logits [4, 192, 1]',
+  });
+  await t.throwsAsync(evaluate(own, tinyBatches(8, 4), { classes: 0 }), {
+    message: 'evaluate: expected classes to be a whole number of at least 1, got 0',
   });
 });
 

@@ -56,6 +56,18 @@ test.serial('accumulating the gradients of four batches is training with one lar
   t.true(largestDifference(a, b) < 1e-6, `${largestDifference(a, b)}`);
 });
 
+test.serial('a model whose outputs are not the classes is not trained', async (t) => {
+  const trainer = new Trainer(tinyModel(), FULL);
+  const before = await weightsOf(trainer);
+  for (const classes of [2, 7]) {
+    await t.throwsAsync(trainer.run(tinyBatches(16, 4), { classes }), {
+      message: `Trainer: expected a model of ${classes} outputs, one for each class, got 3`,
+    });
+  }
+  t.deepEqual(await weightsOf(trainer), before);
+  t.is(trainer.progress.step, 0);
+});
+
 test.serial('a group that lacks its last batches is a mean over those it has', async (t) => {
   const options: TrainerOptions = { epochs: 1, opt: 'sgd', lr: 0.1, momentum: 0, weightDecay: 0 };
   // 5 batches of 2 in groups of 3: the second update has two batches, as one of 4 images has.
