@@ -10,6 +10,7 @@ import type { Batch, BatchSource } from '../data/index.js';
 import { expectWhole } from './image-files.js';
 import { expectOutputs } from './outputs.js';
 import { type Precision, inPrecision } from './precision.js';
+import { settled } from './settle.js';
 
 /** Any model from images to logits. */
 export type ImageModel = Module<[images: FloatTensor], FloatTensor>;
@@ -85,7 +86,8 @@ export function targetOf(
 /**
  * Runs the model in evaluation mode over every batch, and puts it back into the mode it was in.
  *
- * @throws TensorError VALUE when there is no image, or the model's outputs are not `classes`; the signal's reason when it stops the evaluation
+ * @throws TensorError VALUE when there is no image, or the model's outputs are not `classes`; the signal's reason when it stops the
+ *   evaluation
  * @example
  * const { accuracy } = await evaluate(model, loader, { classes: 10 });
  */
@@ -96,6 +98,14 @@ export async function evaluate(
 ): Promise<Evaluation> {
   expectOptions('evaluate', options, OPTIONS);
   expectWhole('evaluate', 'classes', options.classes, 1);
+  return settled(model.device, () => evaluateAll(model, source, options));
+}
+
+async function evaluateAll(
+  model: ImageModel,
+  source: BatchSource,
+  options: EvaluateOptions,
+): Promise<Evaluation> {
   const { classes, precision = 'float32' } = options;
   const confusion = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
   let images = 0;

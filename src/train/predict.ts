@@ -9,6 +9,7 @@ import { type Tensor, inferenceMode } from '../tensor/index.js';
 import type { ImageModel } from './evaluate.js';
 import { FILE_OPTIONS, type FileOptions, expectWhole, readBatches } from './image-files.js';
 import { type Precision, inPrecision } from './precision.js';
+import { settled } from './settle.js';
 import { inputTransform } from './setup.js';
 
 /** A class, and how probable the model takes it to be, in [0, 1]. */
@@ -82,14 +83,24 @@ export function inputOf(
   return tensor(pixels, { shape: [views.length, 3, ...size], device: model.device });
 }
 
+type How = Required<Pick<PredictOptions, 'topk' | 'precision'>>;
+
 /** The classes of views, the most probable first. */
 export async function classify(
   model: ImageModel,
   info: ModelInfo,
   views: readonly Image[],
-  { topk: most, precision }: Required<Pick<PredictOptions, 'topk' | 'precision'>>,
+  how: How,
 ): Promise<ClassProbability[][]> {
-  if (views.length === 0) return [];
+  return views.length === 0 ? [] : settled(model.device, () => classifyViews(model, info, views, how));
+}
+
+async function classifyViews(
+  model: ImageModel,
+  info: ModelInfo,
+  views: readonly Image[],
+  { topk: most, precision }: How,
+): Promise<ClassProbability[][]> {
   const k = Math.min(most, info.classes.length);
   const { values, indices } = inferenceMode(() =>
     inPrecision(precision, () => topk(softmax(model.call(inputOf(views, info, model))), k)),

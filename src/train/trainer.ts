@@ -57,6 +57,7 @@ import {
   stepEvent,
 } from './progress.js';
 import { cosineSchedule } from './schedule.js';
+import { settled } from './settle.js';
 import { type ResolvedTrainerOptions, type TrainerOptions, resolveOptions } from './trainer-options.js';
 
 /** Hooks of a run. Asynchronous ones are waited for. */
@@ -189,6 +190,10 @@ export class Trainer {
     expectOptions('Trainer', options, RUN_OPTIONS);
     expectWhole('Trainer', 'classes', options.classes, 1);
     this.classes = options.classes;
+    return settled(this.model.device, () => this.runEpochs(train, options));
+  }
+
+  private async runEpochs(train: BatchSource, options: RunOptions): Promise<boolean> {
     const { epochs, gradAccumSteps, warmupEpochs, lr, minLr, warmupLr } = this.options;
     const perEpoch = Math.ceil(train.batches / gradAccumSteps);
     if (perEpoch === 0) fail('Trainer', 'VALUE', 'expected at least one batch of training images, got none');

@@ -1,17 +1,22 @@
 import test from 'ava';
 
 import {
+  type BatchSource,
   type FloatTensor,
   type InputSpec,
   Module,
   type Prediction,
+  Trainer,
+  crossEntropy,
   evaluate,
   inferenceMode,
   inputTransform,
   scope,
   tensor,
 } from '../../src/index.js';
-import { tinyBatches, tinyImages, tinyModel } from '../helpers/training.js';
+import { classify } from '../../src/train/predict.js';
+import { pattern } from '../helpers/images.js';
+import { TINY_INFO, tinyBatches, tinyImages, tinyModel } from '../helpers/training.js';
 
 /** Probabilities `[count][classes]` by plain arithmetic on the model's logits. */
 async function probabilities(model: ReturnType<typeof tinyModel>, count: number): Promise<number[][]> {
@@ -93,6 +98,37 @@ test('a model whose outputs are not the classes is an error that names both numb
   await t.throwsAsync(evaluate(own, tinyBatches(8, 4), { classes: 0 }), {
     message: 'evaluate: expected classes to be a whole number of at least 1, got 0',
   });
+});
+
+test('a failed evaluation, training or prediction leaves no error for who comes next', async (t) => {
+  const model = tinyModel();
+  const whole = tinyBatches(8, 4);
+  const { loss } = await evaluate(model, whole, { classes: 3 });
+  const broken: BatchSource = {
+    ...whole,
+    async *epoch(number) {
+      for await (const batch of whole.epoch(number)) {
+        yield { ...batch, labels: batch.labels.map(() => 9) };
+        throw new Error('no more'); // before anyone has read what became of these labels
+      }
+    },
+  };
+  const breaking = new (class extends Module {
+    readonly inner = tinyModel();
+    forward(images: FloatTensor): FloatTensor {
+      crossEntropy(this.inner.call(images), tensor([9], { dtype: 'int32' }));
+      throw new Error('no more');
+    }
+  })();
+  const failing = [
+    () => evaluate(model, broken, { classes: 3 }),
+    () => new Trainer(tinyModel(), { epochs: 1, lr: 0.1 }).run(broken, { classes: 3 }),
+    () => classify(breaking, TINY_INFO, [pattern(8, 8)], { topk: 1, precision: 'float32' }),
+  ];
+  for (const fails of failing) {
+    await t.throwsAsync(fails, { message: 'no more' });
+    t.is((await evaluate(model, whole, { classes: 3 })).loss, loss);
+  }
 });
 
 test('a signal ends an evaluation, and the model is back in training mode', async (t) => {
