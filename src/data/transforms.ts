@@ -218,9 +218,28 @@ function expectSteps(op: string, steps: readonly TransformStep[]): void {
   }
 }
 
-/** @internal @throws TensorError VALUE for a name that a transform, its erasing or one of its steps has not */
+/** @internal @throws TensorError VALUE unless there are three finite means, and three deviations above 0 */
+export function expectNormalization(op: string, { mean, std }: Pick<Transform, 'mean' | 'std'>): void {
+  const three = (values: unknown, fits: (x: number) => boolean): boolean =>
+    Array.isArray(values) &&
+    values.length === 3 &&
+    values.every((x) => Number.isFinite(x) && fits(x as number));
+  if (!three(mean, () => true))
+    fail(op, 'VALUE', `expected three finite numbers for mean, got ${numbersOf(mean)}`);
+  if (!three(std, (x) => x > 0))
+    fail(op, 'VALUE', `expected three finite numbers above 0 for std, got ${numbersOf(std)}`);
+}
+
+const numbersOf = (values: unknown): string =>
+  Array.isArray(values) ? `[${values.map(shown).join(', ')}]` : shown(values);
+
+/**
+ * @internal
+ * @throws TensorError VALUE for a name that a transform, its erasing or one of its steps has not, or numbers that normalise nothing
+ */
 export function expectTransform(op: string, transform: Transform): void {
   expectOptions(op, transform, { ...TRANSFORM, ...OF_INPUT });
+  expectNormalization(op, transform);
   expectSteps(op, transform.steps);
   if (transform.erasing !== undefined) expectOptions(op, transform.erasing, ERASING);
 }

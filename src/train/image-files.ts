@@ -7,7 +7,7 @@ import { Preprocessor } from '../data/preprocessor.js';
 import type { ModelInfo } from '../models/index.js';
 import type { OptionNames } from '../tensor/arguments.js';
 import { TensorError, fail, shown } from '../tensor/error.js';
-import { inputTransform } from './setup.js';
+import { transformOf } from './setup.js';
 
 /** Files that are not worth a thread: to start one takes about as long. */
 const FEW = 4;
@@ -44,7 +44,7 @@ export async function* readBatches(
 ): AsyncGenerator<FileBatch> {
   expectWhole(op, 'batchSize', batchSize, 1);
   expectWhole(op, 'workers', workers, 0);
-  const { steps } = inputTransform(info.input);
+  const { steps } = transformOf(op, info.input);
   const preprocessor = new Preprocessor({ steps, workers: files.length > FEW ? workers : 0 });
   const readView = async (path: string): Promise<Image | { readonly error: string }> => {
     try {

@@ -10,7 +10,7 @@ import type { ImageModel } from './evaluate.js';
 import { FILE_OPTIONS, type FileOptions, expectWhole, readBatches } from './image-files.js';
 import { type Precision, inPrecision } from './precision.js';
 import { settled } from './settle.js';
-import { inputTransform } from './setup.js';
+import { transformOf } from './setup.js';
 
 /** A class, and how probable the model takes it to be, in [0, 1]. */
 export interface ClassProbability {
@@ -66,7 +66,7 @@ export async function predict(
 
 /** What a model sees of images, before it is normalised. */
 export function viewsOf(images: readonly Image[], info: ModelInfo): Image[] {
-  const { steps } = inputTransform(info.input);
+  const { steps } = transformOf('explain', info.input);
   const still = new SampleRandom(0, 0, 0); // evaluation draws nothing
   return images.map((image) => applySteps(image, steps, still));
 }

@@ -18,7 +18,7 @@ import { EXPLAIN_OPTIONS, type ExplainFilesOptions, type ImageExplanation, expla
 import { type FileOptions, expectWhole } from './image-files.js';
 import { type ClassProbability, TOPK, classify } from './predict.js';
 import { type Precision, expectPrecision } from './precision.js';
-import { inputTransform } from './setup.js';
+import { transformOf } from './setup.js';
 
 /** The classes of an image, the most probable first. */
 export interface ImagePrediction {
@@ -122,7 +122,7 @@ export class Predictor {
     expectOptions('Predictor', options, OPTIONS);
     this.model = model.eval();
     this.info = info;
-    const { steps } = inputTransform(info.input);
+    const { steps } = transformOf('Predictor', info.input);
     const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
     const { workers, ...rest } = { ...DEFAULTS, ...given } as typeof DEFAULTS &
       Pick<PredictorOptions, 'workers'>;

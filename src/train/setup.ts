@@ -2,6 +2,7 @@
  * What a configuration describes: the model, how it is trained, and how its images are prepared.
  */
 import type { Transform } from '../data/index.js';
+import { expectNormalization } from '../data/transforms.js';
 import {
   type InputSpec,
   type Model,
@@ -89,8 +90,18 @@ export function inputOf(config: TrainConfig): InputSpec {
   };
 }
 
-/** The preparation of images for a model, without augmentation. */
+/**
+ * The preparation of images for a model, without augmentation.
+ *
+ * @throws TensorError VALUE unless there are three finite means, and three deviations above 0
+ */
 export function inputTransform(input: InputSpec): Transform {
+  return transformOf('inputTransform', input);
+}
+
+/** @internal The same for who names itself. */
+export function transformOf(op: string, input: InputSpec): Transform {
+  expectNormalization(op, input);
   const { size, mean, std, interpolation: mode, cropPct, cropMode } = input;
   const [height, width] = size;
   // timm resizes the shorter side of a square crop, and both sides of another.

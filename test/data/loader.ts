@@ -69,6 +69,21 @@ async function take(loader: DataLoader, epoch: number, firstBatch = 0): Promise<
 
 const indicesOf = (batches: readonly Taken[]): number[] => batches.flatMap(({ indices }) => indices);
 
+test('a transform normalises by three finite means and three deviations above 0', async (t) => {
+  const dataset = await numbered(4);
+  const message = (of: Partial<Transform>): string | undefined =>
+    t.throws(() => new DataLoader(dataset, { batchSize: 4, transform: { ...plain, ...of } }))?.message;
+  const mean = 'DataLoader: expected three finite numbers for mean, got ';
+  t.is(message({ mean: [0.5] }), `${mean}[0.5]`);
+  t.is(message({ mean: [0, NaN, 0] }), `${mean}[0, NaN, 0]`);
+  t.is(message({ mean: '000' as unknown as number[] }), `${mean}'000'`);
+  const std = 'DataLoader: expected three finite numbers above 0 for std, got ';
+  t.is(message({ std: [1, 0, 1] }), `${std}[1, 0, 1]`);
+  t.is(message({ std: [1, 1, -1] }), `${std}[1, 1, -1]`);
+  t.is(message({ std: [1, 1, 1, 1] }), `${std}[1, 1, 1, 1]`);
+  t.is(message({ std: [1, 1, Infinity] }), `${std}[1, 1, Infinity]`);
+});
+
 test('batches hold the images, labels and indices of the data set, in its order', async (t) => {
   const loader = loaderOf(t, await numbered(10), {});
   t.is(loader.batches, 3);

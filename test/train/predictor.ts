@@ -68,6 +68,14 @@ async function refused(
   return [code, message];
 }
 
+test('a model whose images cannot be normalised is refused by what takes its info', async (t) => {
+  const wrong = { ...info, input: { ...info.input, mean: [0] } };
+  const message = 'expected three finite numbers for mean, got [0]';
+  t.throws(() => new Predictor(tinyModel(), wrong), { message: `Predictor: ${message}` });
+  t.throws(() => inputTransform(wrong.input), { message: `inputTransform: ${message}` });
+  await t.throwsAsync(predict(tinyModel(), wrong, ['a.png']), { message: `predict: ${message}` });
+});
+
 test('a prediction is the softmax of the model called directly, the most probable class first', async (t) => {
   const predictor = predictorOf(t);
   const image = pattern(20, 14);
