@@ -40,12 +40,15 @@ export function noGrad<T>(fn: () => T): T {
   return withRecording('noGrad', false, fn);
 }
 
-/** Runs `fn` with recording on, inside a `noGrad`. */
+/** Runs `fn` with recording on, inside a `noGrad`. @throws TensorError VALUE when `fn` is asynchronous */
 export function enableGrad<T>(fn: () => T): T {
   return withRecording('enableGrad', true, fn);
 }
 
-/** `noGrad` and `scope` in one: what `fn` made and does not return is freed when it returns. */
+/**
+ * `noGrad` and `scope` in one: what `fn` made and does not return is freed when it returns.
+ * @throws TensorError VALUE when `fn` is asynchronous
+ */
 export function inferenceMode<T>(fn: () => T): T {
   return withRecording('inferenceMode', false, () => scoped('inferenceMode', fn));
 }
