@@ -52,8 +52,8 @@ export interface OpCase {
   readonly dtypes?: readonly DType[];
   /** False for an op that has no gradient. Default true. */
   readonly gradient?: boolean;
-  /** How often a result is rounded to its dtype on the way. Default 1: only at the end. */
-  readonly roundings?: number;
+  /** How often a result is rounded to its dtype on the way, where devices differ on each. Default 1: only at the end. */
+  readonly roundings?: number | Readonly<Record<'cpu' | 'cuda', number>>;
   /** The dtype of results that stand for none of their own. Default: the dtype under test. */
   readonly resultDType?: (dtype: DType, result: number) => DType;
   /** Calls the op in a special way. Default: the exported function of the case's name. */
@@ -327,7 +327,8 @@ class Runner {
   }
 
   private forward(t: ExecutionContext, dtype: DType, layout: Layout): void {
-    const { roundings = 1, resultDType = (tested: DType) => tested } = this.opCase;
+    const { roundings: of = 1, resultDType = (tested: DType) => tested } = this.opCase;
+    const roundings = typeof of === 'number' ? of : of[this.device === 'cpu' ? 'cpu' : 'cuda'];
     for (const sample of this.samples) {
       scope(() => {
         const { args, exact } = this.place(sample, dtype, layout);
