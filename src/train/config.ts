@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { type DatasetSpec, parseAugment } from '../data/index.js';
 import type { ModelInfo } from '../models/index.js';
 import { expectOptions } from '../tensor/arguments.js';
-import { fail } from '../tensor/error.js';
+import { fail, shown } from '../tensor/error.js';
 import { type Device, isDeviceName } from '../tensor/index.js';
 import { PRECISIONS, type Precision } from './precision.js';
 import { RECIPES } from './recipes.js';
@@ -375,9 +375,11 @@ export type TrainConfig = { readonly data: string } & {
 /** A run's whole config may be given back as settings; its `data` then counts for nothing. */
 const NAMES = Object.fromEntries([...Object.keys(SETTINGS), 'data'].map((name) => [name, true as const]));
 
-/** Checks settings that a program gives. @throws TensorError VALUE for a name that is no setting's */
-export function expectSettings(op: string, settings: unknown): void {
+/** Checks settings that a program gives. @throws TensorError VALUE for a name that is no setting's, or a value that it does not take */
+export function expectSettings(op: string, settings: TrainSettings): void {
   expectOptions(op, settings, NAMES);
+  const { data: _, ...own } = settings as Partial<TrainConfig>;
+  parseSettings(own, op);
 }
 
 const schema = z.strictObject(
@@ -395,8 +397,13 @@ export function parseSettings(values: unknown, origin: string): TrainSettings {
   if (result.success) return result.data;
   const issue = result.error.issues[0];
   const path = issue.path.map(String).join('.');
-  const got = path === '' ? '' : `, got ${JSON.stringify(valueAt(values, issue.path))}`;
+  const got = path === '' ? '' : `, got ${textOf(valueAt(values, issue.path))}`;
   return fail(origin, 'VALUE', `${path === '' ? '' : `${path}: `}${describeIssue(issue)}${got}`);
+}
+
+/** As a configuration file would have it, where it could. */
+function textOf(value: unknown): string {
+  return typeof value === 'object' || typeof value === 'string' ? JSON.stringify(value) : shown(value);
 }
 
 /** What a schema expected, as the middle of a sentence: `expected number to be >0`. */

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -111,6 +112,21 @@ test('settings become a way of mixing, or none', (t) => {
     offEpoch: 175,
   });
   t.like(mixing(config({ cutmixMinmax: [0.2, 0.8] })), { mixup: 0, cutmix: 0, cutmixMinmax: [0.2, 0.8] });
+});
+
+test('settings that a program gives are checked as those of the command line, before anything is written', async (t) => {
+  const output = join(await temporaryFolder(t), 'runs');
+  const message = async (settings: unknown): Promise<string> =>
+    (await t.throwsAsync(train('shapes', { ...(settings as TrainSettings), output }))).message;
+  t.is(await message({ lr: '1e-3' }), 'train: lr: expected number, got "1e-3"');
+  t.is(await message({ opt: 'lion' }), 'train: opt: expected one of "adamw"|"adam"|"sgd", got "lion"');
+  t.is(await message({ epochs: NaN }), 'train: epochs: expected number, got NaN');
+  t.is(await message({ seed: 1n }), 'train: seed: expected number, got 1n');
+  t.is(await message({ mean: [0.5] }), 'train: mean: expected three numbers, got [0.5]');
+  t.false(existsSync(output));
+  await t.throwsAsync(resolveSettings('shapes', { hflip: 2 }), {
+    message: 'resolveSettings: hflip: expected number to be <=1, got 2',
+  });
 });
 
 test('a setting of augmentation that is none is an error with its key', (t) => {
