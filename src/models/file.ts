@@ -8,7 +8,7 @@ import { fail } from '../tensor/error.js';
 import type { Device, Tensor } from '../tensor/index.js';
 import type { Model } from './family.js';
 import type { InputSpec } from './input.js';
-import { type ModelOptions, createModel } from './registry.js';
+import { type ModelOptions, createModel, familyOf, isModelName, modelEntry } from './registry.js';
 
 /** All that a model's file says besides tensors. */
 export interface ModelInfo {
@@ -21,12 +21,17 @@ export interface ModelInfo {
 
 const KEY = 'tenon.model';
 
-/** Writes a model's weights (or others under the same names) and its info. @throws TensorError IO */
+/**
+ * Writes a model's weights (or others under the same names) and its info.
+ *
+ * @throws TensorError IO; VALUE for classes that are not the model's outputs
+ */
 export async function saveModel(
   path: string,
   weights: Readonly<Record<string, Tensor>>,
   info: ModelInfo,
 ): Promise<void> {
+  expectClasses('saveModel', info);
   await saveSafetensors(path, weights, { [KEY]: JSON.stringify(info) });
 }
 
@@ -40,7 +45,7 @@ export async function readModelInfo(path: string): Promise<ModelInfo> {
  * Builds the model of a file that `saveModel` wrote, in evaluation mode.
  *
  * @param options.device where it is to be; default 'cpu'
- * @throws TensorError IO when the file is no model of Tenon; VALUE when its tensors do not fit; DEVICE for a device that
+ * @throws TensorError IO when the file is no model of Tenon; VALUE when its tensors or classes do not fit; DEVICE for a device that
  *   is not there
  * @example
  * const { model, info } = await loadModel('runs/demo/checkpoints/best.safetensors');
@@ -68,7 +73,7 @@ function parseInfo(path: string, metadata: Readonly<Record<string, string>>): Mo
   );
 }
 
-/** What the metadata of a file say of its model; undefined when Tenon did not write them. @throws TensorError IO */
+/** What the metadata of a file say of its model; undefined when Tenon did not write them. @throws TensorError IO or VALUE */
 export function infoIn(path: string, metadata: Readonly<Record<string, string>>): ModelInfo | undefined {
   const json = metadata[KEY] as string | undefined;
   if (json === undefined) return undefined;
@@ -89,5 +94,15 @@ export function infoIn(path: string, metadata: Readonly<Record<string, string>>)
       `expected a model's name, classes and input in ${path}, got ${json.slice(0, 60)}`,
     );
   }
+  expectClasses('loadModel', info as ModelInfo, ` in ${path}`);
   return info as ModelInfo;
+}
+
+/** @throws TensorError VALUE unless there is a class for each output */
+function expectClasses(op: string, { name, options, classes }: ModelInfo, where = ''): void {
+  if (!isModelName(name)) return; // who makes the model says so
+  const { family, config } = modelEntry(name);
+  const { numClasses } = { ...familyOf(family).defaults, ...config, ...options };
+  if (classes.length === numClasses) return;
+  fail(op, 'VALUE', `expected ${numClasses} classes${where}, one for each output, got ${classes.length}`);
 }

@@ -1,6 +1,7 @@
 /**
  * Models of other libraries: their names, their configurations, and what becomes of positions and classifiers.
  */
+import { existsSync } from 'node:fs';
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -18,6 +19,7 @@ import {
   type VisionTransformer,
   createModel,
   inferenceMode,
+  loadModel,
   loadPretrained,
   manualSeed,
   normal,
@@ -29,7 +31,7 @@ import {
   saveSafetensors,
 } from '../../src/index.js';
 import { goldenTest } from '../helpers/golden.js';
-import { temporaryFolder } from '../helpers/training.js';
+import { TINY_INFO, temporaryFolder, tinyModel } from '../helpers/training.js';
 import { matchesTransformers } from '../helpers/transformers.js';
 
 for (const folder of ['hf-vit', 'hf-deit', 'hf-deit-distilled']) {
@@ -386,6 +388,23 @@ test('what cannot be loaded or saved is one sentence', async (t) => {
       'with initValues 0.000001, where transformers has none',
   });
   for (const one of [model, scaled.model, key, ...Object.values(rest)]) one.dispose();
+});
+
+test('a model is saved and loaded with a class for each output', async (t) => {
+  const folder = await temporaryFolder(t);
+  const model = tinyModel();
+  const path = join(folder, 'model.safetensors');
+  const message = (name: string, where: string): string =>
+    `${name}: expected 3 classes${where}, one for each output, got 2`;
+  const info = { ...TINY_INFO, classes: ['a', 'b'] };
+  await t.throwsAsync(saveModel(path, model.stateDict(), info), { message: message('saveModel', '') });
+  t.false(existsSync(path));
+  await saveSafetensors(path, model.stateDict(), { 'tenon.model': JSON.stringify(info) });
+  await t.throwsAsync(loadModel(path), { message: message('loadModel', ` in ${path}`) });
+  const { numClasses: _, ...open } = TINY_INFO.options;
+  await t.throwsAsync(saveModel(path, model.stateDict(), { ...info, options: open }), {
+    message: 'saveModel: expected 1000 classes, one for each output, got 2',
+  });
 });
 
 test('a model with a registered size has its name, another one its family', async (t) => {
