@@ -3,6 +3,7 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 
+import { TensorError } from '../tensor/error.js';
 import { type Failure, type ImageCache, type Part, assemble } from './assemble.js';
 import { type MixPart, mixPairs } from './augment/mix.js';
 import { type Dataset, type DatasetSpec, openDataset } from './dataset.js';
@@ -22,11 +23,22 @@ export type Task = { readonly part: Part } | { readonly mix: MixPart };
 const { spec, transform, cache } = workerData as WorkerStart;
 let opening: Promise<Dataset> | undefined;
 
-answerTasks<Task, Failure[]>(parentPort, { op: 'DataLoader', code: 'IO' }, async (task) => {
+/** @throws TensorError IO, as the thread's own, when data has gone away */
+async function open(): Promise<Dataset> {
+  try {
+    return await openDataset(spec);
+  } catch (error) {
+    if (error instanceof TensorError) throw error;
+    throw new TensorError((error as Error).message, 'DataLoader', 'IO');
+  }
+}
+
+// An error of a data set's own is not a damaged image: it ends the epoch as it is, as it does without workers.
+answerTasks<Task, Failure[]>(parentPort, undefined, async (task) => {
   if ('mix' in task) {
     mixPairs(task.mix);
     return [];
   }
-  opening ??= openDataset(spec);
+  opening ??= open();
   return assemble(await opening, transform, cache, task.part);
 });

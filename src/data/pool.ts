@@ -49,6 +49,7 @@ export class WorkerPool<Task, Result> {
     const job = this.waiting.get(answer.id);
     this.waiting.delete(answer.id);
     if ('error' in answer) job?.reject(new TensorError(answer.error, answer.op, answer.code));
+    else if ('thrown' in answer) job?.reject(Object.assign(new Error(), answer.thrown));
     else job?.resolve(answer.result);
   }
 

@@ -141,7 +141,8 @@ async function module(t: ExecutionContext): Promise<string> {
       const source = (read) => ({ classes: ['one'], length: 4, label: () => 0, read });
       export const levels = (values) => source((i) => image(values[i]));
       export const short = () => source(() => image(0, 100));
-      export const broken = () => source((i) => { throw new Error('no image ' + i); });
+      export const broken = () => source((i) => { throw new RangeError('no image ' + i); });
+      export const text = () => source(() => { throw 'text'; });
       export const mode = 'none';
     `,
   });
@@ -175,9 +176,15 @@ test('images of another size and errors of a source end the epoch, with workers 
       },
     );
     t.is(error?.code, 'SHAPE');
-    await t.throwsAsync(
+    const own = await t.throwsAsync(
       take(t, await openDataset(moduleData(url, 'broken')), { workers, batchSize: 1, cache: false }),
-      { message: 'no image 0' },
+      { name: 'RangeError', message: 'no image 0' },
+    );
+    t.false(own instanceof TensorError);
+    t.regex(own.stack ?? '', /^RangeError: no image 0\n.*data\.mjs/);
+    await t.throwsAsync(
+      take(t, await openDataset(moduleData(url, 'text')), { workers, batchSize: 1, cache: false }),
+      { any: true, ...(workers > 0 ? { name: 'Error', message: 'text' } : { is: 'text' }) },
     );
   }
 });
