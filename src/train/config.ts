@@ -61,7 +61,7 @@ export const SETTINGS = {
   },
   imgSize: {
     flag: '--img-size <pixels>',
-    help: 'image size; two numbers are height and width',
+    help: 'image size; two numbers, as in 40,56, are height and width',
     schema: size,
   },
   patchSize: { flag: '--patch-size <pixels>', help: 'patch size', schema: count },
