@@ -50,5 +50,5 @@ export function slopesOf(
   targets: Tensor<'int64'>,
   of: readonly FloatTensor[],
 ): (FloatTensor | undefined)[] {
-  return grad(gather(logits, 1, targets.unsqueeze(1)).sum(), of) as (FloatTensor | undefined)[];
+  return grad(gather(logits, 1, targets.unsqueeze(1)).sum(), of);
 }
