@@ -6,7 +6,7 @@ import { type KindNames, expectKind } from '../tensor/options.js';
 import { type CifarSpec, openCifar } from './cifar.js';
 import { type FolderSpec, openFolder } from './folder.js';
 import type { Image } from './image.js';
-import { type MemorySpec, openMemory } from './memory.js';
+import { MEMORY_DATA, type MemorySpec, openMemory } from './memory.js';
 import { type ModuleSpec, openModule } from './module.js';
 import { type ShapesSpec, openShapes } from './shapes-dataset.js';
 import { type DatasetSource, openSource } from './source.js';
@@ -32,16 +32,7 @@ const SPECS = {
     labels: true,
   },
   cifar: { kind: true, path: true, classes: true, planes: true, labels: true },
-  memory: {
-    kind: true,
-    name: true,
-    classes: true,
-    pixels: true,
-    height: true,
-    width: true,
-    channels: true,
-    labels: true,
-  },
+  memory: { kind: true, ...MEMORY_DATA },
   shapes: { kind: true, first: true, length: true, size: true, seed: true },
   module: { kind: true, url: true, name: true, args: true },
   subset: { kind: true, of: true, indices: true },

@@ -35,7 +35,8 @@ export interface MemoryData {
   readonly labels: readonly number[] | Int32Array;
 }
 
-const DATA = {
+/** @internal */
+export const MEMORY_DATA = {
   name: true,
   classes: true,
   pixels: true,
@@ -53,7 +54,7 @@ const DATA = {
  * const dataset = await openDataset(memoryData({ classes: ['cat', 'dog'], pixels, height: 32, width: 32, labels }));
  */
 export function memoryData(data: MemoryData): MemorySpec {
-  expectOptions('memoryData', data, DATA);
+  expectOptions('memoryData', data, MEMORY_DATA);
   const { name = 'memory', classes, height, width, channels = 3 } = data;
   const labels = sharedInt32(data.labels);
   const needed = labels.length * height * width * channels;
