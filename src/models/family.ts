@@ -27,6 +27,10 @@ export interface Model extends Module<[images: FloatTensor], FloatTensor> {
   readonly config: ModelConfig;
   /** Names of the parameters that no weight decay touches, besides vectors. */
   readonly noWeightDecay: readonly string[];
+  /** What the head sees: tokens `[B, N, D]`, or a map; each family says its own. */
+  forwardFeatures(images: FloatTensor): FloatTensor;
+  /** From that to logits `[B, classes]`, or with `preLogits` to pooled features `[B, D]`, to compare images by. */
+  forwardHead(features: FloatTensor, options?: HeadOptions): FloatTensor;
 }
 
 /** What `forwardHead` of a model gives. */

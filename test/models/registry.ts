@@ -9,10 +9,12 @@ import {
   familyOf,
   listModels,
   modelEntry,
+  noGrad,
+  normal,
   scope,
 } from '../../src/index.js';
 import { layoutsNamed, toStoredNames } from '../../src/models/layouts/layout.js';
-import { goldenPath, sharedTest } from '../helpers/golden.js';
+import { goldenPath, relativeError, sharedTest } from '../helpers/golden.js';
 import { timmShapes } from '../helpers/timm.js';
 
 /** Shapes by tensor name. One block of a ViT stands for all, so that no test allocates the gigabytes of a huge model. */
@@ -35,6 +37,29 @@ function shapesOf(
     ),
   );
 }
+
+test('every family gives the features that its head sees', (t) => {
+  const small = { imgSize: 32, numClasses: 5 };
+  for (const [name, options, width] of [
+    ['vit_tiny_patch16_224', { ...small, depth: 1 }, 192],
+    ['deit_tiny_distilled_patch16_224', { ...small, depth: 1 }, 192],
+    ['swin_micro_patch2_window4_32', { numClasses: 5 }, 128],
+    ['resnet18', small, 512],
+    ['regnety_002', small, 368],
+  ] as const) {
+    using model = createModel(name, options).eval();
+    scope(() => {
+      const images = normal([2, 3, 32, 32]);
+      const [logits, whole, features] = noGrad(() => {
+        const seen = model.forwardFeatures(images);
+        return [model.forwardHead(seen), model.call(images), model.forwardHead(seen, { preLogits: true })];
+      });
+      t.deepEqual([...features.shape], [2, width], name);
+      const [a, b] = [logits.dataSync(), whole.dataSync()];
+      t.true(relativeError(a, b) < 1e-6, name);
+    });
+  }
+});
 
 sharedTest('every ViT and DeiT has the names and shapes of timm', goldenPath('state_dicts'), (t) => {
   const entries = [...listModels('vit_*'), ...listModels('deit_*')];
