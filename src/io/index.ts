@@ -1,6 +1,6 @@
 export { writeFileAtomic } from './atomic.js';
 export type { FileContent } from './atomic.js';
-export { readSafetensors, readSafetensorsHeader, saveSafetensors } from './safetensors.js';
+export { CONVERSION, readSafetensors, readSafetensorsHeader, saveSafetensors } from './safetensors.js';
 export type {
   ReadSafetensorsOptions,
   SafetensorsEntry,

@@ -100,12 +100,22 @@ async function readBytes(file: FileHandle, path: string, start: number, length: 
   return bytes;
 }
 
+/** How a file that only Python reads becomes one for all. */
+export const CONVERSION = "write it with safetensors' save_file, or save_pretrained, in Python";
+
+/** Whether a file begins as a zip archive or a pickle, which torch.save writes. */
+function isPyTorchs([a, b, c, d]: Uint8Array): boolean {
+  return (a === 0x50 && b === 0x4b && c === 3 && d === 4) || (a === 0x80 && b <= 5);
+}
+
 async function headerOf(file: FileHandle, path: string, size: number): Promise<SafetensorsHeader> {
   if (size < 8) bad(path, 'at least 8 bytes', `${size}`);
   const prefix = await readBytes(file, path, 0, 8);
   const length = new DataView(prefix.buffer).getBigUint64(0, true);
-  if (length > BigInt(MAX_HEADER))
+  if (length > BigInt(MAX_HEADER)) {
+    if (isPyTorchs(prefix)) bad(path, 'safetensors', `PyTorch's own format; ${CONVERSION}`);
     bad(path, `a header of at most ${MAX_HEADER} bytes`, `a length of ${length}`);
+  }
   if (8n + length > BigInt(size)) bad(path, `a header of ${length} bytes`, `a file of ${size} bytes`);
   const text = await readBytes(file, path, 8, Number(length));
   return parseHeader(path, text, size);

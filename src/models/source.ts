@@ -6,7 +6,7 @@ import { existsSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 
-import { readSafetensors, readSafetensorsHeader } from '../io/index.js';
+import { CONVERSION, readSafetensors, readSafetensorsHeader } from '../io/index.js';
 import { pairOf } from '../ops/operand.js';
 import { fail } from '../tensor/error.js';
 import type { Tensor } from '../tensor/index.js';
@@ -141,7 +141,14 @@ async function weightFiles(folder: string): Promise<string[]> {
   const index = await readJson(join(folder, INDEX));
   if (index === undefined) {
     const file = join(folder, WEIGHTS);
-    return existsSync(file) ? [file] : bad(`${WEIGHTS} or ${INDEX} in ${folder}`, 'neither');
+    if (existsSync(file)) return [file];
+    const pickle = ['pytorch_model.bin', 'pytorch_model.bin.index.json'].find((name) =>
+      existsSync(join(folder, name)),
+    );
+    bad(
+      `${WEIGHTS} or ${INDEX} in ${folder}`,
+      pickle === undefined ? 'neither' : `${pickle} alone, PyTorch's own format; ${CONVERSION}`,
+    );
   }
   const map = index['weight_map'];
   const names = typeof map === 'object' && map !== null ? Object.values(map as Record<string, unknown>) : [];

@@ -102,6 +102,16 @@ const broken: [string, Buffer, RegExp][] = [
     /header of \d+ bytes.*got a file of 20 bytes/,
   ],
   ['an absurd header length', Buffer.alloc(16, 0xff), /header of at most 100000000 bytes/],
+  [
+    'a file of torch.save',
+    Buffer.from('PK\x03\x04\x00\x00\x08\x08archive/data.pkl', 'latin1'),
+    /expected safetensors in .*, got PyTorch's own format; write it with safetensors' save_file, or save_pretrained, in Python$/,
+  ],
+  [
+    'a pickle',
+    Buffer.from([0x80, 2, 0x7d, 0x71, 0, 0x2e, 0, 1, 2, 3]),
+    /expected safetensors in .*, got PyTorch's own format; /,
+  ],
   ['no JSON', bytesOf('hello', 0), /UTF-8 JSON/],
   ['no UTF-8', Buffer.concat([bytesOf('', 0).fill(2, 0, 1), Buffer.from([0xc3, 0x28])]), /UTF-8 JSON/],
   ['an array', bytesOf([1], 0), /JSON object/],

@@ -350,6 +350,10 @@ test('what cannot be loaded or saved is one sentence', async (t) => {
   await t.throwsAsync(loadPretrained(join(root, 'empty')), {
     message: /expected model\.safetensors or .*got neither/,
   });
+  await writeFile(join(root, 'empty/pytorch_model.bin'), 'PK');
+  await t.throwsAsync(loadPretrained(join(root, 'empty')), {
+    message: /got pytorch_model\.bin alone, PyTorch's own format; write it with .*, in Python$/,
+  });
 
   const { model, info } = small('vit_tiny_patch16_224');
   const folder = join(root, 'vit');
