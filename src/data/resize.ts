@@ -17,10 +17,10 @@ export interface ResizeOptions {
   /** The filter. Default 'bicubic'. */
   readonly mode?: ResizeMode;
   /** The part of the image to resize, in pixels. Default all of it. */
-  readonly box?: Box;
+  readonly box?: readonly [left: number, top: number, right: number, bottom: number];
 }
 
-type Box = readonly [left: number, top: number, right: number, bottom: number];
+type Box = NonNullable<ResizeOptions['box']>;
 
 /** A part of the resized image, within it. */
 export interface Window {

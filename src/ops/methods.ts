@@ -71,42 +71,49 @@ declare module '../tensor/tensor.js' {
     // arithmetic
     /** See {@link add}. */
     add<N extends NumericDType & D>(this: Tensor<N>, other: Tensor<NoInfer<N>> | number): Tensor<N>;
+    /** See {@link add}. */
     add<N extends NumericDType & D, E extends NumericDType>(
       this: Tensor<N>,
       other: MaybeLike<N, E>,
     ): Tensor<N & E>;
     /** See {@link sub}. */
     sub<N extends NumericDType & D>(this: Tensor<N>, other: Tensor<NoInfer<N>> | number): Tensor<N>;
+    /** See {@link sub}. */
     sub<N extends NumericDType & D, E extends NumericDType>(
       this: Tensor<N>,
       other: MaybeLike<N, E>,
     ): Tensor<N & E>;
     /** See {@link mul}. */
     mul<N extends NumericDType & D>(this: Tensor<N>, other: Tensor<NoInfer<N>> | number): Tensor<N>;
+    /** See {@link mul}. */
     mul<N extends NumericDType & D, E extends NumericDType>(
       this: Tensor<N>,
       other: MaybeLike<N, E>,
     ): Tensor<N & E>;
     /** See {@link div}. */
     div<F extends FloatDType & D>(this: Tensor<F>, other: Tensor<NoInfer<F>> | number): Tensor<F>;
+    /** See {@link div}. */
     div<F extends FloatDType & D, E extends FloatDType>(
       this: Tensor<F>,
       other: MaybeLike<F, E>,
     ): Tensor<F & E>;
     /** See {@link pow}. */
     pow<F extends FloatDType & D>(this: Tensor<F>, other: Tensor<NoInfer<F>> | number): Tensor<F>;
+    /** See {@link pow}. */
     pow<F extends FloatDType & D, E extends FloatDType>(
       this: Tensor<F>,
       other: MaybeLike<F, E>,
     ): Tensor<F & E>;
     /** See {@link maximum}. */
     maximum<N extends NumericDType & D>(this: Tensor<N>, other: Tensor<NoInfer<N>> | number): Tensor<N>;
+    /** See {@link maximum}. */
     maximum<N extends NumericDType & D, E extends NumericDType>(
       this: Tensor<N>,
       other: MaybeLike<N, E>,
     ): Tensor<N & E>;
     /** See {@link minimum}. */
     minimum<N extends NumericDType & D>(this: Tensor<N>, other: Tensor<NoInfer<N>> | number): Tensor<N>;
+    /** See {@link minimum}. */
     minimum<N extends NumericDType & D, E extends NumericDType>(
       this: Tensor<N>,
       other: MaybeLike<N, E>,
@@ -114,12 +121,15 @@ declare module '../tensor/tensor.js' {
     // comparisons
     /** See {@link equal}. */
     equal(other: Tensor<D> | number): Tensor<'bool'>;
+    /** See {@link equal}. */
     equal<E extends DType>(other: MaybeLike<D, E>): Tensor<'bool'>;
     /** See {@link notEqual}. */
     notEqual(other: Tensor<D> | number): Tensor<'bool'>;
+    /** See {@link notEqual}. */
     notEqual<E extends DType>(other: MaybeLike<D, E>): Tensor<'bool'>;
     /** See {@link less}. */
     less<N extends NumericDType & D>(this: Tensor<N>, other: Tensor<NoInfer<N>> | number): Tensor<'bool'>;
+    /** See {@link less}. */
     less<N extends NumericDType & D, E extends NumericDType>(
       this: Tensor<N>,
       other: MaybeLike<N, E>,
@@ -129,12 +139,14 @@ declare module '../tensor/tensor.js' {
       this: Tensor<N>,
       other: Tensor<NoInfer<N>> | number,
     ): Tensor<'bool'>;
+    /** See {@link lessEqual}. */
     lessEqual<N extends NumericDType & D, E extends NumericDType>(
       this: Tensor<N>,
       other: MaybeLike<N, E>,
     ): Tensor<'bool'>;
     /** See {@link greater}. */
     greater<N extends NumericDType & D>(this: Tensor<N>, other: Tensor<NoInfer<N>> | number): Tensor<'bool'>;
+    /** See {@link greater}. */
     greater<N extends NumericDType & D, E extends NumericDType>(
       this: Tensor<N>,
       other: MaybeLike<N, E>,
@@ -144,6 +156,7 @@ declare module '../tensor/tensor.js' {
       this: Tensor<N>,
       other: Tensor<NoInfer<N>> | number,
     ): Tensor<'bool'>;
+    /** See {@link greaterEqual}. */
     greaterEqual<N extends NumericDType & D, E extends NumericDType>(
       this: Tensor<N>,
       other: MaybeLike<N, E>,
@@ -192,6 +205,7 @@ declare module '../tensor/tensor.js' {
     // reductions
     /** See {@link sum}. */
     sum<F extends FloatDType & D>(this: Tensor<F>, options?: ReduceOptions): Tensor<F>;
+    /** See {@link sum}. */
     sum(this: Tensor<Exclude<DType, FloatDType>>, options?: ReduceOptions): Tensor<'int64'>;
     /** See {@link mean}. */
     mean<F extends FloatDType & D>(this: Tensor<F>, options?: ReduceOptions): Tensor<F>;
