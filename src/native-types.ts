@@ -28,7 +28,8 @@ export interface NativeOps {
   readonly own: (x: TensorId) => TensorId;
   readonly copyInto: (target: TensorId, source: TensorId) => void;
   readonly alias: (x: TensorId) => TensorId;
-  readonly writes: (x: TensorId) => number;
+  readonly written: (x: TensorId) => number;
+  readonly writeClock: () => number;
   readonly reshape: (x: TensorId, shape: readonly number[]) => TensorId;
   readonly permute: (x: TensorId, dims: readonly number[]) => TensorId;
   readonly transpose: (x: TensorId, dim0: number, dim1: number) => TensorId;

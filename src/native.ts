@@ -108,8 +108,8 @@ export interface NativeModule extends NativeOps {
   endCapture(kept: readonly TensorId[]): number;
   /** Ends it without a result, where it has begun. */
   abandonCapture(): void;
-  /** Counts the writes in place of a replay. */
-  countWrites(step: number): void;
+  /** Marks what a replay writes in place as written. */
+  markWrites(step: number): void;
   launchCapture(step: number): void;
   releaseCapture(step: number): void;
   /** Writes numbers to the beginning of a float64 tensor. */

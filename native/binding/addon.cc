@@ -23,7 +23,8 @@ void define_ops(Module& m) {
   m.def<&ops::copy_into>("copyInto", {"target", "source"});
 
   m.def<&ops::alias>("alias", {"x"});
-  m.def<&ops::writes>("writes", {"x"});
+  m.def<&ops::written>("written", {"x"});
+  m.def<&ops::write_clock>("writeClock", {});
   m.def<&ops::reshape>("reshape", {"x", "shape"});
   m.def<&ops::permute>("permute", {"x", "dims"});
   m.def<&ops::transpose>("transpose", {"x", "dim0", "dim1"});
@@ -286,8 +287,8 @@ napi_value abandon_capture(const Napi::CallbackInfo& info, Instance& instance) {
   return info.Env().Undefined();
 }
 
-napi_value count_writes(const Napi::CallbackInfo& info, Instance& instance) {
-  instance.captures().count_writes(number_argument(info, 0));
+napi_value mark_writes(const Napi::CallbackInfo& info, Instance& instance) {
+  instance.captures().mark_writes(number_argument(info, 0));
   return info.Env().Undefined();
 }
 
@@ -425,7 +426,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define<&begin_capture>(env, exports, "beginCapture");
   define<&end_capture>(env, exports, "endCapture");
   define<&abandon_capture>(env, exports, "abandonCapture");
-  define<&count_writes>(env, exports, "countWrites");
+  define<&mark_writes>(env, exports, "markWrites");
   define<&launch_capture>(env, exports, "launchCapture");
   define<&release_capture>(env, exports, "releaseCapture");
   define<&write>(env, exports, "write");

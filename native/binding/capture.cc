@@ -25,7 +25,7 @@ void Captures::record(const Tensor& x) {
     throw error;
   }
   if (Allocator::pool_of(x.storage()->block()) == device_->allocator().private_pool()) return;
-  outsides_.try_emplace(x.storage().get(), Outside{x.storage(), x.storage()->writes()});
+  outsides_.try_emplace(x.storage().get(), Outside{x.storage(), x.storage()->written()});
 }
 
 size_t Captures::left_alive(const std::vector<Tensor>& kept) const {
@@ -51,7 +51,8 @@ uint32_t Captures::end(TensorTable& tensors, const std::vector<Tensor>& kept) {
   }
   Outsides outsides = std::exchange(outsides_, {});
   Step step{std::exchange(device_, nullptr)->end_capture(), std::move(outsides)};
-  for (auto& [storage, outside] : step.outsides) outside.writes = storage->writes() - outside.writes;
+  for (auto& [storage, outside] : step.outsides)
+    outside.is_written = storage->written() != outside.written_before;
   steps_.emplace(next_, std::move(step));
   return next_++;
 }
@@ -69,8 +70,9 @@ void Captures::abandon(TensorTable& tensors) {
   }
 }
 
-void Captures::count_writes(uint32_t id) {
-  for (auto& [storage, outside] : steps_.at(id).outsides) outside.storage->count_write(outside.writes);
+void Captures::mark_writes(uint32_t id) {
+  for (auto& [storage, outside] : steps_.at(id).outsides)
+    if (outside.is_written) outside.storage->mark_written();
 }
 
 void Captures::launch(uint32_t id) { steps_.at(id).graph->launch(); }

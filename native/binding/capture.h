@@ -31,15 +31,16 @@ class Captures {
     if (device_ != nullptr) record(x);
   }
 
-  // A replay writes in place what the step wrote: count_writes() says so to whoever compares Storage::writes().
-  void count_writes(uint32_t id);
+  // A replay writes in place what the step wrote: mark_writes() says so to whoever compares Storage::written().
+  void mark_writes(uint32_t id);
   void launch(uint32_t id);
   void release(uint32_t id) { steps_.erase(id); }
 
  private:
   struct Outside {
     std::shared_ptr<Storage> storage;
-    int64_t writes;  // before the step; then, by the step
+    int64_t written_before;
+    bool is_written = false;  // by the step
   };
   using Outsides = std::map<const Storage*, Outside>;
   struct Step {

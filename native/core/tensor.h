@@ -27,9 +27,11 @@ class Storage {
   size_t bytes() const { return bytes_; }
   const Allocator::Block* block() const { return block_; }
 
-  // Counts the writes in place: what was computed from the storage before the latest is out of date.
-  int64_t writes() const { return writes_; }
-  void count_write(int64_t times = 1) { writes_ += times; }
+  // When it was last written in place, by a clock that every such write moves on: what was computed from the storage before
+  // is out of date.
+  int64_t written() const { return written_; }
+  void mark_written() { written_ = ++clock_; }
+  static int64_t clock() { return clock_; }
 
   // The tasks that the contents depend on.
   Tasks tasks() const { return tasks_; }
@@ -40,8 +42,9 @@ class Storage {
   Allocator& allocator_;
   Allocator::Block* block_;
   size_t bytes_;
-  int64_t writes_ = 0;
+  int64_t written_ = 0;
   Tasks tasks_;
+  static inline thread_local int64_t clock_ = 0;  // a storage never leaves its thread
 };
 
 class Tensor {

@@ -64,7 +64,7 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& x, const OptionalTen
       fail("batchNorm", code::kShape, "expected contiguous running statistics, got strides ",
            running->strides());
     }
-    if (running && training) running->storage()->count_write();
+    if (running && training) running->storage()->mark_written();
   }
   const Tensor xc = with_columns(x);
   const OptionalTensor g = optional_contiguous(gamma), b = optional_contiguous(beta);

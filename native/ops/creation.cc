@@ -74,7 +74,7 @@ void copy_into(const Tensor& target, const Tensor& source) {
   const Tensor from = source.storage() == target.storage() ? clone(source) : source;
   const Tensor wide = broadcast_to("copyInto", from, target.shape());
   launch(target.device(), "copyInto", &Kernels::copy, CopyArgs{wide.view(), target.view()});
-  target.storage()->count_write();
+  target.storage()->mark_written();
 }
 
 }  // namespace tenon::ops

@@ -33,8 +33,9 @@ Tensor expand(const Tensor& x, const Dims& shape);  // -1 keeps a size
 Tensor squeeze(const Tensor& x, const Dims& dims);  // empty: every dimension of size 1
 Tensor unsqueeze(const Tensor& x, int64_t dim);
 Tensor slice(const Tensor& x, int64_t dim, int64_t start, int64_t stop, int64_t step);
-Tensor alias(const Tensor& x);    // another tensor on the same elements
-int64_t writes(const Tensor& x);  // how often its storage, which views share, has been written in place
+Tensor alias(const Tensor& x);     // another tensor on the same elements
+int64_t written(const Tensor& x);  // when its storage, which views share, was last written in place; 0: never
+int64_t write_clock();             // the time of the latest write in place to any tensor of this thread
 
 // ---- layout.cc: data moves
 Tensor cat(const std::vector<Tensor>& tensors, int64_t dim);

@@ -63,7 +63,8 @@ std::vector<OptimizerTensor> optimizer_tensors(
     entry.lr = lr[i];
     entry.weight_decay = weight_decay[i];
     list.push_back(entry);
-    p.storage()->count_write();
+    p.storage()->mark_written();
+    if (copies[i]) copies[i]->storage()->mark_written();
   }
   return list;
 }
@@ -157,7 +158,7 @@ void clip(const std::vector<Tensor>& tensors, const Tensor& norm, double max_nor
     check_floating("clip", "tensor", t);
     check_in_place("clip", "tensor", args.tensors.size(), t, t);
     args.tensors.push_back(t.view());
-    t.storage()->count_write();
+    t.storage()->mark_written();
   }
   args.norm = norm.view();
   args.max_norm = max_norm;
@@ -176,7 +177,7 @@ void lerp(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources
     check_in_place("lerp", "source", i, targets[i], copies.back());
     args.targets.push_back(targets[i].view());
     args.sources.push_back(copies.back().view());
-    targets[i].storage()->count_write();
+    targets[i].storage()->mark_written();
   }
   args.weight = weight;
   args.numbers = optional_view(numbers);

@@ -152,6 +152,8 @@ Tensor slice(const Tensor& x, int64_t dim, int64_t start, int64_t stop, int64_t 
   return x.with(shape, strides, shape[at] > 0 ? x.offset() + first * x.stride(at) : x.offset());
 }
 
-int64_t writes(const Tensor& x) { return x.storage()->writes(); }
+int64_t written(const Tensor& x) { return x.storage()->written(); }
+
+int64_t write_clock() { return Storage::clock(); }
 
 }  // namespace tenon::ops

@@ -187,7 +187,7 @@ export abstract class Optimizer {
         for (const slot of slots) {
           const { param } = slot;
           slot.steps += 1;
-          if (param.half !== undefined) param.half = { ...param.half, writes: native.writes(param.id) };
+          if (param.half !== undefined) param.half = { ...param.half, written: native.written(param.id) };
         }
       });
     }

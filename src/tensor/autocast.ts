@@ -104,7 +104,7 @@ function halfOf(x: Tensor, dtype: DType): Tensor {
     const id = native.to(x.id, dtypeCode(dtype));
     known?.tensor.dispose();
     const scope = swapScope(undefined); // it lives as long as the weight
-    x.half = { tensor: wrap(id), writes: native.writes(x.id) };
+    x.half = { tensor: wrap(id), written: native.written(x.id) };
     swapScope(scope);
   }
   const { tensor } = x.half as HalfCopy;
@@ -117,10 +117,10 @@ function halfOf(x: Tensor, dtype: DType): Tensor {
 }
 
 /** Casts again what has changed: in the same memory, which a captured step goes on reading. */
-function renewHalf(x: Tensor, { tensor, writes }: HalfCopy): void {
-  if (writes === native.writes(x.id)) return;
+function renewHalf(x: Tensor, { tensor, written }: HalfCopy): void {
+  if (written === native.written(x.id)) return;
   native.copyInto(tensor.id, x.id);
   onHost(() => {
-    x.half = { tensor, writes: native.writes(x.id) };
+    x.half = { tensor, written: native.written(x.id) };
   });
 }

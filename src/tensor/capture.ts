@@ -203,7 +203,7 @@ class Graph<Args extends readonly Tensor[], Result extends CaptureResult> {
     this.inputs.forEach((input, i) => {
       native.copyInto(input.id, args[i].id);
     });
-    native.countWrites(this.id);
+    native.markWrites(this.id);
     this.recording.prepare(random);
     native.launchCapture(this.id);
     setRandomState({ seed: random.seed, offset: random.offset + this.words });

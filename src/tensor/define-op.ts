@@ -3,6 +3,7 @@
  */
 import { type OptionNames, expectOptions, noTensors } from './arguments.js';
 import { type AutocastRule, autocastDType, cast, castArguments } from './autocast.js';
+import { native } from '../native.js';
 import type { DType } from './dtype.js';
 import { fail, shown } from './error.js';
 import { keep, scoped } from './scope.js';
@@ -13,7 +14,10 @@ import { Tensor, setEdge, share, type Edge, type GraphNode } from './tensor.js';
 export interface OpContext {
   /** Keeps tensors for backward (undefined entries stay so). Does nothing when no gradient is wanted. */
   save(...tensors: (Tensor | undefined)[]): void;
-  /** The saved tensors, in order. */
+  /**
+   * The saved tensors, in order.
+   * @throws TensorError AUTOGRAD when one has been changed in place since
+   */
   readonly saved: readonly Tensor[];
   /** True in forward when the op is being recorded: some input requires a gradient. */
   readonly recording: boolean;
@@ -103,6 +107,7 @@ function makeOp<Args extends readonly unknown[], Result extends Tensor | readonl
 
     const needsGrad = args.map(wantsGrad);
     let saved: Tensor[] | undefined = [];
+    let savedAt = 0;
     let take: Parameters<GraphNode['backward']>[1] = nothing;
     const ctx: OpContext = {
       recording: true,
@@ -115,12 +120,14 @@ function makeOp<Args extends readonly unknown[], Result extends Tensor | readonl
         saved = tensors.map((tensor) =>
           tensor === undefined ? (undefined as unknown as Tensor) : keep(share(tensor)),
         );
+        savedAt = native.writeClock();
       },
       get saved() {
-        return (
-          saved ??
-          fail(name, 'AUTOGRAD', 'expected a first backward, got a second; pass { retainGraph: true }')
-        );
+        if (saved === undefined) {
+          fail(name, 'AUTOGRAD', 'expected a first backward, got a second; pass { retainGraph: true }');
+        }
+        expectUnwritten(name, saved, savedAt);
+        return saved;
       },
     };
     const result = runForward(definition, ctx, args);
@@ -205,6 +212,20 @@ const OF_TENSORS = /\(reading '(id|retain|shape|ndim|dtype|device)'\)/;
 function argumentError(op: string, args: readonly unknown[], cause: TypeError): Error {
   if (!OF_TENSORS.test(cause.message)) return cause;
   return Object.assign(noTensors(op, args), { cause });
+}
+
+/** Tensors that backward needs must hold what they held when forward saved them. */
+function expectUnwritten(name: string, saved: readonly (Tensor | undefined)[], since: number): void {
+  if (native.writeClock() === since) return;
+  for (const tensor of saved) {
+    if (tensor === undefined || native.written(tensor.id) <= since) continue;
+    fail(
+      name,
+      'AUTOGRAD',
+      `expected tensors as forward saved them, got ${tensor.toString()} changed in place since; ` +
+        'call backward before copyInto() or optimizer.step(), or give forward a clone()',
+    );
+  }
 }
 
 const nothing = (): undefined => undefined;

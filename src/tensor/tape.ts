@@ -130,8 +130,9 @@ const BACKWARD_OPTIONS = { gradient: true, retainGraph: true } satisfies OptionN
 
 /**
  * Adds the gradient of `output` to the `grad` of every leaf it depends on.
- * @throws TensorError AUTOGRAD when it was not recorded, SHAPE when it is no scalar and no gradient is given, SHAPE or
- *   DTYPE when the gradient is not like the output
+ * @throws TensorError AUTOGRAD when it was not recorded, or when what its gradient needs has been changed in place since
+ *   (`copyInto`, an optimizer's step); SHAPE when it is no scalar and no gradient is given, SHAPE or DTYPE when the gradient
+ *   is not like the output
  */
 export function backward(output: Tensor, options: BackwardOptions = {}): void {
   expectTensors('backward', output);
@@ -151,7 +152,7 @@ const GRAD_OPTIONS = { gradients: true, retainGraph: true } satisfies OptionName
 /**
  * The gradients of the sum of `outputs` with respect to `inputs`, leaving every `grad` alone. An input that the
  * outputs do not depend on gives undefined.
- * @throws TensorError AUTOGRAD when an input requires no gradient
+ * @throws TensorError AUTOGRAD when an input requires no gradient; and as backward
  */
 export function grad<const Inputs extends readonly Tensor[]>(
   outputs: Tensor | readonly Tensor[],

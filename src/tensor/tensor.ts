@@ -39,10 +39,10 @@ export interface GraphNode {
   readonly leaf?: Tensor;
 }
 
-/** @internal A tensor's values in 16 bits, as they were after so many writes in place. */
+/** @internal A tensor's values in 16 bits, as they were after its latest write in place. */
 export interface HalfCopy {
   readonly tensor: Tensor;
-  readonly writes: number;
+  readonly written: number;
 }
 
 /** @internal One output of a node. */

@@ -343,6 +343,26 @@ const reservedAfterRelease = (): number => {
   return memoryStats('cuda').reserved;
 };
 
+test.serial('what a replay writes in place is changed for a backward pass of another graph', (t) => {
+  using w = tensor([1, 2], { requiresGrad: true, ...CUDA });
+  using source = tensor([3, 4], CUDA);
+  using step = capture((x: FloatTensor) => {
+    copyInto(w, x);
+    return x.sum();
+  });
+  const square = (): FloatTensor => w.mul(w).sum();
+  for (let i = 0; i < 3; i++) {
+    const before = square();
+    step(source).dispose();
+    t.throws(() => before.backward(), {
+      code: 'AUTOGRAD',
+      message: /^mul: expected tensors as forward saved them/,
+    });
+    square().backward();
+  }
+  w.grad?.dispose();
+});
+
 test.serial('a graph keeps what it works on, and gives its memory back', async (t) => {
   await synchronize('cuda');
   await collectGarbage(() => memoryStats('cuda').current);

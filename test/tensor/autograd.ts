@@ -1,8 +1,10 @@
 import test from 'ava';
 
 import {
+  SGD,
   TensorError,
   add,
+  autocast,
   copyInto,
   detach,
   enableGrad,
@@ -199,6 +201,75 @@ test('detach shares the elements and leaves the graph', async (t) => {
   t.false(constant.requiresGrad);
   mul(y, constant).sum().backward();
   await close(t, x.grad, [9, 18]); // 3 y, not 2 * 3 y
+});
+
+const CHANGED = (op: string, what: string): { code: string; message: string } => ({
+  code: 'AUTOGRAD',
+  message:
+    `${op}: expected tensors as forward saved them, got Tensor ${what} changed in place since; ` +
+    'call backward before copyInto() or optimizer.step(), or give forward a clone()',
+});
+
+test('what backward needs must be as it was in forward: a change in place is an error that names it', async (t) => {
+  const w = leaf([3, 4]);
+  const x = leaf([1, 2]);
+  const stale = mul(x, w).sum();
+  copyInto(w, tensor([5, 6]));
+  t.throws(() => stale.backward(), CHANGED('mul', 'float32 [2] cpu'));
+  t.is(x.grad, undefined);
+
+  mul(x, w).sum().backward();
+  await close(t, x.grad, [5, 6]);
+  await close(t, w.grad, [1, 2]);
+});
+
+test('a change through a view of the same memory counts', (t) => {
+  const w = leaf([3, 4]);
+  const y = exp(w).sum();
+  const product = mul(w, w).sum();
+  copyInto(detach(w).slice([0, 1]), tensor([5]));
+  t.throws(() => product.backward(), CHANGED('mul', 'float32 [2] cpu'));
+  t.notThrows(() => y.backward()); // exp needs its result alone
+});
+
+test('a change of what backward does not need is none of its business', async (t) => {
+  const x = leaf([1, 2]);
+  const w = leaf([3, 4]);
+  const other = zeros([2]);
+  const y = add(mul(x, w), 1);
+  copyInto(y.detach(), other); // add has no use for its result
+  copyInto(other, tensor([7, 7]));
+  y.sum().backward();
+  await close(t, x.grad, [3, 4]);
+});
+
+test('what was cloned before it changed has its gradient', async (t) => {
+  const w = leaf([3, 4]);
+  const y = mul(w, w.clone()).sum();
+  const z = exp(w.clone()).sum();
+  copyInto(w, zeros([2]));
+  t.throws(() => y.backward(), CHANGED('mul', 'float32 [2] cpu'));
+  z.backward();
+  await close(
+    t,
+    w.grad,
+    [3, 4].map((x) => Math.fround(Math.exp(x))),
+  );
+});
+
+test('an update between forward and backward is an error, in 16 bits too', (t) => {
+  for (const dtype of ['float32', 'bfloat16'] as const) {
+    const w = keep(ones([2, 2]).setRequiresGrad()); // as modules keep theirs, with a copy in 16 bits
+    const optimizer = new SGD([w], { lr: 0.1 });
+    const square = (): FloatTensor => autocast(dtype, () => matmul(w, w).sum());
+    square().backward();
+    const retained = square();
+    retained.backward({ retainGraph: true });
+    optimizer.step();
+    t.throws(() => retained.backward(), CHANGED('matmul', `${dtype} [2, 2] cpu`));
+    t.notThrows(() => square().backward());
+    optimizer.dispose();
+  }
 });
 
 test('noGrad records nothing, enableGrad inside it does, and an error restores what was', (t) => {
