@@ -5,6 +5,7 @@ import { Command, CommanderError } from 'commander';
 
 import { TensorError, versions } from '../tensor/index.js';
 import { convertCommand } from './convert.js';
+import { embedCommand } from './embed.js';
 import { evalCommand } from './eval.js';
 import { explainCommand } from './explain.js';
 import { infoCommand } from './info.js';
@@ -50,6 +51,7 @@ function makeProgram(): Command {
     .addCommand(trainCommand())
     .addCommand(evalCommand())
     .addCommand(predictCommand())
+    .addCommand(embedCommand())
     .addCommand(explainCommand())
     .addCommand(convertCommand())
     .addCommand(modelsCommand())

@@ -8,6 +8,8 @@ export type { Distillation, DistillationLoss } from './distillation.js';
 export { LogitCache } from './logit-cache.js';
 export { Teacher, openTeacher } from './teacher.js';
 export type { Normalization, TeacherOptions, TeacherSettings } from './teacher.js';
+export { embed } from './embed.js';
+export type { EmbedOptions, EmbeddingOptions, FileEmbedding } from './embed.js';
 export { evaluate } from './evaluate.js';
 export type { EvaluateOptions, Evaluation, ImageModel, Prediction } from './evaluate.js';
 export type { EpochMetrics, Progress, StepEvent } from './progress.js';
@@ -19,8 +21,10 @@ export type { ClassProbability, FilePrediction, PredictOptions } from './predict
 export type { FileOptions } from './image-files.js';
 export { Predictor, loadForInference, openPredictor } from './predictor.js';
 export type {
+  ImageEmbedding,
   ImagePrediction,
   OpenPredictorOptions,
+  PredictorEmbedOptions,
   PredictorExplainOptions,
   PredictorOptions,
   RequestOptions,

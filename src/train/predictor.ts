@@ -14,6 +14,7 @@ import { foldBatchNorm } from '../nn/index.js';
 import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { type Device } from '../tensor/index.js';
+import { EMBEDDING_OPTIONS, type EmbeddingOptions, embeddingOf, featuresOf } from './embed.js';
 import { EXPLAIN_OPTIONS, type ExplainFilesOptions, type ImageExplanation, explainViews } from './explain.js';
 import { type FileOptions, expectWhole } from './image-files.js';
 import { type ClassProbability, TOPK, classify } from './predict.js';
@@ -84,18 +85,34 @@ const OPEN_OPTIONS = { ...SHARED, model: true, device: true } satisfies OptionNa
 
 const REQUEST = { signal: true } satisfies OptionNames<RequestOptions>;
 
+/** An image as a vector. */
+export interface ImageEmbedding {
+  /** `[D]` */
+  readonly embedding: Float32Array;
+}
+
+/** What is made of the features, and when the image is given up. */
+export interface PredictorEmbedOptions extends EmbeddingOptions, RequestOptions {}
+
+const EMBED_REQUEST = { ...EMBEDDING_OPTIONS, ...REQUEST } satisfies OptionNames<PredictorEmbedOptions>;
+
 const EXPLAIN_REQUEST = { ...EXPLAIN_OPTIONS, ...REQUEST } satisfies OptionNames<PredictorExplainOptions>;
 
+/** What a model says of several views at once. */
+type Question<T> = (views: readonly Image[]) => Promise<readonly T[]>;
+
 /** An image that is ready for the model. */
-interface Ready {
+interface Ready<T = unknown> {
+  readonly question: Question<T>;
   readonly view: Image;
   readonly signal: AbortSignal | undefined;
-  readonly resolve: (top: readonly ClassProbability[]) => void;
+  readonly resolve: (answer: T) => void;
   readonly reject: (reason: unknown) => void;
 }
 
 /**
- * Names what is in images that come at the same time. Once it is made, the model and its mode must stay as they are.
+ * Names what is in images that come at the same time, and gives them as vectors. Once it is made, the model and its mode must stay
+ * as they are.
  *
  * @example
  * const predictor = new Predictor(model, info, { topk: 3 });
@@ -116,8 +133,12 @@ export class Predictor {
   private accepted = 0;
   private closing: Promise<void> | undefined;
   private drained: (() => void) | undefined;
+  private readonly classes: Question<readonly ClassProbability[]> = (views) =>
+    classify(this.model, this.info, views, this.options);
+  private readonly features: Question<Float32Array> = (views) =>
+    featuresOf(this.model, this.info, views, this.options.precision);
 
-  /** @throws TensorError VALUE for options that make no sense, or a model without classes */
+  /** @throws TensorError VALUE for options that make no sense */
   constructor(model: Model, info: ModelInfo, options: PredictorOptions = {}) {
     expectOptions('Predictor', options, OPTIONS);
     this.model = model.eval();
@@ -130,8 +151,6 @@ export class Predictor {
       expectWhole('Predictor', key, rest[key], 1);
     if (workers !== undefined) expectWhole('Predictor', 'workers', workers, 0);
     expectPrecision('Predictor', rest.precision);
-    if (info.classes.length === 0)
-      fail('Predictor', 'VALUE', 'expected a model with classes, got one without');
     this.preprocessor = new Preprocessor({ steps, workers, maxPixels: rest.maxPixels });
     this.options = rest;
   }
@@ -146,8 +165,8 @@ export class Predictor {
    * they are until then. The numbers are those of the model called with this image alone, but for the rounding of other batches.
    *
    * @throws TensorError IO for what is no image, a damaged or too large one, which alone fails; BUSY when `maxPending` images wait;
-   *   DISPOSED after `close`; VALUE or SHAPE for what is neither bytes, a path nor pixels; MEMORY or KERNEL for a failure of the
-   *   machine; or the signal's reason
+   *   DISPOSED after `close`; VALUE or SHAPE for what is neither bytes, a path nor pixels, VALUE for a model without classes; MEMORY
+   *   or KERNEL for a failure of the machine; or the signal's reason
    * @example
    * const { top } = await predictor.predict(body, { signal: AbortSignal.timeout(5000) });
    * console.log(top[0].label, top[0].probability);
@@ -155,8 +174,22 @@ export class Predictor {
   async predict(source: ImageSource, options: RequestOptions = {}): Promise<ImagePrediction> {
     expectOptions('predict', options, REQUEST);
     const { signal } = options;
-    const top = await this.accept('predict', source, signal, (view) => this.inBatch(view, signal));
-    return { top };
+    if (this.info.classes.length === 0)
+      fail('predict', 'VALUE', 'expected a model with classes, got one without; embed() needs none');
+    return { top: await this.ask('predict', this.classes, source, signal) };
+  }
+
+  /**
+   * An image as a vector, to find alike ones by: see `embed`. It goes through the same threads, limit and batches as predictions.
+   *
+   * @throws TensorError VALUE for features that are not finite; and as `predict`
+   * @example
+   * const { embedding } = await predictor.embed(body);
+   */
+  async embed(source: ImageSource, options: PredictorEmbedOptions = {}): Promise<ImageEmbedding> {
+    expectOptions('embed', options, EMBED_REQUEST);
+    const features = await this.ask('embed', this.features, source, options.signal);
+    return { embedding: embeddingOf(features, options) };
   }
 
   /**
@@ -226,11 +259,23 @@ export class Predictor {
     return result;
   }
 
-  private inBatch(view: Image, signal: AbortSignal | undefined): Promise<readonly ClassProbability[]> {
-    return new Promise((resolve, reject) => {
-      this.ready.push({ view, signal, resolve, reject });
-      this.schedule();
-    });
+  /** Has a question answered for an image, in a batch with others. */
+  private ask<T>(
+    op: string,
+    question: Question<T>,
+    source: ImageSource,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    return this.accept(
+      op,
+      source,
+      signal,
+      (view) =>
+        new Promise<T>((resolve, reject) => {
+          this.ready.push({ question, view, signal, resolve, reject } as Ready<T> as Ready);
+          this.schedule();
+        }),
+    );
   }
 
   /** A batch is made when its turn comes, of all that is ready by then. */
@@ -250,19 +295,17 @@ export class Predictor {
       if (signal?.aborted === true) reject(signal.reason);
       return signal?.aborted !== true;
     });
-    try {
-      const tops = await classify(
-        this.model,
-        this.info,
-        wanted.map(({ view }) => view),
-        this.options,
-      );
-      for (const [i, { resolve }] of wanted.entries()) resolve(tops[i]);
-    } catch (error) {
-      for (const { reject } of wanted) reject(error);
+    for (const question of new Set(wanted.map((image) => image.question))) {
+      const images = wanted.filter((image) => image.question === question);
+      try {
+        const answers = await question(images.map(({ view }) => view));
+        for (const [i, { resolve }] of images.entries()) resolve(answers[i]);
+      } catch (error) {
+        for (const { reject } of images) reject(error);
+      }
+      this.stats.images += images.length;
+      this.stats.batches += 1;
     }
-    this.stats.images += wanted.length;
-    this.stats.batches += Math.min(1, wanted.length);
   }
 }
 
@@ -307,13 +350,13 @@ export async function openPredictor(path: string, options: OpenPredictorOptions 
   try {
     predictor = new Predictor(model, info, { ...rest, ownsModel: true });
     const [height, width] = info.input.size;
-    const { top } = await predictor.predict({ data: new Uint8Array(height * width * 3), height, width });
-    if (!Number.isFinite(top[0].probability)) {
-      fail(
-        'openPredictor',
-        'VALUE',
-        `expected a model that gives finite numbers in ${path}, got ${top[0].probability}`,
-      );
+    const black = { data: new Uint8Array(height * width * 3), height, width };
+    const [number] =
+      info.classes.length > 0
+        ? (await predictor.predict(black)).top.map(({ probability }) => probability)
+        : (await predictor.embed(black, { normalize: false })).embedding;
+    if (!Number.isFinite(number)) {
+      fail('openPredictor', 'VALUE', `expected a model that gives finite numbers in ${path}, got ${number}`);
     }
     predictor.stats.images = predictor.stats.batches = 0;
     return predictor;

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 
 import test from 'ava';
 
-import { type TrainConfig, cpuInfo } from '../../src/index.js';
+import { type TrainConfig, cpuInfo, readSafetensors } from '../../src/index.js';
 import { goldenPath, sharedTest } from '../helpers/golden.js';
 import { type CliResult, TINY_FLAGS, cli, cliHere, startCli, tinyPhotos } from '../helpers/training.js';
 
@@ -247,6 +247,38 @@ test.serial('predict names the images that it can read, and says which it cannot
       ['photos/red/0.jpg', false],
     ],
   );
+});
+
+test.serial('embed gives images as vectors, in a file or as JSON', async (t) => {
+  const file = join(folder, 'photos/red/0.jpg');
+  await writeFile(join(folder, 'broken.jpg'), (await readFile(file)).subarray(0, 100));
+  const args = ['embed', 'photos/red', 'broken.jpg', 'photos/blue/3.jpg', '--checkpoint', 'runs/photos'];
+  const { code, stdout, stderr } = await cli(folder, [...args, '-o', 'vectors.safetensors', '-b', '4']);
+  t.is(code, 1);
+  t.regex(stderr, /^tenon: [^\n]*broken\.jpg[^\n]*\n$/);
+  t.is(stdout, 'vectors.safetensors: 9 vectors of 16 numbers\n');
+  const { tensors, metadata } = await readSafetensors(join(folder, 'vectors.safetensors'));
+  const red = Array.from({ length: 8 }, (_, i) => `photos/red/${i}.jpg`);
+  t.deepEqual(JSON.parse(metadata['paths']), [...red, 'photos/blue/3.jpg']);
+  t.like(metadata, { model: 'vit_micro_patch4_32', normalized: 'true' });
+  t.deepEqual(tensors['embeddings'].shape, [9, 16]);
+
+  const listed = JSON.parse((await cli(folder, [...args, '--json', '--no-normalize'])).stdout) as {
+    path: string;
+    embedding?: number[];
+    error?: string;
+  }[];
+  t.deepEqual(
+    listed.map(({ path }) => path),
+    [...red, 'broken.jpg', 'photos/blue/3.jpg'],
+  );
+  const found = (await tensors['embeddings'].toArray()) as number[][];
+  const features = listed.flatMap(({ embedding }) => (embedding === undefined ? [] : [embedding]));
+  for (const [i, values] of features.entries()) {
+    const length = Math.hypot(...values);
+    t.true(values.every((x, k) => Math.abs(x / length - found[i][k]) < 1e-5));
+  }
+  t.is(features.length, 9);
 });
 
 test.serial('a second run of the same name has a folder of its own', async (t) => {

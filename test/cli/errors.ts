@@ -288,6 +288,11 @@ const CASES: readonly [what: string, command: string, error: string | RegExp][] 
     /^tenon: loadPretrained: expected a config\.json, or the name of the model, got .*last\.safetensors alone\n$/,
   ],
   [
+    'vectors that go nowhere',
+    `embed photos/red ${RUN}`,
+    'expected --output or --json, got neither; see tenon embed --help',
+  ],
+  [
     'a model without classes',
     'eval photos --checkpoint unlabelled.safetensors',
     /^tenon: loadModel: expected a model's name, classes and input in unlabelled\.safetensors, got .*\n$/,

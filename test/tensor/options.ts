@@ -147,6 +147,7 @@ const CALLS: Readonly<Record<string, (options: never) => unknown>> = {
   shapesData: (o) => tenon.shapesData(o),
   // training and what follows
   Predictor: (o) => new Predictor(vit, TINY_INFO, o),
+  'Predictor.embed': (o) => predictor.embed(picture, o),
   'Predictor.explain': (o) => predictor.explain(picture, o),
   'Predictor.predict': (o) => predictor.predict(picture, o),
   Teacher: (o) => new Teacher(vit, o),
@@ -158,6 +159,7 @@ const CALLS: Readonly<Record<string, (options: never) => unknown>> = {
   evaluate: (o) => tenon.evaluate(vit, tinyBatches(1, 1), o),
   explainFiles: (o) => tenon.explainFiles(vit, TINY_INFO, ['nowhere'], o).next(),
   openPredictor: (o) => tenon.openPredictor('nowhere', o),
+  embed: (o) => tenon.embed(vit, TINY_INFO, [], o),
   predict: (o) => tenon.predict(vit, TINY_INFO, [], o),
   resolveSettings: (o) => resolveSettings('nowhere', o),
   resume: (o) => tenon.resume('nowhere', o),
