@@ -61,6 +61,7 @@ export type {
   ImagePrediction,
   Normalization,
   OpenPredictorOptions,
+  ParamGroupOptions,
   Precision,
   PredictOptions,
   Prediction,

@@ -13,7 +13,7 @@ import { type FloatTensor, Linear, initTruncatedNormal, parameter } from '../nn/
 import { zeros } from '../ops/index.js';
 import { fail } from '../tensor/error.js';
 import { scope } from '../tensor/index.js';
-import { type HeadOptions, type ModelCount, isPreLogits } from './family.js';
+import { type HeadOptions, type LayerNames, type ModelCount, isPreLogits } from './family.js';
 import { type ViTConfig, VisionTransformer, countViT } from './vit.js';
 
 /** A ViT's settings, and whether it has the distillation token. */
@@ -56,6 +56,13 @@ export class DistilledVisionTransformer extends VisionTransformer {
 
   override get noWeightDecay(): readonly string[] {
     return [...super.noWeightDecay, 'dist_token'];
+  }
+
+  /** As a ViT's; the distillation token is where the class token is, its head beside the other. */
+  override get layerNames(): LayerNames {
+    const layers = super.layerNames;
+    const [stem, head] = [layers[0], layers[layers.length - 1]];
+    return layers.with(0, [...stem, 'dist_token']).with(-1, [...head, 'head_dist']);
   }
 
   protected override prefix(): FloatTensor[] {

@@ -22,11 +22,20 @@ export interface ModelConfig {
   readonly dropPathRate: number;
 }
 
+/**
+ * The layers of a model, from the images to the classes, each by the names of its parameters and modules in the state dict;
+ * what is below a module belongs to it. The first holds all that comes before the blocks, the last names what ends in
+ * classes. What no layer names, such as the norm before the head, counts to the last one too.
+ */
+export type LayerNames = readonly (readonly string[])[];
+
 /** A model of any family: from images `[B, C, H, W]` to logits `[B, classes]`. */
 export interface Model extends Module<[images: FloatTensor], FloatTensor> {
   readonly config: ModelConfig;
   /** Names of the parameters that no weight decay touches, besides vectors. */
   readonly noWeightDecay: readonly string[];
+  /** Its layers in order: what a layer-wise learning rate goes by. */
+  readonly layerNames: LayerNames;
   /** What the head sees: tokens `[B, N, D]`, or a map; each family says its own. */
   forwardFeatures(images: FloatTensor): FloatTensor;
   /** From that to logits `[B, classes]`, or with `preLogits` to pooled features `[B, D]`, to compare images by. */

@@ -9,7 +9,7 @@ export type { PretrainedOptions, PretrainedReport, PretrainedWeights } from './p
 export { savePretrained } from './save-pretrained.js';
 export { resizePositions } from './position.js';
 export type { ImageSize } from './position.js';
-export type { Family, HeadOptions, Model, ModelConfig, ModelCount } from './family.js';
+export type { Family, HeadOptions, LayerNames, Model, ModelConfig, ModelCount } from './family.js';
 export { RegNet, RegNetBlock, RegNetHead, RegNetStage, regnetStages } from './regnet.js';
 export type { RegNetBlockShape, RegNetConfig, WidthLine } from './regnet.js';
 export { createModel, describeModel, familyOf, listModels, modelEntry } from './registry.js';

@@ -27,6 +27,7 @@ import { roundEven } from '../tensor/round.js';
 import { ConvCounter } from './conv-count.js';
 import {
   type HeadOptions,
+  type LayerNames,
   type ModelConfig,
   type ModelCount,
   checkCounts,
@@ -234,6 +235,14 @@ export class RegNet extends Module<[images: FloatTensor], FloatTensor> {
   /** No parameter but the vectors, biases and norms, is spared weight decay. */
   get noWeightDecay(): readonly string[] {
     return [];
+  }
+
+  /** The layers: the first convolution, each block, the head. */
+  get layerNames(): LayerNames {
+    const blocks = this.config.depths.flatMap((depth, stage) =>
+      Array.from({ length: depth }, (_, i) => [`s${stage + 1}.b${i + 1}`]),
+    );
+    return [['stem'], ...blocks, ['head']];
   }
 
   /** Convolutions are normal with variance 2 / (kh kw O / groups), the head with deviation 0.01. */

@@ -31,6 +31,7 @@ import { fail } from '../tensor/error.js';
 import { ConvCounter } from './conv-count.js';
 import {
   type HeadOptions,
+  type LayerNames,
   type ModelConfig,
   type ModelCount,
   checkCounts,
@@ -232,6 +233,14 @@ export class ResNet extends Module<[images: FloatTensor], FloatTensor> implement
   /** No parameter but the vectors, biases and norms, is spared weight decay. */
   get noWeightDecay(): readonly string[] {
     return [];
+  }
+
+  /** The layers: the first convolution, each block, the head. */
+  get layerNames(): LayerNames {
+    const blocks = this.config.layers.flatMap((depth, stage) =>
+      Array.from({ length: depth }, (_, i) => [`layer${stage + 1}.${i}`]),
+    );
+    return [['conv1', 'bn1'], ...blocks, ['head_drop', 'fc']];
   }
 
   /** Convolutions are normal with variance 2 / (kh kw O): He et al., 2015. */

@@ -31,6 +31,7 @@ import { expectTensors } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import {
   type HeadOptions,
+  type LayerNames,
   type ModelConfig,
   type ModelCount,
   checkCounts,
@@ -292,6 +293,21 @@ export class SwinTransformer extends Module<[images: FloatTensor], FloatTensor> 
     return this.namedParameters()
       .map(([name]) => name)
       .filter((name) => /(^absolute_pos_embed|\.relative_position_bias_table)$/.test(name));
+  }
+
+  /**
+   * The layers as SimMIM counts them: the patches, each block, and the head with the norm before it. Merging belongs to the
+   * last block before it, and absolute positions to the last layer.
+   */
+  get layerNames(): LayerNames {
+    const { depths } = this.config;
+    const blocks = depths.flatMap((depth, stage) =>
+      Array.from({ length: depth }, (_, i) => [
+        `layers.${stage}.blocks.${i}`,
+        ...(i === depth - 1 ? [`layers.${stage + 1}.downsample`] : []),
+      ]),
+    );
+    return [['patch_embed', 'pos_drop'], ...blocks, ['head']];
   }
 
   /** The map of patches, `[B, H / P, W / P, D]`. */

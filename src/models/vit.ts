@@ -34,6 +34,7 @@ import { expectTensors } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import {
   type HeadOptions,
+  type LayerNames,
   type ModelConfig,
   type ModelCount,
   checkCounts,
@@ -247,6 +248,16 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
   /** How many of them have a position. */
   get tablePrefix(): number {
     return this.config.noEmbedClass ? 0 : this.prefixTokens;
+  }
+
+  /**
+   * The layers as MAE and BEiT count them: what comes before the blocks, each block, and the head with the norm before it.
+   * Registers, which those lack, are where the class token is.
+   */
+  get layerNames(): LayerNames {
+    const stem = ['cls_token', 'reg_token', 'pos_embed', 'patch_embed', 'pos_drop', 'norm_pre'];
+    const blocks = Array.from({ length: this.config.depth }, (_, i) => [`blocks.${i}`]);
+    return [stem, ...blocks, ['head_drop', 'head']];
   }
 
   private initWeights(): void {

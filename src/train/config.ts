@@ -100,6 +100,11 @@ export const SETTINGS = {
   warmupLr: { flag: '--warmup-lr <rate>', help: 'first learning rate', schema: atLeast0 },
   warmupEpochs: { flag: '--warmup-epochs <n>', help: 'epochs of linear warm-up', schema: atLeast0 },
   weightDecay: { flag: '--weight-decay <x>', help: 'weight decay of matrices', schema: atLeast0 },
+  layerDecay: {
+    flag: '--layer-decay <x>',
+    help: "a layer's learning rate, as a share of that of the layer after it (1: all have --lr)",
+    schema: positive.max(1),
+  },
   momentum: { flag: '--momentum <x>', help: 'momentum of sgd', schema: probability },
   optBetas: {
     flag: '--opt-betas <b1,b2>',
@@ -290,6 +295,7 @@ export const DEFAULTS = {
   warmupLr: 1e-6,
   warmupEpochs: 1,
   weightDecay: 0.05,
+  layerDecay: 1,
   momentum: 0.9,
   optBetas: [0.9, 0.999],
   clipGrad: 1,

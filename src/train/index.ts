@@ -14,7 +14,7 @@ export { evaluate } from './evaluate.js';
 export type { EvaluateOptions, Evaluation, ImageModel, Prediction } from './evaluate.js';
 export type { EpochMetrics, Progress, StepEvent } from './progress.js';
 export { paramGroups } from './param-groups.js';
-export type { DecayableModel } from './param-groups.js';
+export type { DecayableModel, ParamGroupOptions } from './param-groups.js';
 export { TOPK, predict } from './predict.js';
 export type { Precision } from './precision.js';
 export type { ClassProbability, FilePrediction, PredictOptions } from './predict.js';

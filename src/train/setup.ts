@@ -46,6 +46,7 @@ export function trainerOptionsOf(
   teacher: Teacher | undefined,
 ): Required<TrainerOptions> {
   const { epochs, opt, lr, minLr, warmupLr, warmupEpochs, weightDecay, momentum, optBetas } = config;
+  const { layerDecay } = config;
   const { clipGrad, smoothing, gradAccumSteps, modelEmaDecay, modelEmaWarmup } = config;
   const { precision, noGraph, seed } = config;
   const { distillation: type, distillationAlpha: alpha, distillationTau: tau } = config;
@@ -57,6 +58,7 @@ export function trainerOptionsOf(
     warmupLr,
     warmupEpochs,
     weightDecay,
+    layerDecay,
     momentum,
     optBetas,
     clipGrad: clipGrad === 0 ? undefined : clipGrad,

@@ -21,6 +21,11 @@ export interface TrainerOptions {
   readonly warmupEpochs?: number;
   /** On weight matrices only. Default 0.05. */
   readonly weightDecay?: number;
+  /**
+   * Learning rate of a layer, as a share of that of the layer after it, in (0, 1]; the head has `lr`. Default 1. Layers are
+   * the model's `layerNames`.
+   */
+  readonly layerDecay?: number;
   /** Of SGD. Default 0.9. */
   readonly momentum?: number;
   /** Of Adam. Default [0.9, 0.999]. */
@@ -57,6 +62,7 @@ const OPTIONS = {
   warmupLr: true,
   warmupEpochs: true,
   weightDecay: true,
+  layerDecay: true,
   momentum: true,
   optBetas: true,
   clipGrad: true,
@@ -95,6 +101,7 @@ export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions 
     warmupLr: options.warmupLr ?? 1e-6,
     warmupEpochs: options.warmupEpochs ?? 0,
     weightDecay: options.weightDecay ?? 0.05,
+    layerDecay: options.layerDecay ?? 1,
     momentum: options.momentum ?? 0.9,
     optBetas: options.optBetas ?? [0.9, 0.999],
     smoothing: options.smoothing ?? 0,

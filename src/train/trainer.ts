@@ -30,7 +30,7 @@ import {
   setRandomState,
 } from '../tensor/index.js';
 import { type OptionNames, expectOptions } from '../tensor/arguments.js';
-import { fail } from '../tensor/error.js';
+import { fail, named } from '../tensor/error.js';
 import type { BatchSource } from '../data/index.js';
 import type { TrainingState } from './checkpoint.js';
 import { distilledLoss } from './distillation.js';
@@ -168,8 +168,10 @@ export class Trainer {
   }
 
   private makeOptimizer(): Optimizer {
-    const { opt, lr, weightDecay, momentum, optBetas } = this.options;
-    const groups = paramGroups(this.model, weightDecay);
+    const { opt, lr, weightDecay, layerDecay, momentum, optBetas } = this.options;
+    const groups = named('Trainer', 'paramGroups', () =>
+      paramGroups(this.model, weightDecay, { layerDecay }),
+    );
     switch (opt) {
       case 'adamw':
         return new AdamW(groups, { lr, betas: optBetas });

@@ -115,6 +115,11 @@ const CASES: readonly [what: string, command: string, error: string | RegExp][] 
     'train photos --model-ema-decay 1',
     "--model-ema-decay: expected number to be <1, got '1'",
   ],
+  [
+    'a layer decay that grows',
+    'train photos --layer-decay 1.5',
+    "--layer-decay: expected number to be <=1, got '1.5'",
+  ],
   ['a deviation of nothing', 'train photos --std 0,0,0', "--std: expected number to be >0, got '0,0,0'"],
   [
     'a range upside down',

@@ -12,6 +12,11 @@ import { type Device, type Tensor, devices, tensor } from '../../src/index.js';
 /** The folder shared/ beside the checkout, from dist/test/helpers/. */
 const shared = fileURLToPath(new URL('../../../../shared/', import.meta.url));
 
+/** A path in shared/. */
+export function sharedPath(path: string): string {
+  return `${shared}${path}`;
+}
+
 /** A path in shared/golden. */
 export function goldenPath(path: string): string {
   return `${shared}golden/${path}`;

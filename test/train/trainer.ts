@@ -26,7 +26,7 @@ function largestDifference(a: readonly number[], b: readonly number[]): number {
   return Math.max(...a.map((x, i) => Math.abs(x - b[i])));
 }
 
-/** Every part that has a state: dropout, averages, momentum, accumulation, clipping. */
+/** Every part that has a state: dropout, averages, momentum, accumulation, clipping, a rate for each layer. */
 const FULL: TrainerOptions = {
   epochs: 3,
   lr: 1e-2,
@@ -34,6 +34,7 @@ const FULL: TrainerOptions = {
   smoothing: 0.1,
   gradAccumSteps: 2,
   clipGrad: 1,
+  layerDecay: 0.75,
   modelEmaDecay: 0.9,
   seed: 5,
 };
@@ -80,6 +81,34 @@ test.serial('a group that lacks its last batches is a mean over those it has', a
   const source = tinyBatches(10, 6);
   await large.run(source, { classes: 3 });
   t.true(largestDifference(await weightsOf(small), await weightsOf(large)) < 1e-6);
+});
+
+test.serial('with a layer decay, each layer moves by its share', async (t) => {
+  // SGD moves by the gradient, which in a first step is the same for all.
+  const options: TrainerOptions = { epochs: 1, opt: 'sgd', lr: 0.1, momentum: 0, weightDecay: 0 };
+  const stepOf = async (layerDecay?: number): Promise<Record<string, number>> => {
+    const model = tinyModel();
+    const before = await Promise.all(model.parameters().map((tensor) => tensor.data()));
+    const trainer = new Trainer(model, layerDecay === undefined ? options : { ...options, layerDecay });
+    const rates: number[] = [];
+    await trainer.run(tinyBatches(6, 6), { classes: 3, onStep: ({ lr }) => rates.push(lr) });
+    t.deepEqual(rates, [0.1]); // the head's
+    const after = await Promise.all(model.namedParameters().map(([, tensor]) => tensor.data()));
+    return Object.fromEntries(
+      model.namedParameters().map(([name], i) => {
+        const [a, b] = [before[i], after[i]].map((values) => Array.from(values as Float32Array));
+        return [name, Math.hypot(...a.map((x, k) => x - b[k]))];
+      }),
+    );
+  };
+  const [whole, decayed] = [await stepOf(), await stepOf(0.25)];
+  for (const [name, moved] of Object.entries(whole)) {
+    const layer = name.startsWith('blocks') ? 1 : /^(norm|head)/.test(name) ? 2 : 0;
+    const share = 0.25 ** (2 - layer);
+    t.true(moved > 1e-5, name);
+    t.true(Math.abs(decayed[name] / moved - share) < 2e-3 * share, `${name}: ${decayed[name] / moved}`);
+  }
+  t.deepEqual(await stepOf(1), whole);
 });
 
 test.serial('averaged weights follow the weights of every update', async (t) => {
@@ -370,6 +399,7 @@ test.serial('options that make no sense are errors', (t) => {
     'Trainer: expected gradAccumSteps to be a whole number above 0, got 1.5',
   );
   t.is(message({ epochs: 2, warmupEpochs: 3 }), 'Trainer: expected warmupEpochs within 2 epochs, got 3');
+  t.is(message({ epochs: 1, layerDecay: 2 }), 'Trainer: expected a layerDecay above 0 and up to 1, got 2');
 });
 
 test.serial('training without images is an error', async (t) => {
