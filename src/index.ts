@@ -56,6 +56,7 @@ export type {
   FileOptions,
   FilePrediction,
   ImageEmbedding,
+  FreezeLayers,
   ImageExplanation,
   ImageModel,
   ImagePrediction,

@@ -94,6 +94,7 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
         folder,
         config,
         parameters,
+        trained,
         classes,
         trainImages,
         valImages,
@@ -101,7 +102,8 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
         epoch,
         pretrained,
       }) => {
-        console.log(`${config.model}, ${formatCount(parameters)} parameters`);
+        const some = trained < parameters ? `, ${formatCount(trained)} of them trained` : '';
+        console.log(`${config.model}, ${formatCount(parameters)} parameters${some}`);
         console.log(
           `${plural(classes.length, 'class', 'classes')}, ${trainImages} training and ` +
             `${plural(valImages, 'validation image')}, ${plural(workers, 'decoding thread')}`,

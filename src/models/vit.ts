@@ -330,7 +330,8 @@ export class VisionTransformer extends Module<[images: FloatTensor], FloatTensor
   /** In training, keeps a random share of each image's patches; the prefix stays. Source: Liu et al., "PatchDropout", 2023. */
   private dropPatches(tokens: FloatTensor): FloatTensor {
     const { patchDropRate } = this.config;
-    if (!this.training || patchDropRate === 0) return tokens;
+    // In the mode of what it leaves out: frozen patches are all seen.
+    if (!this.patchEmbed.training || patchDropRate === 0) return tokens;
     const [batch, n, dim] = tokens.shape;
     const prefix = this.prefixTokens;
     const kept = Math.max(1, Math.trunc((n - prefix) * (1 - patchDropRate)));

@@ -327,6 +327,15 @@ export type TensorModule = {
   call(x: FloatTensor): FloatTensor;
 } & AnyModule;
 
+/** @internal Switches a model to evaluation. Returns what puts each of its modules back into the mode that it was in. */
+export function evaluating(model: AnyModule): () => void {
+  const modes = model.namedModules().map(([, module]) => [module, module.training] as const);
+  model.eval();
+  return () => {
+    for (const [module, training] of modes) module.training = training;
+  };
+}
+
 /** The report in words, the first few of each kind. */
 export function describe(report: LoadReport): string {
   const list = (kind: string, names: readonly string[]): string[] =>

@@ -102,8 +102,13 @@ export const SETTINGS = {
   weightDecay: { flag: '--weight-decay <x>', help: 'weight decay of matrices', schema: atLeast0 },
   layerDecay: {
     flag: '--layer-decay <x>',
-    help: "a layer's learning rate, as a share of that of the layer after it (1: all have --lr)",
+    help: "learning rate of a layer, as a share of the next one's; the head has --lr",
     schema: positive.max(1),
+  },
+  freezeLayers: {
+    flag: '--freeze-layers <n>',
+    help: 'the first layers that do not train: how many, or all (but the head)',
+    schema: z.union([z.int().min(0), z.literal('all')], 'expected a whole number of at least 0, or all'),
   },
   momentum: { flag: '--momentum <x>', help: 'momentum of sgd', schema: probability },
   optBetas: {
@@ -296,6 +301,7 @@ export const DEFAULTS = {
   warmupEpochs: 1,
   weightDecay: 0.05,
   layerDecay: 1,
+  freezeLayers: 0,
   momentum: 0.9,
   optBetas: [0.9, 0.999],
   clipGrad: 1,

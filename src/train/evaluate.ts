@@ -2,6 +2,7 @@
  * Running a model over a data set: loss, accuracy and what it confuses.
  */
 import type { FloatTensor, Module } from '../nn/index.js';
+import { evaluating } from '../nn/module.js';
 import { crossEntropy, softmax, tensor, topk } from '../ops/index.js';
 import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
@@ -84,7 +85,7 @@ export function targetOf(
 }
 
 /**
- * Runs the model in evaluation mode over every batch, and puts it back into the mode it was in.
+ * Runs the model in evaluation mode over every batch, and puts each of its modules back into the mode it was in.
  *
  * @throws TensorError VALUE when there is no image, or the model's outputs are not `classes`; the signal's reason when it stops the
  *   evaluation
@@ -136,8 +137,7 @@ async function evaluateAll(
     options.onProgress?.(images);
   };
 
-  const { training } = model;
-  model.eval();
+  const restore = evaluating(model);
   const started = performance.now();
   try {
     let before: Pending | undefined;
@@ -150,7 +150,7 @@ async function evaluateAll(
     }
     if (before !== undefined) await finish(before);
   } finally {
-    model.train(training);
+    restore();
   }
   if (images === 0) fail('evaluate', 'VALUE', 'expected at least one image that can be read, got none');
   const seconds = (performance.now() - started) / 1000;

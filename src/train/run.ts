@@ -41,6 +41,8 @@ export interface RunStart {
   readonly folder: string;
   readonly config: TrainConfig;
   readonly parameters: number;
+  /** How many of them train: fewer with `freezeLayers`. */
+  readonly trained: number;
   readonly classes: readonly string[];
   readonly trainImages: number;
   readonly valImages: number;
@@ -316,6 +318,9 @@ class Run {
       folder: folder.path,
       config,
       parameters: trainer.model.parameterCount,
+      trained: trainer.optimizer.groups
+        .flatMap(({ params }) => params)
+        .reduce((sum, { size }) => sum + size, 0),
       classes: this.info.classes,
       trainImages: this.data.trainSet.length,
       valImages: this.data.valSet.length,

@@ -46,7 +46,7 @@ export function trainerOptionsOf(
   teacher: Teacher | undefined,
 ): Required<TrainerOptions> {
   const { epochs, opt, lr, minLr, warmupLr, warmupEpochs, weightDecay, momentum, optBetas } = config;
-  const { layerDecay } = config;
+  const { layerDecay, freezeLayers } = config;
   const { clipGrad, smoothing, gradAccumSteps, modelEmaDecay, modelEmaWarmup } = config;
   const { precision, noGraph, seed } = config;
   const { distillation: type, distillationAlpha: alpha, distillationTau: tau } = config;
@@ -59,6 +59,7 @@ export function trainerOptionsOf(
     warmupEpochs,
     weightDecay,
     layerDecay,
+    freezeLayers,
     momentum,
     optBetas,
     clipGrad: clipGrad === 0 ? undefined : clipGrad,

@@ -4,6 +4,7 @@
 import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import type { Distillation } from './distillation.js';
+import type { FreezeLayers } from './layers.js';
 import { type Precision, expectPrecision } from './precision.js';
 
 /** How to train. Names and defaults are timm's where timm has one. */
@@ -26,6 +27,12 @@ export interface TrainerOptions {
    * the model's `layerNames`.
    */
   readonly layerDecay?: number;
+  /**
+   * Layers that do not train: the first so many of the model's `layerNames`, or 'all' but the head. They are in evaluation,
+   * without dropout and with the running statistics of batch norms, and backward ends where they begin. Default 0. The model
+   * trains whole again after `dispose()`.
+   */
+  readonly freezeLayers?: FreezeLayers;
   /** Of SGD. Default 0.9. */
   readonly momentum?: number;
   /** Of Adam. Default [0.9, 0.999]. */
@@ -63,6 +70,7 @@ const OPTIONS = {
   warmupEpochs: true,
   weightDecay: true,
   layerDecay: true,
+  freezeLayers: true,
   momentum: true,
   optBetas: true,
   clipGrad: true,
@@ -102,6 +110,7 @@ export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions 
     warmupEpochs: options.warmupEpochs ?? 0,
     weightDecay: options.weightDecay ?? 0.05,
     layerDecay: options.layerDecay ?? 1,
+    freezeLayers: options.freezeLayers ?? 0,
     momentum: options.momentum ?? 0.9,
     optBetas: options.optBetas ?? [0.9, 0.999],
     smoothing: options.smoothing ?? 0,

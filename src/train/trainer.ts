@@ -44,6 +44,7 @@ import {
   targetOf,
 } from './evaluate.js';
 import { expectWhole } from './image-files.js';
+import { FrozenLayers } from './layers.js';
 import { expectOutputs } from './outputs.js';
 import { type DecayableModel, paramGroups } from './param-groups.js';
 import { inPrecision } from './precision.js';
@@ -140,6 +141,7 @@ export class Trainer {
   readonly scaler: GradScaler | undefined;
   /** Where the run stands. */
   progress: Progress = { ...START };
+  private readonly frozen: FrozenLayers;
   /** Of the run. */
   private classes = 0;
   /**
@@ -152,7 +154,13 @@ export class Trainer {
   constructor(model: ImageModel & DecayableModel, options: TrainerOptions) {
     this.model = model;
     this.options = resolveOptions(options);
-    this.optimizer = this.makeOptimizer();
+    this.frozen = new FrozenLayers('Trainer', model, this.options.freezeLayers);
+    try {
+      this.optimizer = this.makeOptimizer();
+    } catch (error) {
+      this.frozen.thaw();
+      throw error;
+    }
     const { modelEmaDecay: decay, modelEmaWarmup: warmup } = this.options;
     this.ema = decay === undefined ? undefined : new Ema(model.stateDict(), { decay, warmup });
     this.scaler = this.options.precision === 'fp16' ? new GradScaler() : undefined;
@@ -206,8 +214,8 @@ export class Trainer {
       steps: perEpoch * epochs,
       warmupSteps: Math.round(perEpoch * warmupEpochs),
     });
-    this.model.train();
     while (this.progress.epoch < epochs) {
+      this.frozen.train();
       const finished = await this.trainEpoch(train, lrAt, options);
       await this.checkWeights(); // before an evaluation, or a checkpoint that would replace a good one
       const ended = finished ? await this.endEpoch(lrAt(this.progress.step - 1), options) : undefined;
@@ -497,8 +505,9 @@ export class Trainer {
     this.progress = { ...START, ...values.progress };
   }
 
-  /** Frees the optimizer's state and the averages; the model stays. */
+  /** Frees the optimizer's state and the averages; the model stays, and what `freezeLayers` froze may train again. */
   dispose(): void {
+    this.frozen.thaw();
     this.step?.dispose();
     this.optimizer.dispose();
     this.ema?.dispose();

@@ -120,6 +120,16 @@ const CASES: readonly [what: string, command: string, error: string | RegExp][] 
     'train photos --layer-decay 1.5',
     "--layer-decay: expected number to be <=1, got '1.5'",
   ],
+  [
+    'layers that are no number',
+    'train photos --freeze-layers head',
+    "--freeze-layers: expected a whole number of at least 0, or all, got 'head'",
+  ],
+  [
+    'more layers than there are',
+    'train photos --freeze-layers 14 --name frozen',
+    "Trainer: expected freezeLayers up to 7 of the model's 8 layers, got 14",
+  ],
   ['a deviation of nothing', 'train photos --std 0,0,0', "--std: expected number to be >0, got '0,0,0'"],
   [
     'a range upside down',

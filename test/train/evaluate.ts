@@ -40,6 +40,7 @@ test('loss, accuracy and confusion are those of all images, with a ragged last b
   const all = Array.from(labels.keys());
 
   model.train();
+  model.norm!.eval();
   const seen: Prediction[] = [];
   const progress: number[] = [];
   const result = await evaluate(model, tinyBatches(count, 3), {
@@ -54,6 +55,7 @@ test('loss, accuracy and confusion are those of all images, with a ragged last b
   t.is(result.top5, all.filter((i) => rank(i) < 5).length / count);
   t.deepEqual(progress, [3, 6, 8]);
   t.true(model.training, 'the model is back in training mode');
+  t.false(model.norm!.training, 'each module is in its own');
 
   const confusion = Array.from({ length: 7 }, () => new Array<number>(7).fill(0));
   for (const i of all) confusion[labels[i]][p[i].indexOf(Math.max(...p[i]))] += 1;
