@@ -3,6 +3,8 @@ export { attention, attentionPacked, attentionRows, attentionWithLse } from './a
 export type { AttentionOptions, PackedAttentionOptions } from './attention.js';
 export { batchNorm } from './batch-norm.js';
 export type { BatchNormOptions } from './batch-norm.js';
+export { binaryCrossEntropy } from './binary-cross-entropy.js';
+export type { BinaryCrossEntropyOptions } from './binary-cross-entropy.js';
 export { checkpoint } from './checkpoint.js';
 export {
   equal,

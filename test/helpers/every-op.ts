@@ -4,6 +4,7 @@
 import '../ops/arithmetic.js';
 import '../ops/attention.js';
 import '../ops/batch-norm.js';
+import '../ops/binary-cross-entropy.js';
 import '../ops/checkpoint.js';
 import '../ops/comparison.js';
 import '../ops/conv2d.js';

@@ -47,6 +47,7 @@ const CALLS: Readonly<Record<string, (options: never) => unknown>> = {
   avgPool2d: (o) => tenon.avgPool2d(q, 1, o),
   batchNorm: (o) => tenon.batchNorm(q, undefined, undefined, o),
   bernoulli: (o) => tenon.bernoulli([2], 0.5, o),
+  binaryCrossEntropy: (o) => tenon.binaryCrossEntropy(x, x, o),
   conv2d: (o) => tenon.conv2d(q, ones([1, 1, 1, 1]), undefined, o),
   crossEntropy: (o) => tenon.crossEntropy(ones([1, 3]), index, o),
   eye: (o) => tenon.eye(2, o),

@@ -11,6 +11,7 @@ import {
   argmax,
   attention,
   autocast,
+  binaryCrossEntropy,
   crossEntropy,
   exp,
   full,
@@ -143,6 +144,9 @@ function ops<D extends FloatDType>(generic: Tensor<D>): void {
   where(f32(), f32(), 0);
   // @ts-expect-error labels are indices or of the logits' dtype
   crossEntropy(f32(), flag());
+  gives<Tensor<'float64'>>()(binaryCrossEntropy(f64(), f64()), true);
+  // @ts-expect-error labels are made one-hot first
+  binaryCrossEntropy(f32(), i64());
   // @ts-expect-error integers have no gradient
   i32().setRequiresGrad();
 }
