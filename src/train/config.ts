@@ -118,6 +118,16 @@ export const SETTINGS = {
   },
   clipGrad: { flag: '--clip-grad <norm>', help: 'largest gradient norm (0: no clipping)', schema: atLeast0 },
   smoothing: { flag: '--smoothing <x>', help: 'label smoothing', schema: probability },
+  bceLoss: {
+    flag: '--bce-loss',
+    help: 'binary cross-entropy, each class for itself, in place of cross-entropy',
+    schema: z.boolean(),
+  },
+  bceTargetThresh: {
+    flag: '--bce-target-thresh <x>',
+    help: 'make its targets 1 above x, else 0: after mixing and smoothing',
+    schema: probability,
+  },
   modelEmaDecay: {
     flag: '--model-ema-decay <x>',
     help: "decay of the weights' moving average (0: none)",
@@ -306,6 +316,7 @@ export const DEFAULTS = {
   optBetas: [0.9, 0.999],
   clipGrad: 1,
   smoothing: 0.1,
+  bceLoss: false,
   modelEmaDecay: 0,
   modelEmaWarmup: false,
   seed: 0,
@@ -375,6 +386,7 @@ export type TrainConfig = { readonly data: string } & {
     | 'numHeads'
     | 'globalPool'
     | 'lrBase'
+    | 'bceTargetThresh'
     | 'cutmixMinmax'
     | 'teacher'
     | 'teacherModel'
@@ -498,6 +510,9 @@ function checkTogether(config: TrainConfig, given: TrainSettings, recipe: TrainS
       `expected --warmup-epochs within ${epochs} ${epochs === 1 ? 'epoch' : 'epochs'}, got ${warmupEpochs}` +
         (byRecipe ? `, which --recipe ${config.recipe} sets` : ''),
     );
+  }
+  if (given.bceTargetThresh !== undefined && !config.bceLoss) {
+    fail('train', 'VALUE', 'expected --bce-loss beside --bce-target-thresh, got none');
   }
   // `distillation: none` switches it off, and leaves the rest of a configuration file as it is.
   if (given.teacher !== undefined || given.distillation === 'none') return;

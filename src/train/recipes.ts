@@ -40,6 +40,8 @@ const IMAGENET = {
  * - `swin`: Liu et al., "Swin Transformer", 2021, as in the code, for Swin-T.
  * - `vit-small-data`: a ViT on tens of thousands of images: Lee et al., "Vision transformer for small-size datasets",
  *   2021, with RandAugment in place of AutoAugment, and without repeated augmentation.
+ * - `mae-finetune`: a pretrained ViT-B: He et al., "Masked autoencoders are scalable vision learners", 2022, as in the code.
+ *   How images are prepared is the pretrained model's.
  */
 export const RECIPES: Readonly<Record<string, (facts: RecipeFacts) => TrainSettings>> = {
   deit: ({ small }) => ({
@@ -87,6 +89,20 @@ export const RECIPES: Readonly<Record<string, (facts: RecipeFacts) => TrainSetti
     minLr: 1e-5,
     warmupEpochs: 10,
     weightDecay: 0.05,
+    dropPath: 0.1,
+  }),
+  'mae-finetune': () => ({
+    ...STRONG,
+    epochs: 100,
+    opt: 'adamw',
+    lrBase: 5e-4,
+    lrBaseSize: 256,
+    warmupLr: 0,
+    minLr: 1e-6,
+    warmupEpochs: 5,
+    weightDecay: 0.05,
+    layerDecay: 0.65,
+    clipGrad: 0,
     dropPath: 0.1,
   }),
 };

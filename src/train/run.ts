@@ -20,6 +20,7 @@ import { readTrainingState, saveTrainingState } from './checkpoint.js';
 import { checkClasses } from './classes.js';
 import { type TrainConfig, type TrainSettings, expectSettings, resolveConfig } from './config.js';
 import { judge } from './judge.js';
+import { expectThreshold } from './label-loss.js';
 import {
   type RunData,
   closeRunData,
@@ -234,6 +235,7 @@ class Run {
       if (distillation !== 'none' && teacher === undefined) {
         fail('train', 'VALUE', `expected a teacher for ${distillation} distillation, got none`);
       }
+      expectThreshold('train', '--bce-target-thresh', config, data.trainSet.classes.length);
       if (path !== undefined && begins)
         pretrained = await readPretrained(modelPath('--pretrained', path), model);
       if (distillation !== 'none' && teacher !== undefined) {

@@ -46,7 +46,7 @@ export function trainerOptionsOf(
   teacher: Teacher | undefined,
 ): Required<TrainerOptions> {
   const { epochs, opt, lr, minLr, warmupLr, warmupEpochs, weightDecay, momentum, optBetas } = config;
-  const { layerDecay, freezeLayers } = config;
+  const { layerDecay, freezeLayers, bceLoss, bceTargetThresh } = config;
   const { clipGrad, smoothing, gradAccumSteps, modelEmaDecay, modelEmaWarmup } = config;
   const { precision, noGraph, seed } = config;
   const { distillation: type, distillationAlpha: alpha, distillationTau: tau } = config;
@@ -64,6 +64,8 @@ export function trainerOptionsOf(
     optBetas,
     clipGrad: clipGrad === 0 ? undefined : clipGrad,
     smoothing,
+    bceLoss,
+    bceTargetThresh,
     gradAccumSteps,
     modelEmaDecay: modelEmaDecay === 0 ? undefined : modelEmaDecay,
     modelEmaWarmup,

@@ -41,6 +41,13 @@ export interface TrainerOptions {
   readonly clipGrad?: number | undefined;
   /** Label smoothing, in [0, 1). Default 0. */
   readonly smoothing?: number;
+  /**
+   * Binary cross-entropy, each class for itself, in place of cross-entropy: the mean over images and classes. Labels become
+   * one-hot targets, smoothed. Default false.
+   */
+  readonly bceLoss?: boolean;
+  /** Makes its targets, mixed and smoothed, 1 where they are above this, else 0; undefined for as they are. */
+  readonly bceTargetThresh?: number | undefined;
   /** Batches whose gradients make one update. Default 1. */
   readonly gradAccumSteps?: number;
   /** Decay of the weights' moving average, which is then what is evaluated; undefined for none. */
@@ -75,6 +82,8 @@ const OPTIONS = {
   optBetas: true,
   clipGrad: true,
   smoothing: true,
+  bceLoss: true,
+  bceTargetThresh: true,
   gradAccumSteps: true,
   modelEmaDecay: true,
   modelEmaWarmup: true,
@@ -93,9 +102,9 @@ const DISTILLATION = {
 
 /** Settings with nothing left open. */
 export type ResolvedTrainerOptions = Required<
-  Omit<TrainerOptions, 'clipGrad' | 'modelEmaDecay' | 'distillation'>
+  Omit<TrainerOptions, 'clipGrad' | 'bceTargetThresh' | 'modelEmaDecay' | 'distillation'>
 > &
-  Pick<TrainerOptions, 'clipGrad' | 'modelEmaDecay' | 'distillation'>;
+  Pick<TrainerOptions, 'clipGrad' | 'bceTargetThresh' | 'modelEmaDecay' | 'distillation'>;
 
 /** @internal Fills in the defaults. @throws TensorError VALUE */
 export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions {
@@ -114,6 +123,8 @@ export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions 
     momentum: options.momentum ?? 0.9,
     optBetas: options.optBetas ?? [0.9, 0.999],
     smoothing: options.smoothing ?? 0,
+    bceLoss: options.bceLoss ?? false,
+    bceTargetThresh: options.bceTargetThresh,
     gradAccumSteps: options.gradAccumSteps ?? 1,
     precision: options.precision ?? 'float32',
     noGraph: options.noGraph ?? false,
@@ -131,6 +142,13 @@ export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions 
   }
   if (!(warmupEpochs >= 0 && warmupEpochs <= epochs)) {
     fail('Trainer', 'VALUE', `expected warmupEpochs within ${epochs} epochs, got ${warmupEpochs}`);
+  }
+  const { bceLoss, bceTargetThresh: thresh } = resolved;
+  if (thresh !== undefined && !bceLoss) {
+    fail('Trainer', 'VALUE', 'expected bceLoss beside bceTargetThresh, got none');
+  }
+  if (thresh !== undefined && !(thresh >= 0 && thresh < 1)) {
+    fail('Trainer', 'VALUE', `expected a bceTargetThresh in [0, 1), got ${thresh}`);
   }
   const { alpha = 0.5 } = options.distillation ?? {};
   if (!(alpha >= 0 && alpha <= 1)) {

@@ -5,7 +5,7 @@
  * when the next has been queued. Nothing waits on the JavaScript thread. On a GPU a step is one CUDA graph.
  */
 import { type FloatTensor, snapshot } from '../nn/index.js';
-import { argmax, clone, crossEntropy } from '../ops/index.js';
+import { argmax, clone } from '../ops/index.js';
 import {
   Adam,
   AdamW,
@@ -44,6 +44,7 @@ import {
   targetOf,
 } from './evaluate.js';
 import { expectWhole } from './image-files.js';
+import { type Target, expectThreshold, labelLoss } from './label-loss.js';
 import { FrozenLayers } from './layers.js';
 import { expectOutputs } from './outputs.js';
 import { type DecayableModel, paramGroups } from './param-groups.js';
@@ -107,9 +108,6 @@ const EVALUATE_OPTIONS = {
   onEvaluated: true,
   onPrediction: true,
 } satisfies OptionNames<TrainerEvaluateOptions>;
-
-/** Labels `[B]`, or soft targets `[B, classes]`. */
-type Target = Tensor<'int32'> | Tensor<'float32'>;
 
 /** What to do about numbers that are none. */
 const REMEDY = 'try a lower learning rate, a longer warm-up or gradient clipping';
@@ -194,11 +192,12 @@ export class Trainer {
    * Trains from where the run stands to the last epoch, or until the signal. Returns whether it reached the end.
    *
    * @throws TensorError VALUE when the loss or a weight is not finite: the weights are lost, the last checkpoint is not; when the
-   *   model's outputs are not `classes`
+   *   model's outputs are not `classes`, or `bceTargetThresh` makes all of them targets, or none
    */
   async run(train: BatchSource, options: RunOptions): Promise<boolean> {
     expectOptions('Trainer', options, RUN_OPTIONS);
     expectWhole('Trainer', 'classes', options.classes, 1);
+    expectThreshold('Trainer', 'bceTargetThresh', this.options, options.classes);
     this.classes = options.classes;
     return settled(this.model.device, () => this.runEpochs(train, options));
   }
@@ -352,10 +351,10 @@ export class Trainer {
     target: Target,
     taught: FloatTensor | undefined,
   ): { loss: FloatTensor; logits: FloatTensor } {
-    const { smoothing, distillation } = this.options;
+    const { distillation } = this.options;
     const base = (logits: FloatTensor): FloatTensor => {
       expectOutputs('Trainer', logits.shape, this.classes);
-      return crossEntropy(logits, target, { labelSmoothing: smoothing });
+      return labelLoss(logits, target, this.options);
     };
     if (distillation !== undefined && taught !== undefined) {
       return distilledLoss(this.model, images, taught, base, distillation);

@@ -344,7 +344,7 @@ test.serial("train's help names the flags as timm does, with their defaults", as
   const timm =
     'model img-size gp drop drop-path epochs batch-size opt lr min-lr warmup-lr warmup-epochs weight-decay';
   const more =
-    'layer-decay freeze-layers momentum opt-betas clip-grad smoothing model-ema-decay seed scale ratio hflip vflip no-aug workers';
+    'layer-decay freeze-layers momentum opt-betas clip-grad smoothing bce-loss bce-target-thresh model-ema-decay seed scale ratio hflip vflip no-aug workers';
   for (const flag of `${timm} ${more} interpolation crop-pct mean std recovery-interval output device`.split(
     ' ',
   )) {

@@ -130,6 +130,16 @@ const CASES: readonly [what: string, command: string, error: string | RegExp][] 
     'train photos --freeze-layers 14 --name frozen',
     "Trainer: expected freezeLayers up to 7 of the model's 8 layers, got 14",
   ],
+  [
+    'a threshold of no loss',
+    'train photos --bce-target-thresh 0.2',
+    'train: expected --bce-loss beside --bce-target-thresh, got none',
+  ],
+  [
+    'a threshold that no target passes',
+    'train photos --bce-loss --bce-target-thresh 1',
+    "--bce-target-thresh: expected number to be <1, got '1'",
+  ],
   ['a deviation of nothing', 'train photos --std 0,0,0', "--std: expected number to be >0, got '0,0,0'"],
   [
     'a range upside down',

@@ -58,6 +58,40 @@ test("DeiT's and Swin's recipes are the papers' at a batch of 1024", (t) => {
   t.like(config({ recipe: 'swin', batchSize: 512 }), { lr: 5e-4, warmupLr: 5e-7, minLr: 5e-6 });
 });
 
+test("MAE's recipe fine-tunes as the paper does at a batch of 1024", (t) => {
+  const mae = config({ recipe: 'mae-finetune', batchSize: 256, gradAccumSteps: 4 });
+  t.like(mae, {
+    epochs: 100,
+    lr: 2e-3, // 5e-4 for 256 images
+    warmupEpochs: 5,
+    warmupLr: 0,
+    minLr: 1e-6,
+    weightDecay: 0.05,
+    layerDecay: 0.65,
+    dropPath: 0.1,
+    reprob: 0.25,
+    mixup: 0.8,
+    cutmix: 1,
+    smoothing: 0.1,
+    aa: 'rand-m9-mstd0.5-inc1',
+  });
+  // A pretrained model starts from 1e-4, unless something says otherwise.
+  const pretrained = {
+    name: 'vit_base_patch16_224',
+    options: {},
+    classes: [],
+    input: {
+      size: [224, 224],
+      mean: [0.1, 0.2, 0.3],
+      std: [1, 1, 1],
+      interpolation: 'bicubic',
+      cropPct: 0.9,
+    },
+  } as const;
+  const begun = resolveConfig('photos', { recipe: 'mae-finetune', batchSize: 512 }, PHOTOS, pretrained);
+  t.like(begun, { lr: 1e-3, model: 'vit_base_patch16_224', mean: [0.1, 0.2, 0.3], layerDecay: 0.65 });
+});
+
 test('flags go before the recipe, the recipe before what follows from the data', (t) => {
   t.like(config({ recipe: 'deit', epochs: 7, aa: 'none', mixup: 0, dropPath: undefined }), {
     epochs: 7,
@@ -137,7 +171,7 @@ test('a setting of augmentation that is none is an error with its key', (t) => {
   );
   t.is(
     message({ recipe: 'resnet' }),
-    'a.yaml: recipe: expected one of "deit"|"swin"|"vit-small-data", got "resnet"',
+    'a.yaml: recipe: expected one of "deit"|"swin"|"vit-small-data"|"mae-finetune", got "resnet"',
   );
   t.is(
     message({ colorJitter: [1, 2] }),
