@@ -71,6 +71,7 @@ function configText(source: string, config: TrainConfig): string {
 
 async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Promise<void> {
   let progress: Progress | undefined;
+  let epochs = 0;
   const stop = new AbortController();
   let exitCode = 130;
   const interrupt = (name: NodeJS.Signals, signal: number): void => {
@@ -100,6 +101,7 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
         valImages,
         workers,
         epoch,
+        complete,
         pretrained,
       }) => {
         const some = trained < parameters ? `, ${formatCount(trained)} of them trained` : '';
@@ -119,12 +121,13 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
         if (config.mixup > 0 || config.cutmix > 0 || config.cutmixMinmax !== undefined)
           console.log('Images are mixed: training accuracy is that of the class with the larger share');
         console.log(
-          epoch === 0
-            ? `Writing to ${folder}`
-            : epoch < config.epochs
-              ? `Continuing ${folder} at epoch ${epoch + 1}`
-              : `${folder} is complete; writing its report again`,
+          complete
+            ? `${folder} is complete; writing its report again`
+            : epoch === 0
+              ? `Writing to ${folder}`
+              : `Continuing ${folder} at epoch ${epoch + 1}`,
         );
+        epochs = config.epochs;
         progress = new Progress(config.epochs, valImages);
       },
       onStep: (event) => progress?.step(event),
@@ -141,6 +144,11 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
     if (summary === undefined) return;
     if (summary.skippedImages.length > 0) {
       console.log(describeSkipped(summary.skippedImages));
+    }
+    if (summary.epochs < epochs) {
+      console.log(
+        `Ended after epoch ${summary.epochs} of ${epochs}: none was better than epoch ${summary.bestEpoch}`,
+      );
     }
     const accuracy =
       summary.valAccuracy === null ? '' : `validation accuracy ${formatShare(summary.valAccuracy)}, `;

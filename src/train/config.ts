@@ -82,6 +82,11 @@ export const SETTINGS = {
   dropPath: { flag: '--drop-path <p>', help: 'stochastic depth of the last block', schema: probability },
 
   epochs: { flag: '--epochs <n>', help: 'passes over the training images', schema: count },
+  patience: {
+    flag: '--patience <epochs>',
+    help: 'end after as many epochs without a better validation (0: never before the last)',
+    schema: z.int().min(0),
+  },
   batchSize: { flag: '-b, --batch-size <n>', help: 'images per batch', schema: count },
   gradAccumSteps: { flag: '--grad-accum-steps <n>', help: 'batches per update', schema: count },
   opt: {
@@ -304,6 +309,7 @@ export const DEFAULTS = {
   batchSize: 128,
   gradAccumSteps: 1,
   epochs: 30,
+  patience: 0,
   lr: 1e-3,
   lrBaseSize: 512,
   minLr: 0,

@@ -52,6 +52,8 @@ export interface RunStart {
   readonly pretrained?: PretrainedReport | undefined;
   /** Epoch to begin with, from 0; above 0 when resumed. */
   readonly epoch: number;
+  /** A resumed run that has nothing left to train: its report is written again. */
+  readonly complete: boolean;
 }
 
 /** Sees a run. */
@@ -89,7 +91,7 @@ const RESUME_OPTIONS = { ...RUN_OPTIONS, data: true } satisfies OptionNames<Resu
 /** How a run ended. */
 export interface RunResult {
   readonly folder: string;
-  /** False when the signal stopped it. */
+  /** False when the signal stopped it; true also where its `patience` did, before the last epoch. */
   readonly finished: boolean;
   /** Absent when it was stopped before its first epoch was done. */
   readonly summary: Summary | undefined;
@@ -329,6 +331,7 @@ class Run {
       workers: this.trainLoader.workers,
       pretrained: this.pretrained,
       epoch: trainer.progress.epoch,
+      complete: trainer.isComplete,
     });
     const finished = await trainer.run(this.trainLoader, {
       classes: this.info.classes.length,

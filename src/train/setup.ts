@@ -46,12 +46,13 @@ export function trainerOptionsOf(
   teacher: Teacher | undefined,
 ): Required<TrainerOptions> {
   const { epochs, opt, lr, minLr, warmupLr, warmupEpochs, weightDecay, momentum, optBetas } = config;
-  const { layerDecay, freezeLayers, bceLoss, bceTargetThresh } = config;
+  const { patience, layerDecay, freezeLayers, bceLoss, bceTargetThresh } = config;
   const { clipGrad, smoothing, gradAccumSteps, modelEmaDecay, modelEmaWarmup } = config;
   const { precision, noGraph, seed } = config;
   const { distillation: type, distillationAlpha: alpha, distillationTau: tau } = config;
   return {
     epochs,
+    patience: patience === 0 ? undefined : patience,
     opt,
     lr,
     minLr,

@@ -10,6 +10,11 @@ import { type Precision, expectPrecision } from './precision.js';
 /** How to train. Names and defaults are timm's where timm has one. */
 export interface TrainerOptions {
   readonly epochs: number;
+  /**
+   * Epochs without a better validation after which training ends: none of a higher accuracy, or of the same and a lower loss.
+   * Undefined to train for all `epochs`, which the learning rate is planned for in any case.
+   */
+  readonly patience?: number | undefined;
   /** Default 'adamw'. */
   readonly opt?: 'adamw' | 'adam' | 'sgd';
   /** The highest learning rate. Default 1e-3. */
@@ -70,6 +75,7 @@ export interface TrainerOptions {
 
 const OPTIONS = {
   epochs: true,
+  patience: true,
   opt: true,
   lr: true,
   minLr: true,
@@ -102,9 +108,9 @@ const DISTILLATION = {
 
 /** Settings with nothing left open. */
 export type ResolvedTrainerOptions = Required<
-  Omit<TrainerOptions, 'clipGrad' | 'bceTargetThresh' | 'modelEmaDecay' | 'distillation'>
+  Omit<TrainerOptions, 'patience' | 'clipGrad' | 'bceTargetThresh' | 'modelEmaDecay' | 'distillation'>
 > &
-  Pick<TrainerOptions, 'clipGrad' | 'bceTargetThresh' | 'modelEmaDecay' | 'distillation'>;
+  Pick<TrainerOptions, 'patience' | 'clipGrad' | 'bceTargetThresh' | 'modelEmaDecay' | 'distillation'>;
 
 /** @internal Fills in the defaults. @throws TensorError VALUE */
 export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions {
@@ -112,6 +118,7 @@ export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions 
   if (options.distillation !== undefined) expectOptions('Trainer', options.distillation, DISTILLATION);
   const resolved = {
     epochs: options.epochs,
+    patience: options.patience,
     opt: options.opt ?? 'adamw',
     lr: options.lr ?? 1e-3,
     minLr: options.minLr ?? 0,
@@ -134,9 +141,9 @@ export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions 
     modelEmaDecay: options.modelEmaDecay,
     distillation: options.distillation,
   } as const;
-  const { epochs, gradAccumSteps, warmupEpochs, precision } = resolved;
+  const { epochs, patience = 1, gradAccumSteps, warmupEpochs, precision } = resolved;
   expectPrecision('Trainer', precision);
-  for (const [name, value] of Object.entries({ epochs, gradAccumSteps })) {
+  for (const [name, value] of Object.entries({ epochs, patience, gradAccumSteps })) {
     if (Number.isInteger(value) && value > 0) continue;
     fail('Trainer', 'VALUE', `expected ${name} to be a whole number above 0, got ${value}`);
   }

@@ -189,17 +189,28 @@ export class Trainer {
   }
 
   /**
-   * Trains from where the run stands to the last epoch, or until the signal. Returns whether it reached the end.
+   * Trains from where the run stands to its end, or until the signal. Returns whether it reached the end.
    *
    * @throws TensorError VALUE when the loss or a weight is not finite: the weights are lost, the last checkpoint is not; when the
-   *   model's outputs are not `classes`, or `bceTargetThresh` makes all of them targets, or none
+   *   model's outputs are not `classes`, or `bceTargetThresh` makes all of them targets, or none; when
+   *   `patience` has no `val` to go by
    */
   async run(train: BatchSource, options: RunOptions): Promise<boolean> {
     expectOptions('Trainer', options, RUN_OPTIONS);
     expectWhole('Trainer', 'classes', options.classes, 1);
     expectThreshold('Trainer', 'bceTargetThresh', this.options, options.classes);
+    if (this.options.patience !== undefined && options.val === undefined) {
+      fail('Trainer', 'VALUE', 'expected validation images (val) for patience, got none');
+    }
     this.classes = options.classes;
     return settled(this.model.device, () => this.runEpochs(train, options));
+  }
+
+  /** Whether nothing is left to train: after the last epoch, or as many without a better one as `patience` says. */
+  get isComplete(): boolean {
+    const { epochs, patience = Infinity } = this.options;
+    const { epoch, bestEpoch } = this.progress;
+    return epoch >= epochs || (bestEpoch !== null && epoch - 1 - bestEpoch >= patience);
   }
 
   private async runEpochs(train: BatchSource, options: RunOptions): Promise<boolean> {
@@ -213,7 +224,7 @@ export class Trainer {
       steps: perEpoch * epochs,
       warmupSteps: Math.round(perEpoch * warmupEpochs),
     });
-    while (this.progress.epoch < epochs) {
+    while (!this.isComplete) {
       this.frozen.train();
       const finished = await this.trainEpoch(train, lrAt, options);
       await this.checkWeights(); // before an evaluation, or a checkpoint that would replace a good one

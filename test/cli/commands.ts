@@ -295,6 +295,25 @@ test.serial('a run that is complete has nothing to continue', async (t) => {
   t.true((await readFile(join(folder, 'runs/photos/checkpoints/last.safetensors'))).equals(before));
 });
 
+test.serial('a run out of patience says so, and is complete', async (t) => {
+  // A rate too small to change a loss: nothing is better than the first epoch.
+  const flags = '--epochs 6 --patience 2 --lr 1e-15 --warmup-epochs 0 --name still'.split(' ');
+  const { code, stdout } = await cliHere(folder, ['train', 'photos', ...TINY_FLAGS, ...flags]);
+  t.is(code, 0);
+  t.regex(
+    stdout,
+    /epoch 3\/6 [^\n]*\nEnded after epoch 3 of 6: none was better than epoch 1\nDone: validation/,
+  );
+  const { config } = JSON.parse(await readFile(join(folder, 'runs/still/config.json'), 'utf8')) as {
+    config: { patience: number };
+  };
+  t.is(config.patience, 2);
+  const summary = JSON.parse(await readFile(join(folder, 'runs/still/summary.json'), 'utf8')) as unknown;
+  t.like(summary, { epochs: 3, bestEpoch: 1 });
+  const again = await cliHere(folder, ['train', '--resume', 'runs/still']);
+  t.regex(again.stdout, /\nruns\/still is complete; writing its report again\nEnded after epoch 3 of 6/);
+});
+
 test.serial('settings come from YAML or JSON, and flags override them', async (t) => {
   await writeFile(
     join(folder, 'config.yaml'),
@@ -344,7 +363,7 @@ test.serial("train's help names the flags as timm does, with their defaults", as
   const timm =
     'model img-size gp drop drop-path epochs batch-size opt lr min-lr warmup-lr warmup-epochs weight-decay';
   const more =
-    'layer-decay freeze-layers momentum opt-betas clip-grad smoothing bce-loss bce-target-thresh model-ema-decay seed scale ratio hflip vflip no-aug workers';
+    'patience layer-decay freeze-layers momentum opt-betas clip-grad smoothing bce-loss bce-target-thresh model-ema-decay seed scale ratio hflip vflip no-aug workers';
   for (const flag of `${timm} ${more} interpolation crop-pct mean std recovery-interval output device`.split(
     ' ',
   )) {

@@ -140,6 +140,7 @@ const CASES: readonly [what: string, command: string, error: string | RegExp][] 
     'train photos --bce-loss --bce-target-thresh 1',
     "--bce-target-thresh: expected number to be <1, got '1'",
   ],
+  ['half a patience', 'train photos --patience 1.5', "--patience: expected int, got '1.5'"],
   ['a deviation of nothing', 'train photos --std 0,0,0', "--std: expected number to be >0, got '0,0,0'"],
   [
     'a range upside down',

@@ -334,6 +334,65 @@ test.serial('the best epoch is that of highest accuracy, and among equals of low
   t.is(trainer.progress.bestAccuracy, Math.max(...accuracies));
 });
 
+test.serial('patience ends a run after as many epochs without a better one', async (t) => {
+  // A decay of 1 evaluates the first weights for ever: the first epoch stays the best.
+  const still = new Trainer(tinyModel(), { epochs: 9, lr: 1e-2, modelEmaDecay: 1, patience: 3 });
+  const seen: number[] = [];
+  const options = { classes: 3, val: tinyBatches(9, 4) };
+  t.true(await still.run(tinyBatches(9, 3), { ...options, onEpoch: ({ epoch }) => void seen.push(epoch) }));
+  t.deepEqual(seen, [0, 1, 2, 3]);
+  t.true(still.isComplete);
+  t.deepEqual([still.progress.epoch, still.progress.bestEpoch], [4, 0]);
+  // It stays at its end.
+  t.true(await still.run(tinyBatches(9, 3), { ...options, onEpoch: () => t.fail('an epoch too many') }));
+
+  // One that learns ends as many epochs after its best, and with the bits of a run that was to end there.
+  const run = async (
+    patience?: number,
+    until = Infinity,
+  ): Promise<[best: number, epochs: number, bits: Record<string, string>]> => {
+    const trainer = new Trainer(tinyModel(), { epochs: 60, lr: 3e-2, seed: 2, patience });
+    const stop = new AbortController();
+    const finished = await trainer.run(tinyBatches(24, 8), {
+      classes: 3,
+      val: tinyBatches(31, 8),
+      signal: stop.signal,
+      onStep: ({ epoch, batch, batches }) => {
+        if (epoch + 1 === until && batch === batches) stop.abort();
+      },
+    });
+    t.is(finished, until > 60);
+    return [trainer.progress.bestEpoch!, trainer.progress.epoch, await digestsOf(trainer.model.stateDict())];
+  };
+  const [best, epochs, bits] = await run(2);
+  t.is(epochs, best + 3);
+  t.true(epochs > 3 && epochs < 60, `${epochs}`);
+  t.deepEqual((await run(undefined, epochs))[2], bits);
+});
+
+test.serial('a resumed run keeps its patience', async (t) => {
+  const path = `${await temporaryFolder(t)}/last.safetensors`;
+  const options: TrainerOptions = { epochs: 9, lr: 1e-2, modelEmaDecay: 1, patience: 3 };
+  const [source, val] = [tinyBatches(9, 3), tinyBatches(9, 4)];
+  const stop = new AbortController();
+  const first = new Trainer(tinyModel(), options);
+  await first.run(source, {
+    classes: 3,
+    val,
+    signal: stop.signal,
+    onStep: ({ step }) => {
+      if (step === 8) stop.abort(); // in the third epoch
+    },
+    onSave: () => saveTrainingState(path, first.state()),
+  });
+  t.is(first.progress.epoch, 2);
+  const second = new Trainer(tinyModel({}, 9), options);
+  second.loadState(await readTrainingState(path));
+  t.false(second.isComplete);
+  t.true(await second.run(source, { classes: 3, val }));
+  t.is(second.progress.epoch, 4);
+});
+
 test.serial(
   'a loss that is not finite stops training with a sentence; the saved state stays good',
   async (t) => {
@@ -394,6 +453,7 @@ test.serial('options that make no sense are errors', (t) => {
   const message = (options: TrainerOptions): string =>
     t.throws(() => new Trainer(tinyModel(), options), { instanceOf: TensorError }).message;
   t.is(message({ epochs: 0 }), 'Trainer: expected epochs to be a whole number above 0, got 0');
+  t.is(message({ epochs: 1, patience: 0 }), 'Trainer: expected patience to be a whole number above 0, got 0');
   t.is(
     message({ epochs: 1, gradAccumSteps: 1.5 }),
     'Trainer: expected gradAccumSteps to be a whole number above 0, got 1.5',
@@ -403,6 +463,10 @@ test.serial('options that make no sense are errors', (t) => {
 });
 
 test.serial('training without images is an error', async (t) => {
+  await t.throwsAsync(
+    new Trainer(tinyModel(), { epochs: 1, patience: 1 }).run(tinyBatches(4, 4), { classes: 3 }),
+    { message: 'Trainer: expected validation images (val) for patience, got none' },
+  );
   await t.throwsAsync(new Trainer(tinyModel(), { epochs: 1 }).run(tinyBatches(0, 4), { classes: 3 }), {
     message: 'Trainer: expected at least one batch of training images, got none',
   });
