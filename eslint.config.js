@@ -12,8 +12,9 @@ const layers = {
   io: ['ops', 'tensor'],
   models: ['nn', 'ops', 'tensor', 'io'],
   explain: ['models', 'nn', 'ops', 'tensor', 'io'],
-  train: ['models', 'nn', 'ops', 'tensor', 'optim', 'data', 'io', 'explain'],
-  cli: ['train', 'models', 'nn', 'ops', 'tensor', 'optim', 'data', 'io', 'explain'],
+  inference: ['models', 'nn', 'ops', 'tensor', 'data', 'io', 'explain'],
+  train: ['inference', 'models', 'nn', 'ops', 'tensor', 'optim', 'data', 'io', 'explain'],
+  cli: ['train', 'inference', 'models', 'nn', 'ops', 'tensor', 'optim', 'data', 'io', 'explain'],
 };
 
 const folders = Object.keys(layers);

@@ -2,7 +2,8 @@ import { Command, Option } from 'commander';
 
 import { saveSafetensors } from '../io/index.js';
 import { tensor } from '../ops/index.js';
-import { SETTINGS, embed, loadForInference } from '../train/index.js';
+import { embed, loadForInference } from '../inference/index.js';
+import { SETTINGS } from '../train/index.js';
 import { whole } from './eval.js';
 import { imageFiles } from './images.js';
 import { settingsOf } from './settings.js';

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 
-import { SETTINGS, TOPK, loadForInference, predict } from '../train/index.js';
+import { TOPK, loadForInference, predict } from '../inference/index.js';
+import { SETTINGS } from '../train/index.js';
 import { whole } from './eval.js';
 import { formatShare } from './format.js';
 import { imageFiles } from './images.js';

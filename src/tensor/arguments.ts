@@ -60,6 +60,12 @@ export function expectNumber(op: string, parameter: string, value: unknown): ass
   fail(op, 'VALUE', `expected a number, got ${shown(value)} for ${parameter}`);
 }
 
+/** @internal @throws TensorError VALUE unless an option is a whole number of at least `least` */
+export function expectWhole(op: string, name: string, value: unknown, least: number): void {
+  if (Number.isInteger(value) && (value as number) >= least) return;
+  fail(op, 'VALUE', `expected ${name} to be a whole number of at least ${least}, got ${shown(value)}`);
+}
+
 /** @internal @throws TensorError VALUE unless it is an array */
 export function expectArray(
   op: string,

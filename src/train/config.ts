@@ -9,7 +9,8 @@ import type { ModelInfo } from '../models/index.js';
 import { expectOptions } from '../tensor/arguments.js';
 import { fail, shown } from '../tensor/error.js';
 import { type Device, isDeviceName } from '../tensor/index.js';
-import { PRECISIONS, type Precision } from './precision.js';
+import type { Precision } from '../inference/index.js';
+import { PRECISIONS } from '../inference/precision.js';
 import { RECIPES } from './recipes.js';
 
 interface Setting {

@@ -16,7 +16,7 @@ import { type OptionNames, expectOptions, expectTensors } from '../tensor/argume
 import { fail } from '../tensor/error.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { detach, noGrad } from '../tensor/index.js';
-import type { ImageModel } from './evaluate.js';
+import type { ImageModel } from '../inference/index.js';
 import type { Teacher } from './teacher.js';
 
 /** How a student is compared with its teacher. */

@@ -3,10 +3,9 @@
  */
 import type { BatchSource, Dataset } from '../data/index.js';
 import { loadModel } from '../models/index.js';
+import { evaluate, type Precision, type Prediction } from '../inference/index.js';
+import { explainImages } from '../inference/explain.js';
 import type { TrainConfig } from './config.js';
-import { type Prediction, evaluate } from './evaluate.js';
-import { explainImages } from './explain.js';
-import type { Precision } from './precision.js';
 import type { ReportData, ReportSample } from './report.js';
 
 /** How many predictions a report shows. */

@@ -1,7 +1,7 @@
 /**
  * Where a run stands, and what it reports of a step and of an epoch.
  */
-import type { Evaluation } from './evaluate.js';
+import type { Evaluation } from '../inference/index.js';
 
 /** Where a run stands, besides tensors: what a checkpoint stores to continue it exactly. */
 export interface Progress {

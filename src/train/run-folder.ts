@@ -8,8 +8,8 @@ import { isAbsolute, join, relative, resolve } from 'node:path';
 import type { SkippedImage } from '../data/index.js';
 import { writeFileAtomic } from '../io/index.js';
 import { fail } from '../tensor/error.js';
+import type { Precision } from '../inference/index.js';
 import { type TrainConfig, parseSettings } from './config.js';
-import type { Precision } from './precision.js';
 import type { EpochMetrics } from './progress.js';
 
 /** What `summary.json` holds. */

@@ -15,6 +15,7 @@ import { modelPath } from '../models/source.js';
 import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { manualSeed, memoryStats, versions } from '../tensor/index.js';
+import { inputTransform } from '../inference/index.js';
 import { mixing } from './augmentation.js';
 import { readTrainingState, saveTrainingState } from './checkpoint.js';
 import { checkClasses } from './classes.js';
@@ -32,7 +33,7 @@ import {
 } from './run-data.js';
 import { withLock } from './run-lock.js';
 import { RunFolder, type Summary, configFromHere } from './run-folder.js';
-import { inputOf, inputTransform, modelOf, trainerOptionsOf, trainingTransform } from './setup.js';
+import { inputOf, modelOf, trainerOptionsOf, trainingTransform } from './setup.js';
 import { openTeacher } from './teacher.js';
 import type { EpochMetrics, StepEvent } from './progress.js';
 import { Trainer } from './trainer.js';

@@ -2,7 +2,6 @@
  * What a configuration describes: the model, how it is trained, and how its images are prepared.
  */
 import type { Transform } from '../data/index.js';
-import { expectNormalization } from '../data/transforms.js';
 import {
   type InputSpec,
   type Model,
@@ -12,6 +11,7 @@ import {
   modelEntry,
 } from '../models/index.js';
 import { fail } from '../tensor/error.js';
+import { inputTransform } from '../inference/index.js';
 import { augmentation } from './augmentation.js';
 import { type TrainConfig, flagOf } from './config.js';
 import type { Teacher } from './teacher.js';
@@ -93,36 +93,6 @@ export function inputOf(config: TrainConfig): InputSpec {
     interpolation,
     cropPct,
     ...(cropMode === 'squash' && { cropMode }),
-  };
-}
-
-/**
- * The preparation of images for a model, without augmentation.
- *
- * @throws TensorError VALUE unless there are three finite means, and three deviations above 0
- */
-export function inputTransform(input: InputSpec): Transform {
-  return transformOf('inputTransform', input);
-}
-
-/** @internal The same for who names itself. */
-export function transformOf(op: string, input: InputSpec): Transform {
-  expectNormalization(op, input);
-  const { size, mean, std, interpolation: mode, cropPct, cropMode } = input;
-  const [height, width] = size;
-  // timm resizes the shorter side of a square crop, and both sides of another.
-  const resize =
-    height === width && cropMode !== 'squash'
-      ? Math.floor(height / cropPct)
-      : ([height / cropPct, width / cropPct].map(Math.floor) as [number, number]);
-  return {
-    steps: [
-      { kind: 'resize', size: resize, mode },
-      { kind: 'centerCrop', size },
-    ],
-    size,
-    mean,
-    std,
   };
 }
 

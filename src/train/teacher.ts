@@ -13,10 +13,10 @@ import { tensor } from '../ops/index.js';
 import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { type Device, inferenceMode } from '../tensor/index.js';
+import type { ImageModel, Precision } from '../inference/index.js';
+import { expectPrecision, inPrecision } from '../inference/precision.js';
 import { describeClasses } from './classes.js';
-import type { ImageModel } from './evaluate.js';
 import { LogitCache } from './logit-cache.js';
-import { type Precision, expectPrecision, inPrecision } from './precision.js';
 
 /** Mean and deviation of a model's images. */
 export type Normalization = Pick<InputSpec, 'mean' | 'std'>;

@@ -3,9 +3,10 @@
  */
 import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
+import type { Precision } from '../inference/index.js';
+import { expectPrecision } from '../inference/precision.js';
 import type { Distillation } from './distillation.js';
 import type { FreezeLayers } from './layers.js';
-import { type Precision, expectPrecision } from './precision.js';
 
 /** How to train. Names and defaults are timm's where timm has one. */
 export interface TrainerOptions {

@@ -29,26 +29,25 @@ import {
   scope,
   setRandomState,
 } from '../tensor/index.js';
-import { type OptionNames, expectOptions } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectWhole } from '../tensor/arguments.js';
 import { fail, named } from '../tensor/error.js';
 import type { BatchSource } from '../data/index.js';
-import type { TrainingState } from './checkpoint.js';
-import { distilledLoss } from './distillation.js';
 import {
+  evaluate,
   type EvaluateOptions,
   type Evaluation,
   type ImageModel,
   type Prediction,
-  evaluate,
-  imagesOf,
-  targetOf,
-} from './evaluate.js';
-import { expectWhole } from './image-files.js';
+} from '../inference/index.js';
+import { imagesOf, targetOf } from '../inference/evaluate.js';
+import { expectOutputs } from '../inference/outputs.js';
+import { inPrecision } from '../inference/precision.js';
+import { settled } from '../inference/settle.js';
+import type { TrainingState } from './checkpoint.js';
+import { distilledLoss } from './distillation.js';
 import { type Target, expectThreshold, labelLoss } from './label-loss.js';
 import { FrozenLayers } from './layers.js';
-import { expectOutputs } from './outputs.js';
 import { type DecayableModel, paramGroups } from './param-groups.js';
-import { inPrecision } from './precision.js';
 import {
   type EpochMetrics,
   type Progress,
@@ -59,7 +58,6 @@ import {
   stepEvent,
 } from './progress.js';
 import { cosineSchedule } from './schedule.js';
-import { settled } from './settle.js';
 import { type ResolvedTrainerOptions, type TrainerOptions, resolveOptions } from './trainer-options.js';
 
 /** Hooks of a run. Asynchronous ones are waited for. */

@@ -11,15 +11,15 @@ import { checkSource } from '../data/view.js';
 import { type Model, type ModelInfo, loadPretrained } from '../models/index.js';
 import { modelPath } from '../models/source.js';
 import { foldBatchNorm } from '../nn/index.js';
-import { type OptionNames, expectOptions } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectWhole } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { type Device } from '../tensor/index.js';
 import { EMBEDDING_OPTIONS, type EmbeddingOptions, embeddingOf, featuresOf } from './embed.js';
 import { EXPLAIN_OPTIONS, type ExplainFilesOptions, type ImageExplanation, explainViews } from './explain.js';
-import { type FileOptions, expectWhole } from './image-files.js';
+import type { FileOptions } from './image-files.js';
 import { type ClassProbability, TOPK, classify } from './predict.js';
 import { type Precision, expectPrecision } from './precision.js';
-import { transformOf } from './setup.js';
+import { transformOf } from './input.js';
 
 /** The classes of an image, the most probable first. */
 export interface ImagePrediction {

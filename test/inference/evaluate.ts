@@ -14,7 +14,7 @@ import {
   scope,
   tensor,
 } from '../../src/index.js';
-import { classify } from '../../src/train/predict.js';
+import { classify } from '../../src/inference/predict.js';
 import { pattern } from '../helpers/images.js';
 import { TINY_INFO, tinyBatches, tinyImages, tinyModel } from '../helpers/training.js';
 

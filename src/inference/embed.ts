@@ -8,7 +8,7 @@ import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { inferenceMode } from '../tensor/index.js';
 import { FILE_OPTIONS, type FileOptions, readBatches } from './image-files.js';
-import { inputOf } from './predict.js';
+import { modelInput } from './predict.js';
 import { type Precision, expectPrecision, inPrecision } from './precision.js';
 import { settled } from './settle.js';
 
@@ -78,7 +78,7 @@ export async function featuresOf(
   return settled(model.device, async () => {
     const features = inferenceMode(() =>
       inPrecision(precision, () => {
-        const seen = model.forwardFeatures(inputOf(views, info, model));
+        const seen = model.forwardFeatures(modelInput(views, info, model));
         return model.forwardHead(seen, { preLogits: true }).to('float32');
       }),
     );

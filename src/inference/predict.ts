@@ -4,13 +4,13 @@
 import { type Image, applySteps, normalizeInto, SampleRandom } from '../data/index.js';
 import type { ModelInfo } from '../models/index.js';
 import { softmax, tensor, topk } from '../ops/index.js';
-import { type OptionNames, expectOptions } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectWhole } from '../tensor/arguments.js';
 import { type Tensor, inferenceMode } from '../tensor/index.js';
 import type { ImageModel } from './evaluate.js';
-import { FILE_OPTIONS, type FileOptions, expectWhole, readBatches } from './image-files.js';
+import { FILE_OPTIONS, type FileOptions, readBatches } from './image-files.js';
 import { type Precision, inPrecision } from './precision.js';
 import { settled } from './settle.js';
-import { transformOf } from './setup.js';
+import { transformOf } from './input.js';
 
 /** A class, and how probable the model takes it to be, in [0, 1]. */
 export interface ClassProbability {
@@ -72,7 +72,7 @@ export function viewsOf(images: readonly Image[], info: ModelInfo): Image[] {
 }
 
 /** Views as a model takes them, where it is: `[count, 3, height, width]`, normalised. */
-export function inputOf(
+export function modelInput(
   views: readonly Image[],
   { input: { size, mean, std } }: ModelInfo,
   model: ImageModel,
@@ -103,7 +103,7 @@ async function classifyViews(
 ): Promise<ClassProbability[][]> {
   const k = Math.min(most, info.classes.length);
   const { values, indices } = inferenceMode(() =>
-    inPrecision(precision, () => topk(softmax(model.call(inputOf(views, info, model))), k)),
+    inPrecision(precision, () => topk(softmax(model.call(modelInput(views, info, model))), k)),
   );
   try {
     const [probabilities, classes] = await Promise.all([values.data(), indices.data()]);

@@ -5,9 +5,9 @@ import type { Image } from '../data/index.js';
 import { defaultWorkers } from '../data/pool.js';
 import { Preprocessor } from '../data/preprocessor.js';
 import type { ModelInfo } from '../models/index.js';
-import type { OptionNames } from '../tensor/arguments.js';
-import { TensorError, fail, shown } from '../tensor/error.js';
-import { transformOf } from './setup.js';
+import { type OptionNames, expectWhole } from '../tensor/arguments.js';
+import { TensorError } from '../tensor/error.js';
+import { transformOf } from './input.js';
 
 /** Files that are not worth a thread: to start one takes about as long. */
 const FEW = 4;
@@ -78,10 +78,4 @@ export async function* readBatches(
   } finally {
     await preprocessor.close();
   }
-}
-
-/** @throws TensorError VALUE unless an option is a whole number of at least `least` */
-export function expectWhole(op: string, name: string, value: unknown, least: number): void {
-  if (Number.isInteger(value) && (value as number) >= least) return;
-  fail(op, 'VALUE', `expected ${name} to be a whole number of at least ${least}, got ${shown(value)}`);
 }

@@ -9,7 +9,7 @@ import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { scope } from '../tensor/index.js';
 import { FILE_OPTIONS, type FileOptions, readBatches } from './image-files.js';
-import { inputOf, viewsOf } from './predict.js';
+import { modelInput, viewsOf } from './predict.js';
 
 /** What a model sees of a class in an image. */
 export interface ImageExplanation {
@@ -96,7 +96,7 @@ export async function explainViews(
   for (let start = 0; start < views.length; start += batchSize) {
     const batch = views.slice(start, start + batchSize);
     const { map, targets, share } = scope(() => {
-      const { map, targets, logits } = explain(model, inputOf(batch, info, model), { ...how, target });
+      const { map, targets, logits } = explain(model, modelInput(batch, info, model), { ...how, target });
       return { map, targets, share: gather(softmax(logits), 1, targets.unsqueeze(1)) };
     });
     const grid = map.shape.slice(1) as [number, number];

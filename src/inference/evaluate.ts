@@ -4,11 +4,10 @@
 import type { FloatTensor, Module } from '../nn/index.js';
 import { evaluating } from '../nn/module.js';
 import { crossEntropy, softmax, tensor, topk } from '../ops/index.js';
-import { type OptionNames, expectOptions } from '../tensor/arguments.js';
+import { type OptionNames, expectOptions, expectWhole } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { type Device, inferenceMode, type Tensor } from '../tensor/index.js';
 import type { Batch, BatchSource } from '../data/index.js';
-import { expectWhole } from './image-files.js';
 import { expectOutputs } from './outputs.js';
 import { type Precision, inPrecision } from './precision.js';
 import { settled } from './settle.js';
