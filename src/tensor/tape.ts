@@ -151,7 +151,7 @@ const GRAD_OPTIONS = { gradients: true, retainGraph: true } satisfies OptionName
 
 /**
  * The gradients of the sum of `outputs` with respect to `inputs`, leaving every `grad` alone. An input that the
- * outputs do not depend on gives undefined.
+ * outputs do not depend on gives undefined. They are first derivatives: a gradient is not recorded, and has none of its own.
  * @throws TensorError AUTOGRAD when an input requires no gradient; and as backward
  */
 export function grad<const Inputs extends readonly Tensor[]>(
