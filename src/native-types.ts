@@ -117,7 +117,12 @@ export interface NativeOps {
     activation: string,
     needsBefore: boolean,
   ) => [TensorId, TensorId];
-  readonly linearWeightGradient: (dy: TensorId, x: TensorId, needsDbias: boolean) => [TensorId, TensorId];
+  readonly linearWeightGradient: (
+    dy: TensorId,
+    x: TensorId,
+    needsDbias: boolean,
+    dtype: DTypeCode,
+  ) => [TensorId, TensorId];
   readonly mlp: (
     x: TensorId,
     weight1: TensorId,
@@ -140,6 +145,7 @@ export interface NativeOps {
     needsBias1: boolean,
     needsWeight2: boolean,
     needsBias2: boolean,
+    dtype: DTypeCode,
   ) => [TensorId, TensorId, TensorId, TensorId, TensorId];
   readonly layerNorm: (
     x: TensorId,

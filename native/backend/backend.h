@@ -124,7 +124,8 @@ enum class ReduceOp : uint8_t { Sum, Mean, Var, Max, Min, ArgMax, ArgMin, Any, A
 
 // out has x's rank, with size 1 where a dimension is reduced. ArgMax/ArgMin reduce one dimension (`dim`), write
 // int64 and pick the first of equals; NaN counts as the largest for Max/ArgMax and wins Min/ArgMin too.
-// Sums are pairwise or wider-typed so that float32 keeps 1e-6 relative over millions of elements.
+// Sums are pairwise or wider-typed so that float32 keeps 1e-6 relative over millions of elements; Sum of 16-bit floats may
+// go into float32.
 struct ReduceArgs {
   ReduceOp op;
   View x;
@@ -242,7 +243,7 @@ struct MatmulArgs {
   View residual;  // shape of out, or absent; may be out
   Activation activation = Activation::None;
   bool accumulate = false;
-  View a_sums = {};  // [M] of a's dtype, or absent: sum_k a[m, k]; for operands of rank 2
+  View a_sums = {};  // [M] of out's dtype, or absent: sum_k a[m, k]; for operands of rank 2
   // a b + bias, or absent; out's dtype and shape, of rank 2 and contiguous as out is then. With an activation, whose
   // gradient needs it, and without a residual.
   View before = {};

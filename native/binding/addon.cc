@@ -71,12 +71,12 @@ void define_ops(Module& m) {
 
   m.def<&ops::matmul>("matmul", {"a", "b"});
   m.def<&ops::linear>("linear", {"x", "weight", "bias", "residual", "activation", "needsBefore"});
-  m.def<&ops::linear_weight_gradient>("linearWeightGradient", {"dy", "x", "needsDbias"});
+  m.def<&ops::linear_weight_gradient>("linearWeightGradient", {"dy", "x", "needsDbias", "dtype"});
   m.def<&ops::mlp>("mlp",
                    {"x", "weight1", "bias1", "weight2", "bias2", "residual", "activation", "needsBefore"});
   m.def<&ops::mlp_backward>(
       "mlpBackward", {"dy", "x", "before", "weight1", "weight2", "activation", "needsDx", "needsWeight1",
-                      "needsBias1", "needsWeight2", "needsBias2"});
+                      "needsBias1", "needsWeight2", "needsBias2", "dtype"});
   m.def<&ops::layer_norm>("layerNorm", {"x", "residual", "gamma", "beta", "eps"});
   m.def<&ops::layer_norm_backward>("layerNormBackward",
                                    {"dy", "s", "gamma", "hasBeta", "mean", "rstd", "dsum"});

@@ -115,7 +115,8 @@ std::tuple<Tensor, Tensor> linear(const Tensor& x, const Tensor& weight, const O
   return {add(own, *residual, 0), before};
 }
 
-std::tuple<Tensor, Tensor> linear_weight_gradient(const Tensor& dy, const Tensor& x, bool needs_dbias) {
+std::tuple<Tensor, Tensor> linear_weight_gradient(const Tensor& dy, const Tensor& x, bool needs_dbias,
+                                                  DType dtype) {
   constexpr const char* kOp = "linearWeightGradient";
   check_floating(kOp, "dy", dy);
   check_same_dtype(kOp, "dy", dy, "x", x);
@@ -125,10 +126,14 @@ std::tuple<Tensor, Tensor> linear_weight_gradient(const Tensor& dy, const Tensor
     fail(kOp, code::kShape, "expected dy and x of one shape but for the last dimension, got ", dy, " and ",
          x);
   }
+  if (dtype != x.dtype() && !(size_of(x.dtype()) == 2 && dtype == DType::Float32)) {
+    fail(kOp, code::kDType, "expected the dtype of x, or float32 for 16 bits, got ", name_of(dtype), " for ",
+         x);
+  }
   const int64_t out = dy.size(-1), in = x.size(-1);
   const Tensor a = transpose(gemm_operand(as_rows(dy)), 0, 1), b = gemm_operand(as_rows(x));
-  Tensor dweight = empty(x.device(), Shape{out, in}, x.dtype());
-  Tensor dbias = needs_dbias ? empty(x.device(), Shape{out}, x.dtype()) : Tensor();
+  Tensor dweight = empty(x.device(), Shape{out, in}, dtype);
+  Tensor dbias = needs_dbias ? empty(x.device(), Shape{out}, dtype) : Tensor();
   MatmulArgs args{a.view(), b.view(), dweight.view(), {}, {}};
   args.a_sums = dbias.view();
   launch(x.device(), kOp, &Kernels::matmul, args);

@@ -14,9 +14,9 @@ Activation activation_of(const char* op, const std::string& name) {
 
 // The gradients of a layer's weight and bias; each absent unless asked for.
 std::tuple<Tensor, Tensor> layer_gradients(const Tensor& dy, const Tensor& x, bool needs_weight,
-                                           bool needs_bias) {
+                                           bool needs_bias, DType dtype) {
   if (!needs_weight) return {Tensor(), needs_bias ? sum(dy, {0}, false) : Tensor()};
-  return linear_weight_gradient(dy, x, needs_bias);
+  return linear_weight_gradient(dy, x, needs_bias, dtype);
 }
 
 }  // namespace
@@ -42,12 +42,10 @@ std::tuple<Tensor, Tensor> mlp(const Tensor& x, const Tensor& weight1, const Opt
   return {y, before};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> mlp_backward(const Tensor& dy, const Tensor& x,
-                                                                const Tensor& before, const Tensor& weight1,
-                                                                const Tensor& weight2,
-                                                                const std::string& activation, bool needs_dx,
-                                                                bool needs_weight1, bool needs_bias1,
-                                                                bool needs_weight2, bool needs_bias2) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> mlp_backward(
+    const Tensor& dy, const Tensor& x, const Tensor& before, const Tensor& weight1, const Tensor& weight2,
+    const std::string& activation, bool needs_dx, bool needs_weight1, bool needs_bias1, bool needs_weight2,
+    bool needs_bias2, DType dtype) {
   constexpr const char* kOp = "mlpBackward";
   check_same_dtype(kOp, "dy", dy, "x", x);
   check_shape(kOp, "dy", dy, with_features(x, weight2.size(0)));
@@ -65,8 +63,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> mlp_backward(const Tensor& dy
   } else if (needs_weight2) {
     launch(x.device(), kOp, &Kernels::unary, UnaryArgs{unary_op(kind), before_rows.view(), after.view()});
   }
-  const auto [dweight2, dbias2] = layer_gradients(dy_rows, after, needs_weight2, needs_bias2);
-  const auto [dweight1, dbias1] = layer_gradients(dbefore, x_rows, needs_weight1, needs_bias1);
+  const auto [dweight2, dbias2] = layer_gradients(dy_rows, after, needs_weight2, needs_bias2, dtype);
+  const auto [dweight1, dbias1] = layer_gradients(dbefore, x_rows, needs_weight1, needs_bias1, dtype);
   Tensor dx;
   if (needs_dx) dx = matmul(dbefore, weight1).with(x.shape(), contiguous_strides(x.shape()), 0);
   return {dx, dweight1, dbias1, dweight2, dbias2};

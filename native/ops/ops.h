@@ -134,8 +134,10 @@ Tensor matmul(const Tensor& a, const Tensor& b);
 std::tuple<Tensor, Tensor> linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
                                   const OptionalTensor& residual, const std::string& activation,
                                   bool needs_before);
-// dy^T x, and dy summed over its rows (absent unless asked for): the gradients of linear's weight and bias
-std::tuple<Tensor, Tensor> linear_weight_gradient(const Tensor& dy, const Tensor& x, bool needs_dbias);
+// dy^T x, and dy summed over its rows (absent unless asked for): the gradients of linear's weight and bias, in the dtype of
+// both or, of 16-bit ones, in float32
+std::tuple<Tensor, Tensor> linear_weight_gradient(const Tensor& dy, const Tensor& x, bool needs_dbias,
+                                                  DType dtype);
 
 // ---- mlp.cc
 // activation(x w1^T + b1) w2^T + b2 + residual, and what goes into the activation (absent unless asked for)
@@ -143,13 +145,11 @@ std::tuple<Tensor, Tensor> mlp(const Tensor& x, const Tensor& weight1, const Opt
                                const Tensor& weight2, const OptionalTensor& bias2,
                                const OptionalTensor& residual, const std::string& activation,
                                bool needs_before);
-// dx, and the gradients of w1, b1, w2 and b2; each absent unless asked for
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> mlp_backward(const Tensor& dy, const Tensor& x,
-                                                                const Tensor& before, const Tensor& weight1,
-                                                                const Tensor& weight2,
-                                                                const std::string& activation, bool needs_dx,
-                                                                bool needs_weight1, bool needs_bias1,
-                                                                bool needs_weight2, bool needs_bias2);
+// dx, and the gradients of w1, b1, w2 and b2 in `dtype` as above; each absent unless asked for
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> mlp_backward(
+    const Tensor& dy, const Tensor& x, const Tensor& before, const Tensor& weight1, const Tensor& weight2,
+    const std::string& activation, bool needs_dx, bool needs_weight1, bool needs_bias1, bool needs_weight2,
+    bool needs_bias2, DType dtype);
 
 // ---- layer_norm.cc
 // y, the sum x + residual (absent without a residual), mean, rstd

@@ -285,21 +285,25 @@ TEST(MatmulBefore, IsWhatGoesIntoTheActivation) {
 
 TEST(MatmulSums, AreThoseOfTheRowsOfA) {
   for (const DType dtype : float_dtypes()) {
-    for (const Size& s :
-         {Size{12, 37, 8}, Size{21, 131, 10}, Size{5, 70, 3}, Size{1, 6, 5}, Size{4, 0, 3}, Size{4, 3, 0}}) {
-      for (const bool transposed : {false, true}) {
-        Buffer a(dtype, {s.m, s.k}, transposed ? Shape{1, s.m} : Shape{s.k, 1}), b(dtype, {s.k, s.n}),
-            out(dtype, {s.m, s.n}), sums(dtype, {s.m});
-        a.fill_normal(1);
-        b.fill_normal(2);
-        MatmulArgs args{a.view(), b.view(), out.view(), {}, {}};
-        args.a_sums = sums.view();
-        testing::run(&Kernels::matmul, args);
-        expect_values(out, reference(args), describe(s, dtype));
-        std::vector<double> expected(static_cast<size_t>(s.m));
-        const std::vector<double> elements = a.values();
-        for (size_t i = 0; i < elements.size(); ++i) expected[i / static_cast<size_t>(s.k)] += elements[i];
-        expect_values(sums, expected, describe(s, dtype) + " sums");
+    for (const DType result : {dtype, DType::Float32}) {  // a gradient of 16-bit operands may be float32
+      if (result != dtype && size_of(dtype) != 2) continue;
+      for (const Size& s : {Size{12, 37, 8}, Size{21, 131, 10}, Size{16, 200, 24}, Size{5, 70, 3},
+                            Size{1, 6, 5}, Size{4, 0, 3}, Size{4, 3, 0}}) {
+        for (const bool transposed : {false, true}) {
+          Buffer a(dtype, {s.m, s.k}, transposed ? Shape{1, s.m} : Shape{s.k, 1}), b(dtype, {s.k, s.n}),
+              out(result, {s.m, s.n}), sums(result, {s.m});
+          a.fill_normal(1);
+          b.fill_normal(2);
+          MatmulArgs args{a.view(), b.view(), out.view(), {}, {}};
+          args.a_sums = sums.view();
+          testing::run(&Kernels::matmul, args);
+          const std::string what = describe(s, dtype) + " to " + std::string(name_of(result));
+          expect_values(out, reference(args), what);
+          std::vector<double> expected(static_cast<size_t>(s.m));
+          const std::vector<double> elements = a.values();
+          for (size_t i = 0; i < elements.size(); ++i) expected[i / static_cast<size_t>(s.k)] += elements[i];
+          expect_values(sums, expected, what + ", sums");
+        }
       }
     }
   }

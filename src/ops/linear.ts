@@ -1,8 +1,8 @@
 import { native } from '../native.js';
 import { type OptionNames, expectOptions, optionalId } from '../tensor/arguments.js';
 import { cast } from '../tensor/autocast.js';
-import { ownOp } from '../tensor/define-op.js';
-import type { FloatDType } from '../tensor/dtype.js';
+import { type OpContext, ownOp } from '../tensor/define-op.js';
+import { type FloatDType, dtypeCode } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
 /** What may follow the product inside the same kernel. */
@@ -25,6 +25,11 @@ const DERIVATIVES = {
 
 const OPTIONS = { activation: true, residual: true } satisfies OptionNames<LinearOptions>;
 
+/** A float32 weight that autocast has cast has a gradient in float32 at once; any other, one like x. */
+export function weightGradientDType(ctx: OpContext, weight: number, x: Tensor): number {
+  return dtypeCode(ctx.gradientDType(weight) === 'float32' ? 'float32' : x.dtype);
+}
+
 const linearOp = ownOp({
   name: 'linear',
   autocast: ['lower', 'lower', 'keep', 'keep'], // a float32 bias is added as such; a float32 residual stays one
@@ -45,8 +50,10 @@ const linearOp = ownOp({
     else ctx.save(x, weight);
     return wrap(y);
   },
-  backward({ saved: [x, weight, before], needsGrad, state }, dy) {
+  backward(ctx, dy) {
     if (dy === undefined) return [];
+    const { needsGrad, state } = ctx;
+    const [x, weight, before] = ctx.saved;
     const activation = state as Activation;
     const own = cast(dy, x.dtype); // beside a float32 residual the result is float32
     const dz = activation === 'none' ? own : wrap(DERIVATIVES[activation](own.id, before.id, 0));
@@ -56,7 +63,12 @@ const linearOp = ownOp({
       const dbias = needsGrad[2] ? wrap(native.sumTo(dz.id, weight.shape.slice(0, 1))) : undefined;
       return [dx, undefined, dbias, residualGrad];
     }
-    const [dweight, dbias] = native.linearWeightGradient(dz.id, x.id, needsGrad[2]);
+    const [dweight, dbias] = native.linearWeightGradient(
+      dz.id,
+      x.id,
+      needsGrad[2],
+      weightGradientDType(ctx, 1, x),
+    );
     return [dx, wrap(dweight), needsGrad[2] ? wrap(dbias) : undefined, residualGrad];
   },
 });

@@ -7,7 +7,7 @@ import { cast } from '../tensor/autocast.js';
 import { ownOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
-import type { Activation } from './linear.js';
+import { type Activation, weightGradientDType } from './linear.js';
 
 /** What else the op does on the way. */
 export interface MlpOptions<D extends FloatDType = FloatDType> {
@@ -46,8 +46,10 @@ const mlpOp = ownOp({
     ctx.state = activation;
     return wrap(y);
   },
-  backward({ saved: [x, weight1, weight2, before], needsGrad, state }, dy) {
+  backward(ctx, dy) {
     if (dy === undefined) return [];
+    const { needsGrad, state } = ctx;
+    const [x, weight1, weight2, before] = ctx.saved;
     const own = cast(dy, x.dtype); // beside a float32 residual the result is float32
     const [dx, ...gradients] = native
       .mlpBackward(
@@ -62,6 +64,7 @@ const mlpOp = ownOp({
         needsGrad[2],
         needsGrad[3],
         needsGrad[4],
+        weightGradientDType(ctx, 1, x),
       )
       .map((id) => ((id as unknown) === undefined ? undefined : wrap(id)));
     return [dx, ...gradients, needsGrad[5] ? dy : undefined];

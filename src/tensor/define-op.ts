@@ -29,6 +29,11 @@ export interface OpContext {
    * nothing has come, or it has another dtype.
    */
   takeGradient(argument: number, dtype: DType): Tensor | undefined;
+  /**
+   * In backward: the dtype that the gradient of an argument that is a tensor will be cast to, because `autocast` has cast the
+   * argument; undefined where it has not. A kernel that gives it at once saves a rounding and a pass over memory.
+   */
+  gradientDType(argument: number): DType | undefined;
   /** Anything else that backward needs: forward puts it here. */
   state: unknown;
 }
@@ -115,6 +120,8 @@ function makeOp<Args extends readonly unknown[], Result extends Tensor | readonl
       state: undefined,
       takeGradient: (argument, dtype) =>
         layout[argument]?.isArray === false ? take(inputOf(layout, argument), dtype) : undefined,
+      gradientDType: (argument) =>
+        layout[argument]?.isArray === false ? dtypes?.[inputOf(layout, argument)] : undefined,
       save: (...tensors) => {
         // A saved tensor is an owner of its own, outside every scope.
         saved = tensors.map((tensor) =>
@@ -237,6 +244,7 @@ const UNRECORDED: OpContext = {
   saved: [],
   save: nothing,
   takeGradient: nothing,
+  gradientDType: nothing,
   get state() {
     return undefined;
   },

@@ -41,7 +41,9 @@ import {
   maxPool2d,
   mean,
   memoryStats,
+  mlp,
   mul,
+  normal,
   ones,
   pow,
   relu,
@@ -171,6 +173,53 @@ test.serial('gradients have the dtypes of the inputs, whatever forward computed 
   ] as const) {
     const error = relativeError(await (leaf.grad as Tensor).data(), await (exact.grad as Tensor).data());
     t.true(error > 0 && error < 2e-2, `${error}`); // some five roundings to 8 bits
+  }
+});
+
+test.serial(
+  "a float32 weight's gradient is the product of 16-bit operands, not rounded to 16 bits",
+  async (t) => {
+    manualSeed(5);
+    for (const dtype of ['bfloat16', 'float16'] as const) {
+      const rounded = (shape: number[]): FloatTensor => normal(shape).to(dtype).to('float32');
+      const [x, dy] = [rounded([300, 24]), rounded([300, 16])];
+      const [w, b, v] = [rounded([16, 24]), rounded([16]), rounded([16, 16])].map((leaf) =>
+        leaf.setRequiresGrad(),
+      );
+      const exact = (a: FloatTensor, c: FloatTensor): FloatTensor =>
+        matmul(a.to('float64').transpose(0, 1), c.to('float64'));
+      const check = async (leaf: FloatTensor, expected: FloatTensor): Promise<void> => {
+        const gradient = leaf.grad as FloatTensor;
+        t.is(gradient.dtype, 'float32');
+        const error = relativeError(await gradient.data(), await expected.data());
+        t.true(error < 1e-6, `${dtype}: ${error}`);
+        leaf.grad = undefined;
+      };
+      autocast(dtype, () => linear(x, w, b)).backward({ gradient: dy.to(dtype) });
+      await check(w, exact(dy, x));
+      await check(b, dy.to('float64').sum({ dim: 0 }));
+
+      autocast(dtype, () => mlp(x, w, b, v, undefined, { activation: 'relu' })).backward({
+        gradient: dy.to(dtype),
+      });
+      const after = autocast(dtype, () => linear(x, w, b, { activation: 'relu' }).detach());
+      await check(v, exact(dy, after));
+      t.is(w.grad?.dtype, 'float32');
+    }
+  },
+);
+
+test.serial('a weight of 16 bits has a gradient of 16 bits', (t) => {
+  for (const [own, region] of [
+    ['bfloat16', 'float32'],
+    ['bfloat16', 'bfloat16'],
+    ['bfloat16', 'float16'],
+  ] as const) {
+    const [x, w] = [ones([3, 4], { dtype: own }), ones([2, 4], { dtype: own }).setRequiresGrad()];
+    autocast(region, () => linear(x, w))
+      .sum()
+      .backward();
+    t.is(w.grad?.dtype, own, `${own} in ${region}`);
   }
 });
 

@@ -252,6 +252,9 @@ void reduce_as(Queue& queue, const ReduceArgs& args) {
   constexpr bool kFloating = std::is_floating_point_v<T>;
   switch (args.op) {
     case ReduceOp::Sum:
+      if constexpr (sizeof(S) == 2 && kFloating) {
+        if (args.out.dtype == DType::Float32) return run<Sum<T>, S, float>(queue, args);
+      }
       return run<Sum<T>, S, std::conditional_t<kFloating, S, int64_t>>(queue, args);
     case ReduceOp::Max:
       return run<Extreme<true, T>, S, S>(queue, args);
