@@ -65,7 +65,8 @@ export class Preprocessor {
 /** A copy for another thread: sent as it is, a view would take all of its buffer along. */
 function ownMemory(source: ImageSource): [source: ImageSource, transfer: ArrayBuffer[]] {
   if (typeof source === 'string') return [source, []];
-  const isBytes = source instanceof Uint8Array;
-  const data = new Uint8Array(isBytes ? source : source.data);
-  return [isBytes ? data : { ...source, data }, [data.buffer]];
+  const bytes = source instanceof ArrayBuffer ? new Uint8Array(source) : source;
+  const isBytes = bytes instanceof Uint8Array;
+  const data = new Uint8Array(isBytes ? bytes : bytes.data);
+  return [isBytes ? data : { ...bytes, data }, [data.buffer]];
 }

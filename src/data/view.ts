@@ -7,7 +7,7 @@ import { SampleRandom } from './sample-random.js';
 import { type TransformStep, applySteps } from './transforms.js';
 
 /** An image as it comes: the bytes of a file (JPEG, PNG, ...), the path of one, or pixels. */
-export type ImageSource = Uint8Array | string | Image;
+export type ImageSource = Uint8Array | ArrayBuffer | string | Image;
 
 /** What is made of an image. */
 export interface ViewOptions {
@@ -25,13 +25,15 @@ export async function viewOf(source: ImageSource, { steps, maxPixels }: ViewOpti
       ? await readImage(source, options)
       : source instanceof Uint8Array
         ? await decodeImage(source, options)
-        : source;
+        : source instanceof ArrayBuffer
+          ? await decodeImage(new Uint8Array(source), options)
+          : source;
   return applySteps(image, steps, new SampleRandom(0, 0, 0)); // nothing is drawn
 }
 
 /** @internal Checks that something is an image in one of its forms. @throws TensorError VALUE or SHAPE */
 export function checkSource(op: string, source: unknown): asserts source is ImageSource {
-  if (typeof source === 'string' || source instanceof Uint8Array) return;
+  if (typeof source === 'string' || source instanceof Uint8Array || source instanceof ArrayBuffer) return;
   const { data, height, width } = (source ?? {}) as Partial<Image>;
   if (!(data instanceof Uint8Array) || typeof height !== 'number' || typeof width !== 'number') {
     fail(op, 'VALUE', `expected an image's bytes, path or { data, height, width }, got ${shown(source)}`);

@@ -4,6 +4,7 @@
  */
 import type { Image } from '../data/index.js';
 import type { Model, ModelInfo } from '../models/index.js';
+import { inEvaluation } from '../explain/in-evaluation.js';
 import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { inferenceMode } from '../tensor/index.js';
@@ -42,7 +43,8 @@ export type FileEmbedding =
 
 /**
  * Image files as vectors: the pooled features `[D]` of each, which `forwardHead` gives with `preLogits`, by default of length 1. A
- * file that is no image is reported in its place. More than a few are decoded in threads, a batch ahead.
+ * file that is no image is reported in its place. More than a few are decoded in threads, a batch ahead. The model computes in
+ * evaluation mode, and is left in its own.
  *
  * @throws TensorError VALUE for options that make no sense, or features that are not finite
  * @example
@@ -57,7 +59,6 @@ export async function embed(
 ): Promise<FileEmbedding[]> {
   expectOptions('embed', options, OPTIONS);
   const precision = expectPrecision('embed', options.precision ?? 'float32');
-  model.eval();
   const results: FileEmbedding[] = [];
   for await (const batch of readBatches('embed', files, info, options)) {
     const features = await featuresOf(model, info, batch.views, precision);
@@ -77,10 +78,12 @@ export async function featuresOf(
   if (views.length === 0) return [];
   return settled(model.device, async () => {
     const features = inferenceMode(() =>
-      inPrecision(precision, () => {
-        const seen = model.forwardFeatures(modelInput(views, info, model));
-        return model.forwardHead(seen, { preLogits: true }).to('float32');
-      }),
+      inEvaluation(model, () =>
+        inPrecision(precision, () => {
+          const seen = model.forwardFeatures(modelInput(views, info, model));
+          return model.forwardHead(seen, { preLogits: true }).to('float32');
+        }),
+      ),
     );
     try {
       const size = features.shape[1];

@@ -5,7 +5,7 @@ import type { Image } from '../data/index.js';
 import { defaultWorkers } from '../data/pool.js';
 import { Preprocessor } from '../data/preprocessor.js';
 import type { ModelInfo } from '../models/index.js';
-import { type OptionNames, expectWhole } from '../tensor/arguments.js';
+import { type OptionNames, expectArray, expectWhole } from '../tensor/arguments.js';
 import { TensorError } from '../tensor/error.js';
 import { transformOf } from './input.js';
 
@@ -42,6 +42,7 @@ export async function* readBatches(
   info: ModelInfo,
   { batchSize = 32, workers = defaultWorkers() }: FileOptions,
 ): AsyncGenerator<FileBatch> {
+  expectArray(op, 'files', files);
   expectWhole(op, 'batchSize', batchSize, 1);
   expectWhole(op, 'workers', workers, 0);
   const { steps } = transformOf(op, info.input);

@@ -4,6 +4,8 @@
 import { type Image, applySteps, normalizeInto, SampleRandom } from '../data/index.js';
 import type { ModelInfo } from '../models/index.js';
 import { softmax, tensor, topk } from '../ops/index.js';
+import { inEvaluation } from '../explain/in-evaluation.js';
+import { fail } from '../tensor/error.js';
 import { type OptionNames, expectOptions, expectWhole } from '../tensor/arguments.js';
 import { type Tensor, inferenceMode } from '../tensor/index.js';
 import type { ImageModel } from './evaluate.js';
@@ -38,9 +40,9 @@ const OPTIONS = { ...FILE_OPTIONS, topk: true, precision: true } satisfies Optio
 
 /**
  * Predicts the classes of image files, in batches of their order. A file that is no image is reported in its place. More than a few
- * are decoded in threads, a batch ahead.
+ * are decoded in threads, a batch ahead. The model computes in evaluation mode, and is left in its own.
  *
- * @throws TensorError VALUE for options that make no sense
+ * @throws TensorError VALUE for options that make no sense, or a model without classes
  * @example
  * const { model, info } = await loadModel('runs/animals/checkpoints/best.safetensors');
  * const [{ top }] = await predict(model, info, ['cat.jpg']);
@@ -54,7 +56,7 @@ export async function predict(
   expectOptions('predict', options, OPTIONS);
   const how = { topk: options.topk ?? TOPK, precision: options.precision ?? 'float32' } as const;
   expectWhole('predict', 'topk', how.topk, 1);
-  model.eval();
+  expectClasses(info);
   const results: FilePrediction[] = [];
   for await (const batch of readBatches('predict', files, info, options)) {
     const tops = await classify(model, info, batch.views, how);
@@ -83,6 +85,12 @@ export function modelInput(
   return tensor(pixels, { shape: [views.length, 3, ...size], device: model.device });
 }
 
+/** @throws TensorError VALUE for a model without classes */
+export function expectClasses(info: ModelInfo): void {
+  if (info.classes.length > 0) return;
+  fail('predict', 'VALUE', 'expected a model with classes, got one without; embed() needs none');
+}
+
 type How = Required<Pick<PredictOptions, 'topk' | 'precision'>>;
 
 /** The classes of views, the most probable first. */
@@ -103,7 +111,9 @@ async function classifyViews(
 ): Promise<ClassProbability[][]> {
   const k = Math.min(most, info.classes.length);
   const { values, indices } = inferenceMode(() =>
-    inPrecision(precision, () => topk(softmax(model.call(modelInput(views, info, model))), k)),
+    inEvaluation(model, () =>
+      inPrecision(precision, () => topk(softmax(model.call(modelInput(views, info, model))), k)),
+    ),
   );
   try {
     const [probabilities, classes] = await Promise.all([values.data(), indices.data()]);

@@ -17,7 +17,7 @@ import { type Device } from '../tensor/index.js';
 import { EMBEDDING_OPTIONS, type EmbeddingOptions, embeddingOf, featuresOf } from './embed.js';
 import { EXPLAIN_OPTIONS, type ExplainFilesOptions, type ImageExplanation, explainViews } from './explain.js';
 import type { FileOptions } from './image-files.js';
-import { type ClassProbability, TOPK, classify } from './predict.js';
+import { type ClassProbability, TOPK, classify, expectClasses } from './predict.js';
 import { type Precision, expectPrecision } from './precision.js';
 import { transformOf } from './input.js';
 
@@ -111,8 +111,8 @@ interface Ready<T = unknown> {
 }
 
 /**
- * Names what is in images that come at the same time, and gives them as vectors. Once it is made, the model and its mode must stay
- * as they are.
+ * Names what is in images that come at the same time, and gives them as vectors. The model computes in evaluation mode, and is left
+ * in its own; its weights must stay as they are.
  *
  * @example
  * const predictor = new Predictor(model, info, { topk: 3 });
@@ -141,7 +141,7 @@ export class Predictor {
   /** @throws TensorError VALUE for options that make no sense */
   constructor(model: Model, info: ModelInfo, options: PredictorOptions = {}) {
     expectOptions('Predictor', options, OPTIONS);
-    this.model = model.eval();
+    this.model = model;
     this.info = info;
     const { steps } = transformOf('Predictor', info.input);
     const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
@@ -174,8 +174,7 @@ export class Predictor {
   async predict(source: ImageSource, options: RequestOptions = {}): Promise<ImagePrediction> {
     expectOptions('predict', options, REQUEST);
     const { signal } = options;
-    if (this.info.classes.length === 0)
-      fail('predict', 'VALUE', 'expected a model with classes, got one without; embed() needs none');
+    expectClasses(this.info);
     return { top: await this.ask('predict', this.classes, source, signal) };
   }
 

@@ -1,9 +1,11 @@
+import { native } from '../native.js';
 import { expectTensors } from '../tensor/arguments.js';
 import { type AutocastDType, autocast, autocastDType } from '../tensor/autocast.js';
 import { ownOp } from '../tensor/define-op.js';
 import { type RandomState, getRandomState, setRandomState } from '../tensor/random.js';
+import { fail } from '../tensor/error.js';
 import { scope } from '../tensor/scope.js';
-import { backward, detach, enableGrad, isGradEnabled, setRequiresGrad } from '../tensor/tape.js';
+import { backward, detach, enableGrad, isGradEnabled, leavesOf, setRequiresGrad } from '../tensor/tape.js';
 import { isFloating, type FloatDType } from '../tensor/dtype.js';
 import { type Tensor, share } from '../tensor/tensor.js';
 
@@ -13,12 +15,17 @@ type Float = Tensor<FloatDType>;
 interface State {
   readonly random: RandomState;
   readonly dtype: AutocastDType;
+  /** When it was: see Storage::written(). */
+  readonly clock: number;
 }
 
 /**
  * Runs `fn(...inputs)` without keeping what its ops would save, and runs it again during backward: memory for time.
  * The second run draws the same random numbers. Leaves that `fn` uses (parameters) collect their gradients as usual
  * by `backward()`, also where no input requires a gradient; `grad()` sees only the inputs.
+ *
+ * `fn` must compute the same again: its modules stay in their modes until then. Batch norms in it move their running statistics
+ * twice. A backward pass throws a TensorError AUTOGRAD where inputs or parameters have been changed in place in between.
  *
  * Source: Chen et al., "Training deep nets with sublinear memory cost", 2016.
  *
@@ -31,7 +38,7 @@ export function checkpoint<Inputs extends readonly Tensor[], Result extends Tens
 ): Result {
   expectTensors('checkpoint', ...inputs);
   return scope(() => {
-    const start: State = { random: getRandomState(), dtype: autocastDType() };
+    const start: State = { random: getRandomState(), dtype: autocastDType(), clock: native.writeClock() };
     // Where no input requires a gradient, only a recorded run tells whether leaves inside `fn` do. A leaf of its own then
     // has the op recorded, and what that run has saved is freed here.
     const first = isGradEnabled() && !inputs.some((x) => x.requiresGrad) ? fn(...inputs) : undefined;
@@ -50,12 +57,26 @@ export function checkpoint<Inputs extends readonly Tensor[], Result extends Tens
   });
 }
 
+/** The second run must have had the parameters of the first. */
+function expectUnwritten(output: Tensor, since: number): void {
+  if (native.writeClock() === since) return;
+  for (const leaf of leavesOf(output)) {
+    if (leaf.isDisposed || native.written(leaf.id) <= since) continue;
+    fail(
+      'checkpoint',
+      'AUTOGRAD',
+      `expected parameters as they were in forward, got ${leaf.toString()} changed in place since; ` +
+        'call backward before copyInto() or optimizer.step()',
+    );
+  }
+}
+
 /** Runs `fn` a second time, recorded, and goes back through it: the gradients of its inputs. */
 function again<Inputs extends readonly Tensor[]>(
   fn: (...inputs: Inputs) => Tensor,
   inputs: readonly Tensor[],
   needsGrad: readonly boolean[],
-  { random, dtype }: State,
+  { random, dtype, clock }: State,
   dy: Tensor,
 ): (Tensor | undefined)[] {
   const now = getRandomState();
@@ -67,6 +88,7 @@ function again<Inputs extends readonly Tensor[]>(
         return needsGrad[i] && isFloating(leaf.dtype) ? setRequiresGrad(leaf as unknown as Float) : leaf;
       });
       const output = autocast(dtype, () => fn(...(leaves as unknown as Inputs)));
+      expectUnwritten(output, clock);
       backward(output, { gradient: dy });
       return leaves.map((leaf) => {
         if (leaf.grad === undefined) return undefined;

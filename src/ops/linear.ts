@@ -2,7 +2,7 @@ import { native } from '../native.js';
 import { type OptionNames, expectOptions, optionalId } from '../tensor/arguments.js';
 import { cast } from '../tensor/autocast.js';
 import { type OpContext, ownOp } from '../tensor/define-op.js';
-import { type FloatDType, dtypeCode } from '../tensor/dtype.js';
+import { type DType, type FloatDType, dtypeCode } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
 /** What may follow the product inside the same kernel. */
@@ -25,9 +25,15 @@ const DERIVATIVES = {
 
 const OPTIONS = { activation: true, residual: true } satisfies OptionNames<LinearOptions>;
 
-/** A float32 weight that autocast has cast has a gradient in float32 at once; any other, one like x. */
-export function weightGradientDType(ctx: OpContext, weight: number, x: Tensor): number {
-  return dtypeCode(ctx.gradientDType(weight) === 'float32' ? 'float32' : x.dtype);
+/** A float32 weight that autocast has cast has a gradient in float32 at once; any other, one in the dtype of x. */
+export function weightGradientDType(ctx: OpContext, weight: number, dtype: DType): number {
+  return dtypeCode(ctx.gradientDType(weight) === 'float32' ? 'float32' : dtype);
+}
+
+interface State {
+  readonly activation: Activation;
+  readonly dtype: DType;
+  readonly outputs: number;
 }
 
 const linearOp = ownOp({
@@ -41,33 +47,37 @@ const linearOp = ownOp({
     residual: Tensor | undefined,
     activation: Activation,
   ): Tensor {
-    ctx.state = activation;
     const needsBefore = ctx.recording && activation !== 'none';
     const biasId = optionalId('linear', 'bias', bias);
     const residualId = optionalId('linear', 'residual', residual);
     const [y, before] = native.linear(x.id, weight.id, biasId, residualId, activation, needsBefore);
-    if (needsBefore) ctx.save(x, weight, wrap(before));
-    else ctx.save(x, weight);
+    // Each operand's gradient needs the other alone.
+    ctx.save(
+      ctx.needsGrad[1] === true ? x : undefined,
+      ctx.needsGrad[0] === true ? weight : undefined,
+      needsBefore ? wrap(before) : undefined,
+    );
+    if (ctx.recording) ctx.state = { activation, dtype: x.dtype, outputs: weight.shape[0] } satisfies State;
     return wrap(y);
   },
   backward(ctx, dy) {
     if (dy === undefined) return [];
     const { needsGrad, state } = ctx;
     const [x, weight, before] = ctx.saved;
-    const activation = state as Activation;
-    const own = cast(dy, x.dtype); // beside a float32 residual the result is float32
+    const { activation, dtype, outputs } = state as State;
+    const own = cast(dy, dtype); // beside a float32 residual the result is float32
     const dz = activation === 'none' ? own : wrap(DERIVATIVES[activation](own.id, before.id, 0));
     const dx = needsGrad[0] ? wrap(native.matmul(dz.id, weight.id)) : undefined;
     const residualGrad = needsGrad[3] ? dy : undefined;
     if (!needsGrad[1]) {
-      const dbias = needsGrad[2] ? wrap(native.sumTo(dz.id, weight.shape.slice(0, 1))) : undefined;
+      const dbias = needsGrad[2] ? wrap(native.sumTo(dz.id, [outputs])) : undefined;
       return [dx, undefined, dbias, residualGrad];
     }
     const [dweight, dbias] = native.linearWeightGradient(
       dz.id,
       x.id,
       needsGrad[2],
-      weightGradientDType(ctx, 1, x),
+      weightGradientDType(ctx, 1, dtype),
     );
     return [dx, wrap(dweight), needsGrad[2] ? wrap(dbias) : undefined, residualGrad];
   },

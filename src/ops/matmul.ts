@@ -7,29 +7,41 @@ const matmulOp = ownOp({
   name: 'matmul',
   autocast: 'lower',
   forward(ctx, a: Tensor, b: Tensor): Tensor {
-    ctx.save(a, b);
+    // Each operand's gradient needs the other, and of itself the shape.
+    ctx.save(ctx.needsGrad[1] === true ? a : undefined, ctx.needsGrad[0] === true ? b : undefined);
+    if (ctx.recording) ctx.state = [a.shape, b.shape] satisfies Shapes;
     return wrap(native.matmul(a.id, b.id));
   },
-  backward({ saved: [a, b], needsGrad }, dy) {
+  backward({ saved: [a, b], needsGrad, state }, dy) {
     if (dy === undefined) return [];
+    const [aShape, bShape] = state as Shapes;
     // A vector is a matrix with one row (on the left) or one column (on the right).
-    const a2 = a.ndim === 1 ? wrap(native.unsqueeze(a.id, 0)) : a;
-    const b2 = b.ndim === 1 ? wrap(native.unsqueeze(b.id, 1)) : b;
+    const isRow = aShape.length === 1;
+    const isColumn = bShape.length === 1;
     let d = dy;
-    if (b.ndim === 1) d = wrap(native.unsqueeze(d.id, -1));
-    if (a.ndim === 1) d = wrap(native.unsqueeze(d.id, -2));
+    if (isColumn) d = wrap(native.unsqueeze(d.id, -1));
+    if (isRow) d = wrap(native.unsqueeze(d.id, -2));
     const transposed = (x: Tensor): Tensor => wrap(native.transpose(x.id, -2, -1));
-    return [
-      needsGrad[0] ? sumTo(wrap(native.matmul(d.id, transposed(b2).id)), a2, a) : undefined,
-      needsGrad[1] ? sumTo(wrap(native.matmul(transposed(a2).id, d.id)), b2, b) : undefined,
-    ];
+    const da = (): Tensor => {
+      const matrix = isColumn ? wrap(native.unsqueeze(b.id, 1)) : b;
+      const seen = isRow ? [1, ...aShape] : aShape;
+      return sumTo(wrap(native.matmul(d.id, transposed(matrix).id)), seen, aShape);
+    };
+    const db = (): Tensor => {
+      const matrix = isRow ? wrap(native.unsqueeze(a.id, 0)) : a;
+      const seen = isColumn ? [...bShape, 1] : bShape;
+      return sumTo(wrap(native.matmul(transposed(matrix).id, d.id)), seen, bShape);
+    };
+    return [needsGrad[0] ? da() : undefined, needsGrad[1] ? db() : undefined];
   },
 });
 
+type Shapes = readonly [a: readonly number[], b: readonly number[]];
+
 /** Undoes the broadcasting of batch dimensions, then the added row or column. */
-function sumTo(gradient: Tensor, seen: Tensor, original: Tensor): Tensor {
-  const summed = wrap(native.sumTo(gradient.id, seen.shape));
-  return seen === original ? summed : wrap(native.reshape(summed.id, original.shape));
+function sumTo(gradient: Tensor, seen: readonly number[], original: readonly number[]): Tensor {
+  const summed = wrap(native.sumTo(gradient.id, seen));
+  return seen === original ? summed : wrap(native.reshape(summed.id, original));
 }
 
 /**

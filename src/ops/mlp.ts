@@ -64,7 +64,7 @@ const mlpOp = ownOp({
         needsGrad[2],
         needsGrad[3],
         needsGrad[4],
-        weightGradientDType(ctx, 1, x),
+        weightGradientDType(ctx, 1, x.dtype),
       )
       .map((id) => ((id as unknown) === undefined ? undefined : wrap(id)));
     return [dx, ...gradients, needsGrad[5] ? dy : undefined];

@@ -326,6 +326,14 @@ function groupsOf(op: string, params: unknown): readonly ParamGroup[] {
   for (const group of groups) {
     expectOptions(op, group, GROUP_OPTIONS);
     expectTensorList(op, 'params', group.params);
+    for (const [i, param] of group.params.entries()) {
+      if (param.edge === undefined || param.edge.node.leaf !== undefined) continue;
+      fail(
+        op,
+        'AUTOGRAD',
+        `expected leaves, got the result of ${param.edge.node.name} for params[${i}]; detach() it, then setRequiresGrad()`,
+      );
+    }
   }
   return groups;
 }

@@ -60,7 +60,8 @@ export function synchronize(device: Device = 'cpu'): Promise<void> {
 /**
  * Overwrites the elements of a tensor, in place and unrecorded by autograd: for loading weights and updating buffers. The
  * source broadcasts to the target, is converted to its dtype, and may be on another device. A backward pass that needs what
- * the target, or a view of its memory, held before is a TensorError AUTOGRAD.
+ * the target, or a view of its memory, held before is a TensorError AUTOGRAD. What is written has no gradient: join tensors with
+ * `cat` or `stack`, or choose with `where`, for that.
  *
  * @throws TensorError SHAPE; VALUE for a target whose elements share memory, as those of an expanded view do
  * @example

@@ -99,7 +99,8 @@ export function detach<D extends DType>(tensor: Tensor<D>): Tensor<D> {
 
 /**
  * Calls `hook` with the gradient of `tensor` during backward; a tensor it returns takes the gradient's place, and backward
- * throws a TensorError SHAPE or DTYPE where that is not like it. The gradient is freed afterwards, unless the hook passes it
+ * throws a TensorError SHAPE or DTYPE where that is not like it, AUTOGRAD where the hook changes its gradient in place: others
+ * may be made of the same memory. The gradient is freed afterwards, unless the hook passes it
  * to `keep()`. Returns a function that removes the hook.
  * @throws TensorError AUTOGRAD when the tensor wants no gradient
  */
@@ -255,6 +256,11 @@ function inReverse(outputs: readonly Tensor[]): GraphNode[] {
   return [...seen].sort((a, b) => b.sequence - a.sequence);
 }
 
+/** @internal The leaves that an output depends on. */
+export function leavesOf(output: Tensor): Tensor[] {
+  return inReverse([output]).flatMap((node) => (node.leaf === undefined ? [] : [node.leaf]));
+}
+
 /** Runs one node's backward and passes its results on. */
 function step(op: string, node: GraphNode, slots: Slots, pending: Map<GraphNode, Slots>): void {
   const taken: Tensor[] = [];
@@ -307,7 +313,15 @@ function runHooks(node: GraphNode, slots: Slots): void {
     for (const hook of hooks) {
       const gradient = slots[index];
       if (gradient === undefined) return;
-      const replacement = hook(gradient);
+      const written = native.written(gradient.id);
+      const replacement = hook(gradient as Tensor<FloatDType>);
+      if (native.written(gradient.id) !== written) {
+        fail(
+          'registerHook',
+          'AUTOGRAD',
+          'expected a hook that returns another gradient, got one changed in place',
+        );
+      }
       if (replacement === undefined || replacement === gradient) continue;
       expectTensors('registerHook', replacement);
       checkLike('registerHook', replacement, gradient);

@@ -5,7 +5,7 @@
 import { constants } from 'node:buffer';
 
 import { native, type TensorId } from '../native.js';
-import { DTYPES, type DType, type DataOf, type ItemOf, dtypeCode } from './dtype.js';
+import { DTYPES, type DType, type DataOf, type FloatDType, type ItemOf, dtypeCode } from './dtype.js';
 import { type Device, deviceName } from './device.js';
 import { TensorError, awaited, fail, shown } from './error.js';
 import { Handle, enterScope } from './handle.js';
@@ -52,7 +52,7 @@ export interface Edge {
 }
 
 /** Sees a gradient on its way, and may return another one to take its place. */
-export type GradientHook = (gradient: Tensor) => Tensor | undefined;
+export type GradientHook = (gradient: Tensor<FloatDType>) => Tensor | undefined;
 
 interface ReadOptions {
   readonly bigint?: boolean;
@@ -164,7 +164,10 @@ export class Tensor<D extends DType = DType> {
     return this.edge !== undefined;
   }
 
-  /** The accumulated gradient of a leaf, after `backward()`. Setting it to undefined, or null, takes it away. */
+  /**
+   * The accumulated gradient of a leaf, after `backward()`. Setting it to undefined, or null, takes it away. One that is set belongs
+   * to the leaf: no scope frees it, but the next `backward()`, `zeroGrad()` or `dispose()` does.
+   */
   get grad(): Tensor<D> | undefined {
     return this.gradient;
   }
@@ -175,6 +178,7 @@ export class Tensor<D extends DType = DType> {
     if (!isTensor && gradient !== undefined && gradient !== null) {
       fail('grad', 'VALUE', `expected a tensor or undefined, got ${shown(gradient)}`);
     }
+    if (isTensor) gradient.kept = true;
     this.gradient = gradient ?? undefined;
   }
 

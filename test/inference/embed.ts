@@ -21,6 +21,7 @@ import {
   manualSeed,
   normalizeInto,
   openPredictor,
+  predict,
   saveModel,
   tensor,
   zeros,
@@ -78,7 +79,7 @@ const MODELS: Readonly<Record<string, () => Model>> = {
 for (const [name, make] of Object.entries(MODELS)) {
   test(`an embedding is what the head of ${name} reads`, async (t) => {
     manualSeed(2);
-    const model = make();
+    const model = make().eval();
     const paths = await pictures(await temporaryFolder(t));
     const features = await embed(model, info, paths, { normalize: false, batchSize: 3 });
     const normalized = await embed(model, info, paths);
@@ -137,11 +138,47 @@ test('a file that is no image is reported in its place', async (t) => {
   t.deepEqual(await embed(model, info, []), []);
 });
 
+test('a model computes in evaluation mode, and is left in its own, module by module', async (t) => {
+  const paths = await pictures(await temporaryFolder(t));
+  const model = tinyModel({ dropRate: 0.5, projDropRate: 0.5 });
+  const still = await embed(model.eval(), info, paths);
+  model.train();
+  model.blocks.eval();
+  const modes = (): boolean[] => model.namedModules().map(([, module]) => module.training);
+  const before = modes();
+  t.deepEqual(await embed(model, info, paths), still);
+  await predict(model, info, paths);
+  const predictor = new Predictor(model, info, { workers: 0 });
+  t.deepEqual(
+    (await predictor.embed(paths[0])).embedding,
+    vectorOf((await embed(model, info, [paths[0]]))[0]),
+  );
+  await predictor.predict(paths[0]);
+  await predictor.close();
+  t.deepEqual(modes(), before);
+  t.is(new Set(before).size, 2);
+});
+
+test('an upload may be an ArrayBuffer, as fetch gives it', async (t) => {
+  const [path] = await pictures(await temporaryFolder(t));
+  const bytes = new Uint8Array(await readFile(path)).buffer;
+  for (const workers of [0, 1]) {
+    const predictor = new Predictor(tinyModel(), info, { workers, ownsModel: true });
+    t.deepEqual(await predictor.embed(bytes), await predictor.embed(path));
+    t.deepEqual(await predictor.predict(bytes), await predictor.predict(path));
+    t.true(bytes.byteLength > 0, 'it stays whole');
+    await predictor.close();
+  }
+});
+
 test('wrong arguments, and features that are not finite, are sentences', async (t) => {
   const model = tinyModel();
   const paths = await pictures(await temporaryFolder(t));
   await t.throwsAsync(embed(model, info, paths, { precision: 'bf8' as 'bf16' }), {
     message: "embed: expected a precision of float32, bf16, fp16, got 'bf8'",
+  });
+  await t.throwsAsync(embed(model, info, paths[0] as unknown as string[]), {
+    message: `embed: expected an array, got '${paths[0]}' for files`,
   });
   await t.throwsAsync(embed(model, info, paths, { batchSize: 0 }), {
     message: 'embed: expected batchSize to be a whole number of at least 1, got 0',
@@ -194,9 +231,11 @@ test('a model without classes embeds, and cannot predict', async (t) => {
   t.deepEqual(predictor.stats, { images: 0, batches: 0 });
   const [expected] = await embed(model, headless, [image]);
   t.deepEqual((await predictor.embed(image)).embedding, vectorOf(expected));
-  await t.throwsAsync(predictor.predict(image), {
+  const none = {
     code: 'VALUE',
     message: 'predict: expected a model with classes, got one without; embed() needs none',
-  });
+  };
+  await t.throwsAsync(predictor.predict(image), none);
+  await t.throwsAsync(predict(model, headless, [image]), none);
   await predictor.close();
 });

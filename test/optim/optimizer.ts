@@ -15,6 +15,7 @@ import {
   mul,
   ones,
   sum,
+  normal,
   tensor,
   zeros,
   type FloatTensor,
@@ -226,6 +227,15 @@ test('wrong settings are errors that name the optimizer and the value', (t) => {
   t.throws(() => new AdamW(p).step({ maxNorm: -1 }), {
     message: 'AdamW: expected a maxNorm above 0, got -1',
   });
+});
+
+test('the result of a recorded op is no parameter', (t) => {
+  const w = normal([2, 2], { requiresGrad: true });
+  t.throws(() => new SGD([w, w.mul(0.02)], { lr: 0.1 }), {
+    code: 'AUTOGRAD',
+    message: 'SGD: expected leaves, got the result of mul for params[1]; detach() it, then setRequiresGrad()',
+  });
+  new SGD([w.mul(0.02).detach().setRequiresGrad()], { lr: 0.1 }).dispose();
 });
 
 test('an average of weights follows its formula, with and without warm-up', async (t) => {

@@ -145,10 +145,10 @@ test('what a hook returns takes the place of the gradient, until the hook is rem
   const x = leaf([1, 2]);
   const run = (): void => {
     const hidden = mul(x, 3);
-    hidden.registerHook((gradient) => mul(gradient as FloatTensor, 10));
+    hidden.registerHook((gradient) => mul(gradient, 10));
     hidden.sum().backward();
   };
-  const remove = x.registerHook((gradient) => add(gradient as FloatTensor, 1));
+  const remove = x.registerHook((gradient) => add(gradient, 1));
   run();
   await close(t, x.grad, [31, 31]);
   remove();
@@ -167,6 +167,44 @@ test('what a hook returns must be like the gradient', (t) => {
     t.throws(() => mul(x, 3).sum().backward(), { instanceOf: TensorError, message });
     remove();
   }
+});
+
+test('a hook that writes to its gradient is an error: others may be made of the same memory', async (t) => {
+  const x = leaf([1, 2]);
+  const h = mul(x, 5);
+  h.registerHook((g) => {
+    copyInto(g, zeros([2]));
+    return undefined;
+  });
+  t.throws(
+    () =>
+      mul(add(x, h), tensor([2, 3]))
+        .sum()
+        .backward(),
+    {
+      code: 'AUTOGRAD',
+      message: 'registerHook: expected a hook that returns another gradient, got one changed in place',
+    },
+  );
+  const y = mul(x, 5);
+  y.registerHook((g) => mul(g, 0));
+  mul(add(x, y), tensor([2, 3]))
+    .sum()
+    .backward();
+  await close(t, x.grad, [2, 3]);
+});
+
+test('a gradient that is set belongs to its leaf, in a scope too', async (t) => {
+  const x = leaf([1, 2]);
+  scope(() => {
+    mul(x, x).sum().backward();
+    x.grad = mul(x.grad as Tensor<'float32'>, 10);
+  });
+  await close(t, x.grad, [20, 40]);
+  const optimizer = new SGD([x], { lr: 0.1 });
+  optimizer.step();
+  await close(t, x, [-1, -2]);
+  optimizer.dispose();
 });
 
 test('a collected gradient has memory of its own', async (t) => {
@@ -241,6 +279,56 @@ test('a change of what backward does not need is none of its business', async (t
   copyInto(other, tensor([7, 7]));
   y.sum().backward();
   await close(t, x.grad, [3, 4]);
+});
+
+test('a product needs of its operands what the gradients that are wanted need', async (t) => {
+  const [x, w, b] = [ones([2, 3]), ones([4, 3]), ones([4])];
+  const head = w.clone().setRequiresGrad();
+  const bias = b.clone().setRequiresGrad();
+  const input = x.clone().setRequiresGrad();
+  // A step of a linear head between two of its losses: of the weight, nothing is needed.
+  for (const product of [
+    () => linear(x, head, bias),
+    () => matmul(x, head.transpose(0, 1)),
+    () => linear(x, head, bias, { activation: 'gelu' }),
+  ]) {
+    const y = product().sum();
+    copyInto(head, zeros([4, 3]));
+    y.backward();
+  }
+  await close(t, linear(x, head, bias).sum().reshape([1]), [8]);
+  // Frozen weights: of the input, nothing is needed.
+  const y = linear(input, w, b).sum();
+  const z = matmul(input, w.transpose(0, 1)).sum();
+  copyInto(input, zeros([2, 3]));
+  y.backward();
+  z.backward();
+  await close(t, input.grad, [8, 8, 8, 8, 8, 8]);
+  // And vectors, whose shapes the gradients have.
+  const v = ones([3]).setRequiresGrad();
+  matmul(w, v).sum().backward();
+  matmul(v, w.transpose(0, 1)).sum().backward();
+  await close(t, v.grad, [8, 8, 8]);
+});
+
+test('layers that do not train keep no activations', (t) => {
+  const held = (trains: boolean): number =>
+    scope(() => {
+      const weights = Array.from({ length: 8 }, () => ones([64, 64]).setRequiresGrad(trains));
+      const input = ones([256, 64]).setRequiresGrad();
+      const before = memoryStats().current;
+      const y = weights.reduce((x: FloatTensor, w) => {
+        const next = linear(x, w);
+        if (x !== input) x.dispose();
+        return next;
+      }, input);
+      const after = memoryStats().current;
+      y.sum().backward();
+      return after - before;
+    });
+  const layer = 256 * 64 * 4;
+  t.is(held(true), 8 * layer);
+  t.is(held(false), layer); // the result
 });
 
 test('what was cloned before it changed has its gradient', async (t) => {
@@ -409,7 +497,7 @@ test.serial(
         const hidden = mul(x, 3);
         hidden.registerHook((gradient) => {
           hook(gradient);
-          return mul(gradient as FloatTensor, 10);
+          return mul(gradient, 10);
         });
         const view = hidden.reshape([2, 1]);
         view.registerHook(hook);

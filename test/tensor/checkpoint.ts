@@ -3,6 +3,7 @@ import test from 'ava';
 import {
   Linear,
   checkpoint,
+  copyInto,
   dropout,
   gelu,
   getRandomState,
@@ -16,6 +17,7 @@ import {
   scope,
   sum,
   tensor,
+  zeros,
   type FloatTensor,
   type Tensor,
 } from '../../src/index.js';
@@ -59,6 +61,33 @@ test.serial('checkpointed blocks give the same loss and gradients, bit by bit, w
   }
   t.deepEqual(results[1], results[0]);
   t.deepEqual(states[1], states[0], 'the second run of a block leaves the random sequence where it was');
+});
+
+test('parameters that change before backward are an error, as they are without a checkpoint', async (t) => {
+  const w = tensor([3, 4], { requiresGrad: true });
+  const x = tensor([1, 2], { requiresGrad: true });
+  const stale = checkpoint((y: FloatTensor) => y.mul(w).mul(w), x).sum();
+  copyInto(w, tensor([30, 40]));
+  t.throws(() => stale.backward(), {
+    code: 'AUTOGRAD',
+    message:
+      'checkpoint: expected parameters as they were in forward, got Tensor float32 [2] cpu changed in place since; ' +
+      'call backward before copyInto() or optimizer.step()',
+  });
+  t.is(x.grad, undefined);
+  t.is(w.grad, undefined);
+
+  const other = zeros([2]);
+  const again = checkpoint((y: FloatTensor) => y.mul(w), x).sum();
+  copyInto(other, w);
+  again.backward();
+  await close(t, x.grad, [30, 40]);
+  const input = checkpoint((y: FloatTensor) => y.mul(w), x).sum();
+  copyInto(x, other);
+  t.throws(() => input.backward(), {
+    code: 'AUTOGRAD',
+    message: /^checkpoint: expected tensors as forward saved them/,
+  });
 });
 
 test.serial('checkpointing lowers the peak of memory', (t) => {
