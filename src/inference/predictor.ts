@@ -327,7 +327,7 @@ export async function loadForInference(
     model: name,
     ...(device !== undefined && { device }),
   });
-  return { model: foldBatchNorm(model).freeze(), info };
+  return { model: foldBatchNorm(model).freeze().eval(), info };
 }
 
 /**

@@ -128,6 +128,11 @@ export abstract class Module<Args extends readonly unknown[] = [x: FloatTensor],
     return this.hooks.length > 0 || this.children().some(([, child]) => child.isHooked);
   }
 
+  /** @internal Whether it or any module below is in training: without their names, as each prediction asks. */
+  get isTraining(): boolean {
+    return this.training || this.children().some(([, child]) => child.isTraining);
+  }
+
   /** The modules directly below, by name. Overridden where their names are others than those of properties. */
   children(): [name: string, module: AnyModule][] {
     return Object.entries(this).flatMap(([key, value]): [string, AnyModule][] =>
@@ -254,7 +259,17 @@ export abstract class Module<Args extends readonly unknown[] = [x: FloatTensor],
 
   /** Where the module is: the device of its first parameter, or 'cpu' where it has none. */
   get device(): Device {
-    return this.parameters().at(0)?.device ?? 'cpu';
+    return this.firstParameter()?.device ?? 'cpu';
+  }
+
+  private firstParameter(): Tensor | undefined {
+    const [first] = this.own(parameters);
+    if (first !== undefined) return first[1];
+    for (const [, child] of this.children()) {
+      const found = child.firstParameter();
+      if (found !== undefined) return found;
+    }
+    return undefined;
   }
 
   /**
@@ -329,6 +344,7 @@ export type TensorModule = {
 
 /** @internal Switches a model to evaluation. Returns what puts each of its modules back into the mode that it was in. */
 export function evaluating(model: AnyModule): () => void {
+  if (!model.isTraining) return () => undefined;
   const modes = model.namedModules().map(([, module]) => [module, module.training] as const);
   model.eval();
   return () => {
