@@ -194,6 +194,16 @@ export class RunFolder {
     await writeFileAtomic(join(this.path, 'metrics.jsonl'), text);
   }
 
+  /** What an earlier process has written; undefined where none has, or something else is there: it is written anew. */
+  async readSummary(): Promise<Partial<Summary> | undefined> {
+    try {
+      const text = await readFile(join(this.path, 'summary.json'), 'utf8');
+      return (JSON.parse(text) as Partial<Summary> | null) ?? undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
   async writeSummary(summary: Summary): Promise<void> {
     await writeFileAtomic(join(this.path, 'summary.json'), `${JSON.stringify(summary, null, 2)}\n`);
   }

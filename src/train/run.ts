@@ -224,6 +224,8 @@ class Run {
   private readonly trainLoader: DataLoader;
   private readonly valLoader: DataLoader;
   private secondsBefore = 0;
+  /** What an earlier process has written of the run. */
+  private before: Partial<Summary> = {};
   private readonly started = performance.now();
 
   /**
@@ -334,6 +336,7 @@ class Run {
       epoch: trainer.progress.epoch,
       complete: trainer.isComplete,
     });
+    const trains = !trainer.isComplete;
     const finished = await trainer.run(this.trainLoader, {
       classes: this.info.classes.length,
       val: this.valLoader,
@@ -349,7 +352,7 @@ class Run {
         options.onEpoch?.(metrics, best);
       },
     });
-    return { folder: folder.path, finished, ...(await this.finish(folder, finished)) };
+    return { folder: folder.path, finished, ...(await this.finish(folder, finished, trains)) };
   }
 
   private async restore(folder: RunFolder): Promise<void> {
@@ -364,14 +367,19 @@ class Run {
     }
     await folder.keepMetricsBefore(this.trainer.progress.epoch);
     this.secondsBefore = (await folder.readMetrics()).reduce((sum, { seconds }) => sum + seconds, 0);
+    this.before = (await folder.readSummary()) ?? {};
   }
 
-  /** Writes the summary and the report of the epochs so far; what a finished run confuses is part of its report. */
+  /**
+   * Writes the summary and the report of the epochs so far; what a finished run confuses is part of its report. A process
+   * that `trains` nothing adds no time of its own.
+   */
   private async finish(
     folder: RunFolder,
     finished: boolean,
+    trains: boolean,
   ): Promise<Pick<RunResult, 'summary' | 'report' | 'samples'>> {
-    const { config, trainer } = this;
+    const { config, trainer, before } = this;
     const epochs = await folder.readMetrics();
     const last = epochs.at(-1);
     if (last === undefined) return { summary: undefined, report: undefined, samples: undefined };
@@ -379,6 +387,8 @@ class Run {
     const seconds = epochs.reduce((sum, epoch) => sum + epoch.seconds, 0);
     const images = epochs.reduce((sum, epoch) => sum + epoch.seconds * epoch.imagesPerSecond, 0);
     const waited = epochs.reduce((sum, epoch) => sum + epoch.seconds * epoch.dataWaitShare, 0);
+    const kept = !trains && before.epochs === epochs.length ? before : {};
+    const trained = trains ? (performance.now() - this.started) / 1000 : 0;
     const summary: Summary = {
       name: folder.path,
       model: config.model,
@@ -394,10 +404,13 @@ class Run {
       trainLoss: last.trainLoss,
       imagesPerSecond: images / seconds,
       dataWaitShare: waited / seconds,
-      seconds: this.secondsBefore + (performance.now() - this.started) / 1000,
-      peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
-      peakTensorBytes: memoryStats(config.device).peak,
-      skippedImages: [...this.trainLoader.stats.skipped, ...this.valLoader.stats.skipped],
+      seconds: kept.seconds ?? this.secondsBefore + trained,
+      peakMemoryBytes: Math.max(before.peakMemoryBytes ?? 0, process.resourceUsage().maxRSS * 1024),
+      peakTensorBytes: Math.max(before.peakTensorBytes ?? 0, memoryStats(config.device).peak),
+      skippedImages: kept.skippedImages ?? [
+        ...this.trainLoader.stats.skipped,
+        ...this.valLoader.stats.skipped,
+      ],
       versions: versions(),
     };
     await folder.writeSummary(summary);

@@ -295,6 +295,36 @@ test.serial('a run that is complete has nothing to continue', async (t) => {
   t.true((await readFile(join(folder, 'runs/photos/checkpoints/last.safetensors'))).equals(before));
 });
 
+test.serial('the report that is written again keeps the time and the memory of training', async (t) => {
+  const path = join(folder, 'runs/photos/summary.json');
+  const text = await readFile(path, 'utf8');
+  const skippedImages = [{ path: 'photos/red/9.jpg', reason: 'a cut file' }];
+  const summary = {
+    ...(JSON.parse(text) as object),
+    seconds: 1234.5,
+    peakMemoryBytes: 2 ** 42,
+    skippedImages,
+  };
+  await writeFile(path, JSON.stringify({ ...summary, peakTensorBytes: 1 }));
+  const { code, stdout } = await cliHere(folder, ['train', '--resume', 'runs/photos']);
+  t.is(code, 0);
+  t.regex(stdout, /\nDone: .*, 20:35, 4\.0 TiB of memory\n/);
+  const again = await json<typeof summary & { peakTensorBytes: number }>('runs/photos/summary.json');
+  t.like(again, summary);
+  t.true(again.peakTensorBytes > 1);
+
+  // Without a summary of the last epoch, training's own time: that of the process does not count.
+  await writeFile(path, JSON.stringify({ ...summary, epochs: 1 }));
+  t.is((await cliHere(folder, ['train', '--resume', 'runs/photos'])).code, 0);
+  const lines = (await readFile(join(folder, 'runs/photos/metrics.jsonl'), 'utf8')).trimEnd().split('\n');
+  const seconds = lines.reduce((sum, line) => sum + (JSON.parse(line) as { seconds: number }).seconds, 0);
+  t.like(await json('runs/photos/summary.json'), { seconds, skippedImages: [], peakMemoryBytes: 2 ** 42 });
+  await writeFile(path, '{');
+  t.is((await cliHere(folder, ['train', '--resume', 'runs/photos'])).code, 0);
+  t.like(await json('runs/photos/summary.json'), { seconds });
+  await writeFile(path, text);
+});
+
 test.serial('a run out of patience says so, and is complete', async (t) => {
   // A rate too small to change a loss: nothing is better than the first epoch.
   const flags = '--epochs 6 --patience 2 --lr 1e-15 --warmup-epochs 0 --name still'.split(' ');

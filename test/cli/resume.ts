@@ -245,6 +245,20 @@ test.serial('a run goes on from any folder, and with data that has moved', async
   await endsTheSame(t, 'moved');
 });
 
+test.serial('a run that goes on keeps the larger peak of memory', async (t) => {
+  await stopped('larger');
+  const path = join(folder, 'runs/larger/summary.json');
+  const summary = JSON.parse(await readFile(path, 'utf8')) as object;
+  await writeFile(path, JSON.stringify({ ...summary, peakMemoryBytes: 2 ** 42, peakTensorBytes: 1 }));
+  await endsTheSame(t, 'larger');
+  const { epochs, peakMemoryBytes, peakTensorBytes } = JSON.parse(await readFile(path, 'utf8')) as Record<
+    string,
+    number
+  >;
+  t.deepEqual([epochs, peakMemoryBytes], [6, 2 ** 42]);
+  t.true(peakTensorBytes > 1);
+});
+
 test.serial('--resume with --print-config writes the settings of the run, and trains nothing', async (t) => {
   const before = await stopped('printed');
   const { code, stdout, stderr } = await cli(folder, ['train', '--resume', 'runs/printed', '--print-config']);
