@@ -1,7 +1,11 @@
+import { stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
 import { Command, Option } from 'commander';
 
 import { saveSafetensors } from '../io/index.js';
 import { tensor } from '../ops/index.js';
+import { fail } from '../tensor/error.js';
 import { embed, loadForInference } from '../inference/index.js';
 import { SETTINGS } from '../train/index.js';
 import { whole } from './eval.js';
@@ -44,6 +48,7 @@ export function embedCommand(): Command {
           precision: options.precision,
           device: options.device,
         });
+        if (options.output !== undefined) await expectPlace(options.output);
         const files = await imageFiles('embed', paths);
         const { model, info } = await loadForInference('--checkpoint', options.checkpoint, { device });
         try {
@@ -69,6 +74,15 @@ export function embedCommand(): Command {
         }
       },
     );
+}
+
+/** Before the work: a file that cannot be written would be known only after it. */
+async function expectPlace(path: string): Promise<void> {
+  const isFolder = async (place: string): Promise<boolean> =>
+    (await stat(place).catch(() => undefined))?.isDirectory() === true;
+  const folder = dirname(path);
+  if (!(await isFolder(folder))) fail('--output', 'IO', `expected a folder that exists, got ${folder}`);
+  if (await isFolder(path)) fail('--output', 'IO', `expected a file, got the folder ${path}`);
 }
 
 async function save(

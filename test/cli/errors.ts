@@ -319,6 +319,16 @@ const CASES: readonly [what: string, command: string, error: string | RegExp][] 
     'expected --output or --json, got neither; see tenon embed --help',
   ],
   [
+    'vectors for a folder that is not there',
+    `embed photos/red ${RUN} -o none/vectors.safetensors`,
+    '--output: expected a folder that exists, got none',
+  ],
+  [
+    'a folder for vectors',
+    `embed photos/red ${RUN} -o empty`,
+    '--output: expected a file, got the folder empty',
+  ],
+  [
     'a model without classes',
     'eval photos --checkpoint unlabelled.safetensors',
     /^tenon: loadModel: expected a model's name, classes and input in unlabelled\.safetensors, got .*\n$/,
