@@ -506,6 +506,14 @@ export function flagOf(key: keyof typeof SETTINGS): string {
   return /--[\w-]+/.exec(SETTINGS[key].flag)?.[0] ?? key;
 }
 
+/** Settings of a model that the data or flags of their own decide, and what that is. */
+const DECIDED: Readonly<Record<string, string>> = {
+  numClasses: 'the number of classes from the data',
+  imgSize: `${flagOf('imgSize')} for imgSize`,
+  dropRate: `${flagOf('drop')} for dropRate`,
+  dropPathRate: `${flagOf('dropPath')} for dropPathRate`,
+};
+
 /** Settings that make no sense beside the others. @throws TensorError VALUE, with their flags */
 function checkTogether(config: TrainConfig, given: TrainSettings, recipe: TrainSettings): void {
   const { epochs, warmupEpochs } = config;
@@ -520,6 +528,10 @@ function checkTogether(config: TrainConfig, given: TrainSettings, recipe: TrainS
   }
   if (given.bceTargetThresh !== undefined && !config.bceLoss) {
     fail('train', 'VALUE', 'expected --bce-loss beside --bce-target-thresh, got none');
+  }
+  for (const [key, value] of Object.entries(given.modelKwargs ?? {})) {
+    if (!Object.hasOwn(DECIDED, key)) continue;
+    fail('train', 'VALUE', `expected ${DECIDED[key]}, got ${key}=${textOf(value)} in --model-kwargs`);
   }
   // `distillation: none` switches it off, and leaves the rest of a configuration file as it is.
   if (given.teacher !== undefined || given.distillation === 'none') return;
@@ -537,12 +549,11 @@ function sizeOf({ input }: ModelInfo): number | [height: number, width: number] 
 
 /** What a pretrained model settles: what it is, and how its images are prepared. */
 function pretrainedSettings({ name, options, input }: ModelInfo): TrainSettings {
-  const training = ['imgSize', 'numClasses', 'dropRate', 'dropPathRate']; // settings of their own
   const { mean, std, interpolation, cropPct, cropMode = 'center' } = input;
   const [[r, g, b], [sr, sg, sb]] = [mean, std];
   return {
     model: name,
-    modelKwargs: Object.fromEntries(Object.entries(options).filter(([key]) => !training.includes(key))),
+    modelKwargs: Object.fromEntries(Object.entries(options).filter(([key]) => !Object.hasOwn(DECIDED, key))),
     mean: [r, g, b],
     std: [sr, sg, sb],
     interpolation,

@@ -175,6 +175,26 @@ const CASES: readonly [what: string, command: string, error: string | RegExp][] 
     'VisionTransformer: expected regTokens to be a whole number of at least 0, got x',
   ],
   [
+    'a number of classes that the data decides',
+    'train photos --model-kwargs numClasses=7',
+    'train: expected the number of classes from the data, got numClasses=7 in --model-kwargs',
+  ],
+  [
+    'an image size beside its flag',
+    'train photos --img-size 16 --model-kwargs regTokens=1 imgSize=32',
+    'train: expected --img-size for imgSize, got imgSize=32 in --model-kwargs',
+  ],
+  [
+    'dropout beside its flag',
+    'train photos --model-kwargs dropRate=0.1',
+    'train: expected --drop for dropRate, got dropRate=0.1 in --model-kwargs',
+  ],
+  [
+    'stochastic depth beside its flag',
+    'train photos --model-kwargs dropPathRate=0.1',
+    'train: expected --drop-path for dropPathRate, got dropPathRate=0.1 in --model-kwargs',
+  ],
+  [
     'an unknown model',
     'train photos --model vit_tiny',
     /^tenon: createModel: expected a registered model such as vit_tiny_\w+, \w+, \w+, got 'vit_tiny'\n$/,
