@@ -24,8 +24,8 @@ export interface ModelConfig {
 
 /**
  * The layers of a model, from the images to the classes, each by the names of its parameters and modules in the state dict;
- * what is below a module belongs to it. The first holds all that comes before the blocks, the last names what ends in
- * classes. What no layer names, such as the norm before the head, counts to the last one too.
+ * what is below a module belongs to it, and no name is in two layers. The first holds all that comes before the blocks, the
+ * last names what ends in classes. What no layer names, such as the norm before the head, counts to the last one too.
  */
 export type LayerNames = readonly (readonly string[])[];
 

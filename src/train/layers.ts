@@ -12,24 +12,46 @@ type LayeredModel = Pick<Module, 'namedParameters'> & { readonly layerNames?: La
 /**
  * The layers of a model.
  *
- * @throws TensorError VALUE for a model that does not say them, or names a layer without parameters: a misspelt name would
- *   put its parameters into the last layer
+ * @throws TensorError VALUE for a model that does not say them, says them in another form, or names a layer without
+ *   parameters: a misspelt name would put its parameters into the last layer, one that is named before into the first
  */
 export function layersOf(op: string, model: LayeredModel, setting: string): LayerNames {
   const { layerNames } = model;
   if (layerNames === undefined) {
     return fail(op, 'VALUE', `expected a model with layerNames for ${setting}, got ${shown(model)} without`);
   }
+  expectLayers(op, layerNames);
   const names = model.namedParameters().map(([name]) => name);
   const empty = layerNames.findIndex((layer) => !names.some((name) => isIn(layer, name)));
   if (empty >= 0 && empty < layerNames.length - 1) {
-    fail(
-      op,
-      'VALUE',
-      `expected parameters in each of layerNames, got none in layer ${empty}: ${layerNames[empty].join(', ')}`,
-    );
+    const own = layerNames[empty];
+    const named = own.length === 0 ? ', which has no names' : `: ${own.join(', ')}`;
+    fail(op, 'VALUE', `expected parameters in each of layerNames, got none in layer ${empty}${named}`);
   }
   return layerNames;
+}
+
+/** That layers are arrays of names, each name in one of them. */
+function expectLayers(op: string, layerNames: unknown): asserts layerNames is LayerNames {
+  if (!Array.isArray(layerNames)) {
+    return fail(
+      op,
+      'VALUE',
+      `expected layerNames to be an array of arrays of names, got ${shown(layerNames)}`,
+    );
+  }
+  const layers = layerNames as readonly unknown[];
+  if (layers.length === 0) fail(op, 'VALUE', 'expected at least one layer in layerNames, got none');
+  for (const [i, layer] of layers.entries()) {
+    const what = `an array of names for layer ${i} of layerNames`;
+    if (!Array.isArray(layer)) return fail(op, 'VALUE', `expected ${what}, got ${shown(layer)}`);
+    for (const name of layer as readonly unknown[]) {
+      if (typeof name !== 'string') return fail(op, 'VALUE', `expected ${what}, got ${shown(name)} in it`);
+      const before = (layers as LayerNames).slice(0, i).findIndex((other) => isIn(other, name));
+      if (before < 0) continue;
+      fail(op, 'VALUE', `expected each name in one of layerNames, got ${name} in layers ${before} and ${i}`);
+    }
+  }
 }
 
 /** Whether a name in a state dict is one of a layer's, or below it. */
@@ -88,9 +110,18 @@ export class FrozenLayers {
   ) {
     const isFrozen = frozenNames(op, model, freeze);
     this.modules = model.namedModules().flatMap(([name, module]) => (isFrozen(name) ? [module] : []));
-    this.parameters = model
-      .namedParameters()
-      .flatMap(([name, tensor]) => (isFrozen(name) && tensor.requiresGrad ? [tensor] : []));
+    const all = model.namedParameters();
+    const trained = all.filter(([, tensor]) => tensor.requiresGrad);
+    this.parameters = trained.flatMap(([name, tensor]) => (isFrozen(name) ? [tensor] : []));
+    if (this.parameters.length === trained.length) {
+      const got =
+        trained.length > 0
+          ? `none beside those of freezeLayers ${shown(freeze)}`
+          : all.length > 0
+            ? `none: all ${all.length} are frozen`
+            : 'a model without parameters';
+      fail(op, 'VALUE', `expected at least one parameter to train, got ${got}`);
+    }
     for (const tensor of this.parameters) setRequiresGrad(tensor, false);
   }
 

@@ -197,10 +197,68 @@ test.serial('a trainer that is disposed of leaves a model that trains whole', (t
   t.deepEqual(wanted(), all);
 });
 
+test.serial('a trainer with nothing left to train says so', (t) => {
+  const message = (model: Module<[images: FloatTensor], FloatTensor>, freezeLayers?: 'all'): string =>
+    t.throws(() => new Trainer(model, { epochs: 1, ...(freezeLayers && { freezeLayers }) }), {
+      instanceOf: TensorError,
+      code: 'VALUE',
+    }).message;
+  const headless = tinyModel({ numClasses: 0 });
+  const expected = 'Trainer: expected at least one parameter to train, got';
+  t.is(message(headless, 'all'), `${expected} none beside those of freezeLayers 'all'`);
+  t.true(headless.parameters().every(({ requiresGrad }) => requiresGrad));
+  const own = new Own();
+  own.freeze();
+  t.is(message(own), `${expected} none: all 2 are frozen`);
+  t.is(message(new Empty()), `${expected} a model without parameters`);
+});
+
+test.serial("layers of a model of one's own are arrays of names, each name in one of them", (t) => {
+  const message = (layerNames: unknown, options: Partial<TrainerOptions>): string =>
+    t.throws(() => new Trainer(Object.assign(new Two(), { layerNames }) as Two, { epochs: 1, ...options }), {
+      instanceOf: TensorError,
+      code: 'VALUE',
+    }).message;
+  for (const [layerNames, expected] of [
+    ['embed', "layerNames to be an array of arrays of names, got 'embed'"],
+    [[], 'at least one layer in layerNames, got none'],
+    [['embed', 'head'], "an array of names for layer 0 of layerNames, got 'embed'"],
+    [[['embed'], [1]], 'an array of names for layer 1 of layerNames, got 1 in it'],
+    [[['embed'], ['embed', 'head']], 'each name in one of layerNames, got embed in layers 0 and 1'],
+    [[['embed'], ['embed.bias', 'head']], 'each name in one of layerNames, got embed.bias in layers 0 and 1'],
+    [[['embde'], ['head']], 'parameters in each of layerNames, got none in layer 0: embde'],
+    [[[], ['head']], 'parameters in each of layerNames, got none in layer 0, which has no names'],
+  ] as const) {
+    for (const options of [{ freezeLayers: 1 }, { freezeLayers: 'all' }, { layerDecay: 0.5 }] as const)
+      t.is(message(layerNames, options), `Trainer: expected ${expected}`);
+  }
+  const two = Object.assign(new Two(), { layerNames: [['embed.bias'], ['embed'], ['head']] });
+  const trainer = new Trainer(two, { epochs: 1, freezeLayers: 1 }); // the more exact name is the first
+  t.deepEqual(
+    two.namedParameters().flatMap(([name, p]) => (p.requiresGrad ? [] : name)),
+    ['embed.bias'],
+  );
+  trainer.dispose();
+});
+
 class Own extends Module<[images: FloatTensor], FloatTensor> {
   readonly head = new Linear(192, 3);
   override forward(x: Tensor<'float32'>): FloatTensor {
     return this.head.call(x.reshape([-1, 192]));
+  }
+}
+
+class Two extends Module<[images: FloatTensor], FloatTensor> {
+  readonly embed = new Linear(192, 4);
+  readonly head = new Linear(4, 3);
+  override forward(x: Tensor<'float32'>): FloatTensor {
+    return this.head.call(this.embed.call(x.reshape([-1, 192])));
+  }
+}
+
+class Empty extends Module<[images: FloatTensor], FloatTensor> {
+  override forward(x: FloatTensor): FloatTensor {
+    return x;
   }
 }
 
