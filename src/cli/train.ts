@@ -105,7 +105,10 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
         pretrained,
       }) => {
         const some = trained < parameters ? `, ${formatCount(trained)} of them trained` : '';
-        console.log(`${config.model}, ${formatCount(parameters)} parameters${some}`);
+        const [height, width = height] = [config.imgSize].flat();
+        console.log(
+          `${config.model}, ${height} x ${width} pixels, ${formatCount(parameters)} parameters${some}`,
+        );
         console.log(
           `${plural(classes.length, 'class', 'classes')}, ${trainImages} training and ` +
             `${plural(valImages, 'validation image')}, ${plural(workers, 'decoding thread')}`,

@@ -31,7 +31,7 @@ test.serial('train says what it does, in plain lines where there is no terminal'
     /^epoch [12]\/2 {2}loss \d\.\d{3} {2}accuracy \d+\.\d % {2}\| {2}validation loss \d\.\d{3} {2}accuracy \d+\.\d % {2}\| {2}\d+ images\/s {2}0:0\d( {2}best)?$/;
   const lines = trained.stdout.trimEnd().split('\n');
   const expected = [
-    /^vit_\w+, 6\.5 k parameters$/,
+    /^vit_\w+, 16 x 16 pixels, 6\.5 k parameters$/,
     /^3 classes, 18 training and 6 validation images, 0 decoding threads$/,
     /^Writing to runs\/photos$/,
     epoch,
