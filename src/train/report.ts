@@ -97,7 +97,10 @@ function header({ name, classes, summary }: ReportData): Markup {
 }
 
 function tiles({ epochs, summary }: ReportData): Markup {
-  const { dataWaitShare, peakTensorBytes } = summary;
+  const { dataWaitShare, peakTensorBytes, parameters } = summary;
+  const { plannedEpochs = epochs.length, trainedParameters = parameters } = summary;
+  const planned = epochs.length < plannedEpochs ? ` of ${integer(plannedEpochs)}` : '';
+  const trained = trainedParameters < parameters ? ` · ${count(trainedParameters)} of them trained` : '';
   const valAccuracy = summary.valAccuracy ?? undefined;
   const valTop5 = summary.valTop5 ?? undefined;
   const bestEpoch = summary.bestEpoch ?? undefined;
@@ -112,7 +115,7 @@ function tiles({ epochs, summary }: ReportData): Markup {
       : tile('Best validation accuracy', percent(valAccuracy), details.join(' · '), 'lead');
   return html`<dl class="tiles">
     ${lead}
-    ${tile('Epochs', integer(epochs.length), last === undefined ? '' : `last loss ${decimal(last.trainLoss)}`)}
+    ${tile('Epochs', integer(epochs.length) + planned, last === undefined ? '' : `last loss ${decimal(last.trainLoss)}`)}
     ${tile(
       'Images/s',
       integer(summary.imagesPerSecond),
@@ -128,7 +131,7 @@ function tiles({ epochs, summary }: ReportData): Markup {
       bytes(summary.peakMemoryBytes),
       peakTensorBytes === undefined ? '' : `tensors ${bytes(peakTensorBytes)}`,
     )}
-    ${tile('Parameters', count(summary.parameters), integer(summary.parameters))}
+    ${tile('Parameters', count(parameters), integer(parameters) + trained)}
   </dl>`;
 }
 

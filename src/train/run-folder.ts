@@ -17,12 +17,16 @@ export interface Summary {
   readonly name: string;
   readonly model: string;
   readonly parameters: number;
+  /** How many of them train: fewer with `freezeLayers`. */
+  readonly trainedParameters: number;
   readonly precision: Precision;
   readonly classes: number;
   readonly trainImages: number;
   readonly valImages: number;
   /** Epochs done. */
   readonly epochs: number;
+  /** Epochs of the settings: more than were done where the run was stopped, or its `patience` ended it. */
+  readonly plannedEpochs: number;
   /** The best epoch's accuracy on the validation images, in [0, 1], and that epoch, from 1. */
   readonly valAccuracy: number | null;
   readonly bestEpoch: number | null;

@@ -296,6 +296,11 @@ class Run {
     }
   }
 
+  private get trainedParameters(): number {
+    const { groups } = this.trainer.optimizer;
+    return groups.flatMap(({ params }) => params).reduce((sum, { size }) => sum + size, 0);
+  }
+
   /** Frees all that the run holds. */
   async close(): Promise<void> {
     const { trainer } = this;
@@ -325,9 +330,7 @@ class Run {
       folder: folder.path,
       config,
       parameters: trainer.model.parameterCount,
-      trained: trainer.optimizer.groups
-        .flatMap(({ params }) => params)
-        .reduce((sum, { size }) => sum + size, 0),
+      trained: this.trainedParameters,
       classes: this.info.classes,
       trainImages: this.data.trainSet.length,
       valImages: this.data.valSet.length,
@@ -388,23 +391,25 @@ class Run {
     const images = epochs.reduce((sum, epoch) => sum + epoch.seconds * epoch.imagesPerSecond, 0);
     const waited = epochs.reduce((sum, epoch) => sum + epoch.seconds * epoch.dataWaitShare, 0);
     const kept = !trains && before.epochs === epochs.length ? before : {};
-    const trained = trains ? (performance.now() - this.started) / 1000 : 0;
+    const here = trains ? (performance.now() - this.started) / 1000 : 0;
     const summary: Summary = {
       name: folder.path,
       model: config.model,
       parameters: trainer.model.parameterCount,
+      trainedParameters: this.trainedParameters,
       precision: trainer.options.precision,
       classes: this.info.classes.length,
       trainImages: this.data.trainSet.length,
       valImages: this.data.valSet.length,
       epochs: epochs.length,
+      plannedEpochs: config.epochs,
       valAccuracy: best?.valAccuracy ?? null,
       bestEpoch: best === undefined ? null : best.epoch + 1,
       valTop5: best?.valTop5 ?? null,
       trainLoss: last.trainLoss,
       imagesPerSecond: images / seconds,
       dataWaitShare: waited / seconds,
-      seconds: kept.seconds ?? this.secondsBefore + trained,
+      seconds: kept.seconds ?? this.secondsBefore + here,
       peakMemoryBytes: Math.max(before.peakMemoryBytes ?? 0, process.resourceUsage().maxRSS * 1024),
       peakTensorBytes: Math.max(before.peakTensorBytes ?? 0, memoryStats(config.device).peak),
       skippedImages: kept.skippedImages ?? [

@@ -327,8 +327,9 @@ test.serial('the report that is written again keeps the time and the memory of t
 
 test.serial('a run out of patience says so, and is complete', async (t) => {
   // A rate too small to change a loss: nothing is better than the first epoch.
-  const flags = '--epochs 6 --patience 2 --lr 1e-15 --warmup-epochs 0 --name still'.split(' ');
-  const { code, stdout } = await cliHere(folder, ['train', 'photos', ...TINY_FLAGS, ...flags]);
+  const flags = '--epochs 6 --patience 2 --lr 1e-15 --warmup-epochs 0 --freeze-layers all --name still';
+  const args = ['train', 'photos', ...TINY_FLAGS, ...flags.split(' ')];
+  const { code, stdout } = await cliHere(folder, args);
   t.is(code, 0);
   t.regex(
     stdout,
@@ -339,7 +340,10 @@ test.serial('a run out of patience says so, and is complete', async (t) => {
   };
   t.is(config.patience, 2);
   const summary = JSON.parse(await readFile(join(folder, 'runs/still/summary.json'), 'utf8')) as unknown;
-  t.like(summary, { epochs: 3, bestEpoch: 1 });
+  t.like(summary, { epochs: 3, plannedEpochs: 6, bestEpoch: 1, parameters: 6547, trainedParameters: 51 });
+  const report = await readFile(join(folder, 'runs/still/report.html'), 'utf8');
+  t.regex(report, /<dt>Epochs<\/dt>\s*<dd>\s*<strong>3 of 6<\/strong>/);
+  t.regex(report, /<small>6,547 · 51 of them trained<\/small>/);
   const again = await cliHere(folder, ['train', '--resume', 'runs/still']);
   t.regex(again.stdout, /\nruns\/still is complete; writing its report again\nEnded after epoch 3 of 6/);
 });

@@ -308,6 +308,19 @@ test('parts without data are left out', async (t) => {
   t.regex(words(one), /Training loss 2\.500 last epoch; no validation/);
 });
 
+test('planned epochs and trained parameters are shown where they are other numbers', async (t) => {
+  const tiles = async (more: Partial<ReportData['summary']>): Promise<string> =>
+    words(await page({ ...bare, epochs: [1, 2].map(epoch), summary: { ...bare.summary, ...more } }));
+  t.regex(
+    await tiles({ parameters: 468_812, trainedParameters: 11_641, plannedEpochs: 10 }),
+    /Epochs 2 of 10 last loss .* Parameters 468\.8 k 468,812 · 11\.6 k of them trained /,
+  );
+  t.regex(
+    await tiles({ trainedParameters: 999, plannedEpochs: 2 }),
+    /Epochs 2 last loss .* Parameters 999 999 /,
+  );
+});
+
 test('numbers that are not finite leave gaps', async (t) => {
   const epochs = [epoch(1), { ...epoch(2), trainLoss: NaN, valLoss: Infinity }, epoch(3)];
   const source = await page({ ...bare, epochs });

@@ -41,6 +41,9 @@ export interface ReportSample {
 export interface ReportSummary {
   readonly model?: string | undefined;
   readonly parameters: number;
+  readonly trainedParameters?: number | undefined;
+  /** Epochs of the settings. */
+  readonly plannedEpochs?: number | undefined;
   readonly trainImages?: number | undefined;
   readonly valImages?: number | undefined;
   /** The best epoch's, in [0, 1]; null or undefined without evaluation. */
