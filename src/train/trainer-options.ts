@@ -36,7 +36,7 @@ export interface TrainerOptions {
   /**
    * Layers that do not train: the first so many of the model's `layerNames`, or 'all' but the head. They are in evaluation,
    * without dropout and with the running statistics of batch norms, and backward ends where they begin. Default 0. The model
-   * trains whole again after `dispose()`.
+   * trains whole again after `dispose()`, which comes before another trainer is made: that finds these layers frozen else.
    */
   readonly freezeLayers?: FreezeLayers;
   /** Of SGD. Default 0.9. */
