@@ -9,7 +9,7 @@ import { fail } from '../tensor/error.js';
 import { embed, loadForInference } from '../inference/index.js';
 import { SETTINGS } from '../train/index.js';
 import { whole } from './eval.js';
-import { imageFiles } from './images.js';
+import { imageFiles, reportUnread } from './images.js';
 import { settingsOf } from './settings.js';
 
 /** `tenon embed` */
@@ -64,11 +64,7 @@ export function embedCommand(): Command {
             await save(options.output, found, { model: info.name, normalized: String(normalize) });
             console.log(`${options.output}: ${found.length} vectors of ${found[0].embedding.length} numbers`);
           }
-          for (const result of results) {
-            if (!('error' in result)) continue;
-            console.error(`tenon: ${result.error}`);
-            process.exitCode = 1;
-          }
+          reportUnread(results);
         } finally {
           model.dispose();
         }

@@ -11,7 +11,7 @@ import { explainFiles } from '../inference/index.js';
 import { SETTINGS } from '../train/index.js';
 import { whole } from './eval.js';
 import { formatShare } from './format.js';
-import { imageFiles } from './images.js';
+import { imageFiles, reportUnread } from './images.js';
 import { settingsOf } from './settings.js';
 import { formatTable } from './table.js';
 
@@ -59,8 +59,7 @@ export function explainCommand(): Command {
           const how = { label: options.class, method: options.method, stage, batchSize };
           for await (const seen of explainFiles(model.freeze(), info, files, how)) {
             if ('error' in seen) {
-              console.error(`tenon: ${seen.error}`);
-              process.exitCode = 1;
+              reportUnread([seen]);
               continue;
             }
             const picture = join(options.output, pictureName(seen.path, names));

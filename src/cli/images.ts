@@ -17,3 +17,12 @@ export async function imageFiles(command: string, paths: readonly string[]): Pro
   }
   return files;
 }
+
+/** Says which files could not be read, and sets the exit code. */
+export function reportUnread(results: readonly (object | { readonly error: string })[]): void {
+  for (const result of results) {
+    if (!('error' in result)) continue;
+    console.error(`tenon: ${result.error}`);
+    process.exitCode = 1;
+  }
+}

@@ -4,7 +4,7 @@ import { TOPK, loadForInference, predict } from '../inference/index.js';
 import { SETTINGS } from '../train/index.js';
 import { whole } from './eval.js';
 import { formatShare } from './format.js';
-import { imageFiles } from './images.js';
+import { imageFiles, reportUnread } from './images.js';
 import { settingsOf } from './settings.js';
 import { formatTable } from './table.js';
 
@@ -59,11 +59,7 @@ export function predictCommand(): Command {
             const head = ['image', 'class', 'probability'];
             if (rows.length > 0) console.log(formatTable(head, rows, ['left', 'left', 'right']));
           }
-          for (const result of results) {
-            if (!('error' in result)) continue;
-            console.error(`tenon: ${result.error}`);
-            process.exitCode = 1;
-          }
+          reportUnread(results);
         } finally {
           model.dispose();
         }
