@@ -72,6 +72,7 @@ async function render(data: ReportData): Promise<Markup> {
         <main>
           ${header(data)} ${tiles(data)} ${skipped(data)}
           ${charts.length > 0 ? html`<div class="charts">${charts}</div>` : undefined}
+          ${charts.length > 0 ? curveNote(data) : undefined}
           ${epochs.length > 0 ? epochTable(data) : undefined}
           ${confusion !== undefined ? classSections(classes, confusion) : undefined}
           ${samples.length > 0 ? sampleSection(samples) : undefined}
@@ -80,6 +81,20 @@ async function render(data: ReportData): Promise<Markup> {
         </main>
       </body>
     </html> `;
+}
+
+/** What the curves do not say of themselves. */
+function curveNote({ config, epochs }: ReportData): Markup | undefined {
+  if (epochs.every(({ valLoss }) => valLoss === undefined)) return undefined;
+  const isAbove0 = (key: string): boolean => Number(config[key] ?? 0) > 0;
+  const parts = [
+    config['bceLoss'] === true ? 'binary cross-entropy' : undefined,
+    isAbove0('smoothing') ? 'smoothed labels' : undefined,
+    isAbove0('mixup') || isAbove0('cutmix') ? 'mixed images' : undefined,
+    (config['distillation'] ?? 'none') === 'none' ? undefined : 'a teacher',
+  ].filter((part) => part !== undefined);
+  const difference = ` The training loss is with ${parts.join(', ')}, that of the validation the cross-entropy with the true classes: they do not compare.`;
+  return html`<p class="note">The large dot is the best epoch.${parts.length > 0 ? difference : ''}</p>`;
 }
 
 function header({ name, classes, summary }: ReportData): Markup {

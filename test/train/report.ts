@@ -321,6 +321,19 @@ test('planned epochs and trained parameters are shown where they are other numbe
   );
 });
 
+test('a training loss that does not compare with that of the validation is said to be so', async (t) => {
+  const note = async (config: ReportData['config']): Promise<string | undefined> =>
+    /The large dot is the best epoch\.( The training .*? compare\.)?/.exec(
+      words(await page({ ...bare, config, epochs: [1, 2].map(epoch) })),
+    )?.[0];
+  const dot = 'The large dot is the best epoch.';
+  t.is(await note({ smoothing: 0, mixup: 0, distillation: 'none', bceLoss: false }), dot);
+  t.is(
+    await note({ smoothing: 0.1, cutmix: 1, distillation: 'hard', bceLoss: true }),
+    `${dot} The training loss is with binary cross-entropy, smoothed labels, mixed images, a teacher, that of the validation the cross-entropy with the true classes: they do not compare.`,
+  );
+});
+
 test('numbers that are not finite leave gaps', async (t) => {
   const epochs = [epoch(1), { ...epoch(2), trainLoss: NaN, valLoss: Infinity }, epoch(3)];
   const source = await page({ ...bare, epochs });
