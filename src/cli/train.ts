@@ -71,7 +71,6 @@ function configText(source: string, config: TrainConfig): string {
 
 async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Promise<void> {
   let progress: Progress | undefined;
-  let epochs = 0;
   const stop = new AbortController();
   let exitCode = 130;
   const interrupt = (name: NodeJS.Signals, signal: number): void => {
@@ -130,7 +129,6 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
               ? `Writing to ${folder}`
               : `Continuing ${folder} at epoch ${epoch + 1}`,
         );
-        epochs = config.epochs;
         progress = new Progress(config.epochs, valImages);
       },
       onStep: (event) => progress?.step(event),
@@ -148,9 +146,9 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
     if (summary.skippedImages.length > 0) {
       console.log(describeSkipped(summary.skippedImages));
     }
-    if (summary.epochs < epochs) {
+    if (summary.epochs < summary.plannedEpochs) {
       console.log(
-        `Ended after epoch ${summary.epochs} of ${epochs}: none was better than epoch ${summary.bestEpoch}`,
+        `Ended after epoch ${summary.epochs} of ${summary.plannedEpochs}: none was better than epoch ${summary.bestEpoch}`,
       );
     }
     const accuracy =

@@ -5,10 +5,10 @@ import { parentPort, workerData } from 'node:worker_threads';
 
 import type { Image } from './image.js';
 import { answerTasks } from './tasks.js';
-import { type ImageSource, type ViewOptions, viewOf } from './view.js';
+import { type KnownSource, type ViewOptions, viewOf } from './view.js';
 
 const start = workerData as ViewOptions;
 
-answerTasks<ImageSource, Image>(parentPort, { op: 'Preprocessor', code: 'MEMORY' }, (source) =>
+answerTasks<KnownSource, Image>(parentPort, { op: 'Preprocessor', code: 'MEMORY' }, (source) =>
   viewOf(source, start),
 );

@@ -4,7 +4,7 @@
  */
 import type { Image } from './image.js';
 import { WorkerPool, defaultWorkers } from './pool.js';
-import { type ImageSource, type ViewOptions, viewOf } from './view.js';
+import { type KnownSource, type ViewOptions, viewOf } from './view.js';
 
 /** How images are prepared, and by how many threads. */
 export interface PreprocessorOptions extends ViewOptions {
@@ -19,7 +19,7 @@ const PER_THREAD = 2;
 export class Preprocessor {
   readonly workers: number;
   private readonly start: ViewOptions;
-  private readonly pool: WorkerPool<ImageSource, Image> | undefined;
+  private readonly pool: WorkerPool<KnownSource, Image> | undefined;
   /** The threads' free places, those of the idlest last, and who waits for one. */
   private readonly places: number;
   private readonly free: number[];
@@ -41,7 +41,7 @@ export class Preprocessor {
    * @throws TensorError IO when it cannot be read; MEMORY when a thread has died; the signal's reason, where it has been aborted
    *   before the image has had its turn
    */
-  async view(source: ImageSource, signal?: AbortSignal): Promise<Image> {
+  async view(source: KnownSource, signal?: AbortSignal): Promise<Image> {
     const { pool } = this;
     const thread = this.free.pop() ?? (await new Promise<number>((resolve) => this.waiting.push(resolve)));
     try {
@@ -63,10 +63,9 @@ export class Preprocessor {
 }
 
 /** A copy for another thread: sent as it is, a view would take all of its buffer along. */
-function ownMemory(source: ImageSource): [source: ImageSource, transfer: ArrayBuffer[]] {
+function ownMemory(source: KnownSource): [source: KnownSource, transfer: ArrayBuffer[]] {
   if (typeof source === 'string') return [source, []];
-  const bytes = source instanceof ArrayBuffer ? new Uint8Array(source) : source;
-  const isBytes = bytes instanceof Uint8Array;
-  const data = new Uint8Array(isBytes ? bytes : bytes.data);
-  return [isBytes ? data : { ...bytes, data }, [data.buffer]];
+  const isBytes = source instanceof Uint8Array;
+  const data = new Uint8Array(isBytes ? source : source.data);
+  return [isBytes ? data : { ...source, data }, [data.buffer]];
 }

@@ -13,7 +13,7 @@ import { type Model, RegNet, ResNet, SwinTransformer, VisionTransformer } from '
 import { einsum, indexSelect, mul, sum, to } from '../ops/index.js';
 import { fail } from '../tensor/error.js';
 import { enableGrad, keep, noGrad, scope } from '../tensor/index.js';
-import { inEvaluation } from './in-evaluation.js';
+import { inEvaluation } from '../nn/module.js';
 import { type ClassTarget, type Explanation, recordedImages, slopesOf, targetsOf } from './target.js';
 
 /** The last map `[B, h, w, C]` and the layer that makes logits of its mean, of a model with classes. */

@@ -9,7 +9,7 @@ import type { VisionTransformer } from '../models/index.js';
 import { arange, attentionRows, matmul, to, zeros } from '../ops/index.js';
 import { expectTensors } from '../tensor/arguments.js';
 import { type Tensor, enableGrad, keep, noGrad, scope } from '../tensor/index.js';
-import { inEvaluation } from './in-evaluation.js';
+import { inEvaluation } from '../nn/module.js';
 import { type ClassTarget, recordedImages, slopesOf, targetsOf } from './target.js';
 
 /** One layer's attention. */

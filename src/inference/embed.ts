@@ -4,12 +4,12 @@
  */
 import type { Image } from '../data/index.js';
 import type { Model, ModelInfo } from '../models/index.js';
-import { inEvaluation } from '../explain/in-evaluation.js';
+import { inEvaluation } from '../nn/module.js';
 import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { inferenceMode } from '../tensor/index.js';
 import { FILE_OPTIONS, type FileOptions, readBatches } from './image-files.js';
-import { modelInput } from './predict.js';
+import { modelInput } from './input.js';
 import { type Precision, expectPrecision, inPrecision } from './precision.js';
 import { settled } from './settle.js';
 

@@ -9,7 +9,7 @@ import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { scope } from '../tensor/index.js';
 import { FILE_OPTIONS, type FileOptions, readBatches } from './image-files.js';
-import { modelInput, viewsOf } from './predict.js';
+import { modelInput, viewsOf } from './input.js';
 
 /** What a model sees of a class in an image. */
 export interface ImageExplanation {

@@ -1,9 +1,12 @@
 /**
  * How images become what a model sees.
  */
-import type { Transform } from '../data/index.js';
+import { type Image, SampleRandom, type Transform, applySteps, normalizeInto } from '../data/index.js';
 import { expectNormalization } from '../data/transforms.js';
-import type { InputSpec } from '../models/index.js';
+import type { InputSpec, ModelInfo } from '../models/index.js';
+import { tensor } from '../ops/index.js';
+import type { Tensor } from '../tensor/index.js';
+import type { ImageModel } from './evaluate.js';
 
 /**
  * The preparation of images for a model, without augmentation.
@@ -33,4 +36,23 @@ export function transformOf(op: string, input: InputSpec): Transform {
     mean,
     std,
   };
+}
+
+/** What a model sees of images, before it is normalised. */
+export function viewsOf(images: readonly Image[], info: ModelInfo): Image[] {
+  const { steps } = transformOf('explain', info.input);
+  const still = new SampleRandom(0, 0, 0); // evaluation draws nothing
+  return images.map((image) => applySteps(image, steps, still));
+}
+
+/** Views as a model takes them, where it is: `[count, 3, height, width]`, normalised. */
+export function modelInput(
+  views: readonly Image[],
+  { input: { size, mean, std } }: ModelInfo,
+  model: ImageModel,
+): Tensor<'float32'> {
+  const values = 3 * size[0] * size[1];
+  const pixels = new Float32Array(views.length * values);
+  for (const [i, view] of views.entries()) normalizeInto(view, mean, std, pixels, i * values);
+  return tensor(pixels, { shape: [views.length, 3, ...size], device: model.device });
 }

@@ -1,18 +1,18 @@
 /**
  * Naming what is in images: files here, whatever else comes in a `Predictor`.
  */
-import { type Image, applySteps, normalizeInto, SampleRandom } from '../data/index.js';
+import type { Image } from '../data/index.js';
 import type { ModelInfo } from '../models/index.js';
-import { softmax, tensor, topk } from '../ops/index.js';
-import { inEvaluation } from '../explain/in-evaluation.js';
+import { softmax, topk } from '../ops/index.js';
+import { inEvaluation } from '../nn/module.js';
 import { fail } from '../tensor/error.js';
 import { type OptionNames, expectOptions, expectWhole } from '../tensor/arguments.js';
-import { type Tensor, inferenceMode } from '../tensor/index.js';
+import { inferenceMode } from '../tensor/index.js';
 import type { ImageModel } from './evaluate.js';
 import { FILE_OPTIONS, type FileOptions, readBatches } from './image-files.js';
+import { modelInput } from './input.js';
 import { type Precision, inPrecision } from './precision.js';
 import { settled } from './settle.js';
-import { transformOf } from './input.js';
 
 /** A class, and how probable the model takes it to be, in [0, 1]. */
 export interface ClassProbability {
@@ -64,25 +64,6 @@ export async function predict(
     for (const [i, path] of batch.paths.entries()) results.push({ path, ...named[i] });
   }
   return results;
-}
-
-/** What a model sees of images, before it is normalised. */
-export function viewsOf(images: readonly Image[], info: ModelInfo): Image[] {
-  const { steps } = transformOf('explain', info.input);
-  const still = new SampleRandom(0, 0, 0); // evaluation draws nothing
-  return images.map((image) => applySteps(image, steps, still));
-}
-
-/** Views as a model takes them, where it is: `[count, 3, height, width]`, normalised. */
-export function modelInput(
-  views: readonly Image[],
-  { input: { size, mean, std } }: ModelInfo,
-  model: ImageModel,
-): Tensor<'float32'> {
-  const values = 3 * size[0] * size[1];
-  const pixels = new Float32Array(views.length * values);
-  for (const [i, view] of views.entries()) normalizeInto(view, mean, std, pixels, i * values);
-  return tensor(pixels, { shape: [views.length, 3, ...size], device: model.device });
 }
 
 /** @throws TensorError VALUE for a model without classes */

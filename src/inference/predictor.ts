@@ -7,7 +7,7 @@
  */
 import type { Image, ImageSource } from '../data/index.js';
 import { Preprocessor } from '../data/preprocessor.js';
-import { checkSource } from '../data/view.js';
+import { knownSource } from '../data/view.js';
 import { type Model, type ModelInfo, loadPretrained } from '../models/index.js';
 import { modelPath } from '../models/source.js';
 import { foldBatchNorm } from '../nn/index.js';
@@ -233,7 +233,7 @@ export class Predictor {
     signal: AbortSignal | undefined,
     work: (view: Image) => Promise<T>,
   ): Promise<T> {
-    checkSource(op, source);
+    const known = knownSource(op, source);
     const { maxPending } = this.options;
     if (this.closing !== undefined) fail(op, 'DISPOSED', 'expected an open predictor, got a closed one');
     if (this.accepted >= maxPending) {
@@ -242,7 +242,7 @@ export class Predictor {
     signal?.throwIfAborted();
     this.accepted += 1;
     const result = this.preprocessor
-      .view(source, signal)
+      .view(known, signal)
       .then(work)
       .finally(() => {
         this.accepted -= 1;

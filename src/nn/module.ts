@@ -352,6 +352,16 @@ export function evaluating(model: AnyModule): () => void {
   };
 }
 
+/** @internal Runs `fn` with a model in evaluation; afterwards each of its modules is in the mode that it was in. */
+export function inEvaluation<T>(model: AnyModule, fn: () => T): T {
+  const restore = evaluating(model);
+  try {
+    return fn();
+  } finally {
+    restore();
+  }
+}
+
 /** The report in words, the first few of each kind. */
 export function describe(report: LoadReport): string {
   const list = (kind: string, names: readonly string[]): string[] =>

@@ -5,7 +5,15 @@ import { ownOp } from '../tensor/define-op.js';
 import { type RandomState, getRandomState, setRandomState } from '../tensor/random.js';
 import { fail } from '../tensor/error.js';
 import { scope } from '../tensor/scope.js';
-import { backward, detach, enableGrad, isGradEnabled, leavesOf, setRequiresGrad } from '../tensor/tape.js';
+import {
+  backward,
+  changedSince,
+  detach,
+  enableGrad,
+  isGradEnabled,
+  leavesOf,
+  setRequiresGrad,
+} from '../tensor/tape.js';
 import { isFloating, type FloatDType } from '../tensor/dtype.js';
 import { type Tensor, share } from '../tensor/tensor.js';
 
@@ -58,17 +66,15 @@ export function checkpoint<Inputs extends readonly Tensor[], Result extends Tens
 }
 
 /** The second run must have had the parameters of the first. */
-function expectUnwritten(output: Tensor, since: number): void {
-  if (native.writeClock() === since) return;
-  for (const leaf of leavesOf(output)) {
-    if (leaf.isDisposed || native.written(leaf.id) <= since) continue;
-    fail(
-      'checkpoint',
-      'AUTOGRAD',
-      `expected parameters as they were in forward, got ${leaf.toString()} changed in place since; ` +
-        'call backward before copyInto() or optimizer.step()',
-    );
-  }
+function expectUnchanged(output: Tensor, since: number): void {
+  const changed = changedSince(leavesOf(output), since);
+  if (changed === undefined) return;
+  fail(
+    'checkpoint',
+    'AUTOGRAD',
+    `expected parameters as they were in forward, got ${changed.toString()} changed in place since; ` +
+      'call backward before copyInto() or optimizer.step()',
+  );
 }
 
 /** Runs `fn` a second time, recorded, and goes back through it: the gradients of its inputs. */
@@ -88,7 +94,7 @@ function again<Inputs extends readonly Tensor[]>(
         return needsGrad[i] && isFloating(leaf.dtype) ? setRequiresGrad(leaf as unknown as Float) : leaf;
       });
       const output = autocast(dtype, () => fn(...(leaves as unknown as Inputs)));
-      expectUnwritten(output, clock);
+      expectUnchanged(output, clock);
       backward(output, { gradient: dy });
       return leaves.map((leaf) => {
         if (leaf.grad === undefined) return undefined;

@@ -7,7 +7,7 @@ import { native } from '../native.js';
 import type { DType } from './dtype.js';
 import { fail, shown } from './error.js';
 import { keep, scoped } from './scope.js';
-import { checkLike, isGradEnabled, nextSequence, noGrad } from './tape.js';
+import { changedSince, checkLike, isGradEnabled, nextSequence, noGrad } from './tape.js';
 import { Tensor, setEdge, share, type Edge, type GraphNode } from './tensor.js';
 
 /** What an op's forward leaves for its backward. */
@@ -133,7 +133,15 @@ function makeOp<Args extends readonly unknown[], Result extends Tensor | readonl
         if (saved === undefined) {
           fail(name, 'AUTOGRAD', 'expected a first backward, got a second; pass { retainGraph: true }');
         }
-        expectUnwritten(name, saved, savedAt);
+        const changed = changedSince(saved, savedAt);
+        if (changed !== undefined) {
+          fail(
+            name,
+            'AUTOGRAD',
+            `expected tensors as forward saved them, got ${changed.toString()} changed in place since; ` +
+              'call backward before copyInto() or optimizer.step(), or give forward a clone()',
+          );
+        }
         return saved;
       },
     };
@@ -219,20 +227,6 @@ const OF_TENSORS = /\(reading '(id|retain|shape|ndim|dtype|device)'\)/;
 function argumentError(op: string, args: readonly unknown[], cause: TypeError): Error {
   if (!OF_TENSORS.test(cause.message)) return cause;
   return Object.assign(noTensors(op, args), { cause });
-}
-
-/** Tensors that backward needs must hold what they held when forward saved them. */
-function expectUnwritten(name: string, saved: readonly (Tensor | undefined)[], since: number): void {
-  if (native.writeClock() === since) return;
-  for (const tensor of saved) {
-    if (tensor === undefined || native.written(tensor.id) <= since) continue;
-    fail(
-      name,
-      'AUTOGRAD',
-      `expected tensors as forward saved them, got ${tensor.toString()} changed in place since; ` +
-        'call backward before copyInto() or optimizer.step(), or give forward a clone()',
-    );
-  }
 }
 
 const nothing = (): undefined => undefined;

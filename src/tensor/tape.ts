@@ -261,6 +261,12 @@ export function leavesOf(output: Tensor): Tensor[] {
   return inReverse([output]).flatMap((node) => (node.leaf === undefined ? [] : [node.leaf]));
 }
 
+/** @internal The first of the tensors whose memory has been written in place since a time of `native.writeClock()`. */
+export function changedSince(tensors: readonly (Tensor | undefined)[], time: number): Tensor | undefined {
+  if (native.writeClock() === time) return undefined;
+  return tensors.find((tensor) => tensor?.isDisposed === false && native.written(tensor.id) > time);
+}
+
 /** Runs one node's backward and passes its results on. */
 function step(op: string, node: GraphNode, slots: Slots, pending: Map<GraphNode, Slots>): void {
   const taken: Tensor[] = [];
