@@ -87,10 +87,11 @@ async function render(data: ReportData): Promise<Markup> {
 function curveNote({ config, epochs }: ReportData): Markup | undefined {
   if (epochs.every(({ valLoss }) => valLoss === undefined)) return undefined;
   const isAbove0 = (key: string): boolean => Number(config[key] ?? 0) > 0;
+  const isMixed = isAbove0('mixup') || isAbove0('cutmix') || config['cutmixMinmax'] !== undefined;
   const parts = [
     config['bceLoss'] === true ? 'binary cross-entropy' : undefined,
     isAbove0('smoothing') ? 'smoothed labels' : undefined,
-    isAbove0('mixup') || isAbove0('cutmix') ? 'mixed images' : undefined,
+    isMixed ? 'mixed images' : undefined,
     (config['distillation'] ?? 'none') === 'none' ? undefined : 'a teacher',
   ].filter((part) => part !== undefined);
   const difference = ` The training loss is with ${parts.join(', ')}, that of the validation the cross-entropy with the true classes: they do not compare.`;

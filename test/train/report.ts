@@ -328,6 +328,7 @@ test('a training loss that does not compare with that of the validation is said 
     )?.[0];
   const dot = 'The large dot is the best epoch.';
   t.is(await note({ smoothing: 0, mixup: 0, distillation: 'none', bceLoss: false }), dot);
+  t.regex((await note({ smoothing: 0, cutmixMinmax: [0.2, 0.8] })) ?? '', /is with mixed images, that/);
   t.is(
     await note({ smoothing: 0.1, cutmix: 1, distillation: 'hard', bceLoss: true }),
     `${dot} The training loss is with binary cross-entropy, smoothed labels, mixed images, a teacher, that of the validation the cross-entropy with the true classes: they do not compare.`,
