@@ -155,6 +155,7 @@ export interface NativeOps {
     eps: number,
   ) => [TensorId, TensorId, TensorId, TensorId];
   readonly layerNormBackward: (
+    dtype: DTypeCode,
     dy: TensorId,
     s: TensorId,
     gamma: TensorId | undefined,

@@ -277,16 +277,16 @@ struct LayerNormArgs {
   View gamma;     // [C] or absent
   View beta;      // [C] or absent
   View sum;       // s, written when residual is given
-  View y;
-  View mean;  // [rows]
-  View rstd;  // [rows]
+  View y;         // of x's dtype, or 16-bit where x is float32
+  View mean;      // [rows]
+  View rstd;      // [rows]
   double eps = 1e-6;
 };
 
 // dx = the gradient of s, plus dsum where given (the gradient that reached s directly).
 struct LayerNormBackwardArgs {
-  View dy;
-  View s;  // the normalised input (x, or x + residual)
+  View dy;  // of s's dtype, or 16-bit where s is float32
+  View s;   // the normalised input (x, or x + residual)
   View gamma;
   View mean;
   View rstd;

@@ -77,7 +77,7 @@ void define_ops(Module& m) {
   m.def<&ops::mlp_backward>(
       "mlpBackward", {"dy", "x", "before", "weight1", "weight2", "activation", "needsDx", "needsWeight1",
                       "needsBias1", "needsWeight2", "needsBias2", "dtype"});
-  m.def<&ops::layer_norm>("layerNorm", {"x", "residual", "gamma", "beta", "eps"});
+  m.def<&ops::layer_norm>("layerNorm", {"x", "residual", "gamma", "beta", "eps", "dtype"});
   m.def<&ops::layer_norm_backward>("layerNormBackward",
                                    {"dy", "s", "gamma", "hasBeta", "mean", "rstd", "dsum"});
   m.def<&ops::conv2d>("conv2d",

@@ -51,6 +51,19 @@ void with_type(DType dtype, F&& f) {
   }
 }
 
+// Calls f(S(), N()) with the C++ types of a floating dtype and of another that is the same, or 16 bits of a float32.
+template <typename F>
+void with_narrowed_type(DType dtype, DType narrowed, F&& f) {
+  with_float_type(dtype, [&]<typename S>(S value) {
+    if (narrowed == dtype) return f(value, value);
+    if constexpr (std::is_same_v<S, float>) {
+      if (narrowed == DType::BFloat16) return f(value, bfloat16());
+      if (narrowed == DType::Float16) return f(value, float16());
+    }
+    throw TensorError("kernel", code::kDType, "expected the same dtype, or 16 bits of a float32");
+  });
+}
+
 // For kernels that move elements and compute nothing: calls f(T()) with an integer of the size of `dtype`.
 template <typename F>
 void with_bits(DType dtype, F&& f) {

@@ -26,6 +26,13 @@ Shape statistics_shape(const Tensor& x) {
   return shape;
 }
 
+// What is normalised has the dtype of the input, or is rounded to 16 bits on its way to memory.
+void check_result_dtype(const char* op, const char* name, DType dtype, const char* input_name, DType input) {
+  if (dtype == input || (input == DType::Float32 && size_of(dtype) == 2 && is_floating(dtype))) return;
+  fail(op, code::kDType, "expected ", name, " in the dtype of ", input_name,
+       " or in 16 bits of a float32, got ", name_of(dtype), " of ", name_of(input));
+}
+
 void check_parameter(const char* name, const Tensor& x, const OptionalTensor& p) {
   if (!p) return;
   check_same_dtype("layerNorm", "x", x, name, *p);
@@ -36,7 +43,7 @@ void check_parameter(const char* name, const Tensor& x, const OptionalTensor& p)
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> layer_norm(const Tensor& x, const OptionalTensor& residual,
                                                       const OptionalTensor& gamma, const OptionalTensor& beta,
-                                                      double eps) {
+                                                      double eps, DType dtype) {
   check_floating("layerNorm", "x", x);
   if (x.ndim() == 0) fail("layerNorm", code::kShape, "expected at least one dimension, got a scalar");
   if (!(eps >= 0)) fail("layerNorm", code::kValue, "expected an eps of 0 or more, got ", eps);
@@ -46,10 +53,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_norm(const Tensor& x, const Opt
     check_same_dtype("layerNorm", "x", x, "residual", *residual);
     check_shape("layerNorm", "residual", *residual, x.shape());
   }
+  check_result_dtype("layerNorm", "the result", dtype, "x", x.dtype());
   const Tensor xc = contiguous(x);
   const OptionalTensor rc = optional_contiguous(residual), g = optional_contiguous(gamma),
                        b = optional_contiguous(beta);
-  const Tensor y = empty_like(x);
+  const Tensor y = empty(x.device(), x.shape(), dtype);
   const Tensor sum = residual ? empty_like(x) : Tensor();
   const Tensor mean = empty(x.device(), statistics_shape(x), statistics_dtype(x));
   const Tensor rstd = empty_like(mean);
@@ -67,7 +75,7 @@ std::tuple<Tensor, Tensor, Tensor> layer_norm_backward(const Tensor& dy, const T
                                                        const OptionalTensor& gamma, bool has_beta,
                                                        const Tensor& mean, const Tensor& rstd,
                                                        const OptionalTensor& dsum) {
-  check_same_dtype("layerNormBackward", "dy", dy, "s", s);
+  check_result_dtype("layerNormBackward", "dy", dy.dtype(), "s", s.dtype());
   check_shape("layerNormBackward", "dy", dy, s.shape());
   if (dsum) {
     check_same_dtype("layerNormBackward", "dsum", *dsum, "s", s);

@@ -152,10 +152,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> mlp_backward(
     bool needs_bias2, DType dtype);
 
 // ---- layer_norm.cc
-// y, the sum x + residual (absent without a residual), mean, rstd
+// y in `dtype`, the sum x + residual (absent without a residual), mean, rstd
 std::tuple<Tensor, Tensor, Tensor, Tensor> layer_norm(const Tensor& x, const OptionalTensor& residual,
                                                       const OptionalTensor& gamma, const OptionalTensor& beta,
-                                                      double eps);
+                                                      double eps, DType dtype);
 // dx, dgamma, dbeta (absent without gamma or beta)
 std::tuple<Tensor, Tensor, Tensor> layer_norm_backward(const Tensor& dy, const Tensor& s,
                                                        const OptionalTensor& gamma, bool has_beta,

@@ -200,6 +200,56 @@ TEST(LayerNorm, GivesGradients) {
   }
 }
 
+// A product in 16 bits reads y as 16 bits, and gives its gradient in them: x, dx and the parameters stay float32.
+TEST(LayerNorm, GivesSixteenBitsOfFloat32) {
+  for (const DType narrow : {DType::BFloat16, DType::Float16}) {
+    for (const Case& c : cases()) {
+      Operands o(DType::Float32, c.rows, c.C);
+      Buffer y(narrow, {c.rows, c.C});
+      LayerNormArgs args = o.forward();
+      args.residual = o.residual.view();
+      args.sum = o.sum.view();
+      args.gamma = o.gamma.view();
+      args.beta = o.beta.view();
+      args.y = y.view();
+      testing::run(&Kernels::layer_norm, args);
+      const std::string what = describe(narrow, c, 7);
+      const Normalised expected = reference(o.sum.values(), &o.gamma, &o.beta, c.rows, c.C, args.eps);
+      EXPECT_LE(relative_error(y.values(), expected.y), allowed(narrow)) << what;
+      EXPECT_LE(relative_error(o.mean.values(), expected.mean), allowed(DType::Float32)) << what;
+      EXPECT_TRUE(y.intact() && o.sum.intact()) << what;
+
+      // Its gradients are those of the same dy in float32.
+      Buffer dy(narrow, {c.rows, c.C}), wide(DType::Float32, {c.rows, c.C});
+      wide.fill(dy.fill_normal(5).values());
+      Buffer dsum(DType::Float32, {c.rows, c.C});
+      dsum.fill_normal(6);
+      LayerNormBackwardArgs backward;
+      backward.s = o.sum.view();
+      backward.gamma = o.gamma.view();
+      backward.mean = o.mean.view();
+      backward.rstd = o.rstd.view();
+      backward.dsum = dsum.view();
+      std::vector<std::vector<double>> results;
+      for (const Buffer* gradient : {&dy, &wide}) {
+        Buffer dx(DType::Float32, {c.rows, c.C}), dgamma(DType::Float32, {c.C}), dbeta(DType::Float32, {c.C});
+        backward.dy = gradient->view();
+        backward.dx = dx.view();
+        backward.dgamma = dgamma.view();
+        backward.dbeta = dbeta.view();
+        testing::run(&Kernels::layer_norm_backward, backward);
+        for (const Buffer* result : {&dx, &dgamma, &dbeta}) {
+          EXPECT_TRUE(result->intact()) << what;
+          results.push_back(result->values());
+        }
+      }
+      for (size_t i = 0; i < 3; ++i) {
+        EXPECT_LE(relative_error(results[i], results[3 + i]), 1e-6) << what << " result " << i;
+      }
+    }
+  }
+}
+
 TEST(LayerNorm, SumsManyRowsAccuratelyAndRepeatably) {
   // On the emulator, rows that a warp holds in its registers: 256 threads for each row would take long.
   const int64_t rows = testing::emulated() ? 600 : 20000, C = testing::emulated() ? 36 : 33;

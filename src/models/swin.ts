@@ -135,7 +135,7 @@ export class PatchMerging extends Module<[x: FloatTensor], FloatTensor> {
 
   constructor(channels: number, eps: number) {
     super();
-    this.norm = new LayerNorm(4 * channels, { eps });
+    this.norm = new LayerNorm(4 * channels, { eps, lower: true });
     this.reduction = new Linear(4 * channels, 2 * channels, { bias: false });
   }
 
@@ -177,7 +177,7 @@ export class SwinBlock extends Module<[x: FloatTensor], FloatTensor> {
     this.draws = config.attnDropRate > 0 || config.projDropRate > 0;
     const shift = (size: number): number =>
       index % 2 === 0 || size <= windowSize ? 0 : Math.floor(windowSize / 2);
-    this.norm1 = new LayerNorm(dim, { eps });
+    this.norm1 = new LayerNorm(dim, { eps, lower: true });
     this.attn = new WindowAttention(dim, {
       numHeads,
       window: windowOf(stage, windowSize),
@@ -187,7 +187,7 @@ export class SwinBlock extends Module<[x: FloatTensor], FloatTensor> {
       projDropout: config.projDropRate,
     });
     this.dropPath1 = new DropPath(stage.dropPathRates[index]);
-    this.norm2 = new LayerNorm(dim, { eps });
+    this.norm2 = new LayerNorm(dim, { eps, lower: true });
     this.mlp = new Mlp(dim, Math.trunc(dim * config.mlpRatio), { dropout: config.projDropRate });
     this.dropPath2 = new DropPath(stage.dropPathRates[index]);
   }

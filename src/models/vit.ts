@@ -138,7 +138,8 @@ export class Block extends Module<[x: FloatTensor, tokens?: number | undefined],
     this.post = config.blockNorm === 'post';
     this.draws = config.attnDropRate > 0 || config.projDropRate > 0;
     const scaled = initValues !== undefined && !this.post;
-    this.norm1 = new LayerNorm(embedDim, { eps });
+    const lower = !this.post; // a product reads what the norms give, or else the residual is added to it
+    this.norm1 = new LayerNorm(embedDim, { eps, lower });
     this.attn = new Attention(embedDim, {
       numHeads: config.numHeads,
       qkvBias: config.qkvBias,
@@ -149,7 +150,7 @@ export class Block extends Module<[x: FloatTensor, tokens?: number | undefined],
     });
     this.ls1 = scaled ? new LayerScale(embedDim, initValues) : undefined;
     this.dropPath1 = new DropPath(dropPathRate);
-    this.norm2 = new LayerNorm(embedDim, { eps });
+    this.norm2 = new LayerNorm(embedDim, { eps, lower });
     this.mlp = new Mlp(embedDim, Math.trunc(embedDim * config.mlpRatio), { dropout: config.projDropRate });
     this.ls2 = scaled ? new LayerScale(embedDim, initValues) : undefined;
     this.dropPath2 = new DropPath(dropPathRate);

@@ -64,8 +64,10 @@ export class Attention extends Module<[x: FloatTensor, extras?: AttentionCall], 
     this.numHeads = numHeads;
     this.qkv = new Linear(channels, 3 * channels, { bias: options.qkvBias ?? true });
     const eps = options.eps ?? 1e-6;
-    this.qNorm = options.qkNorm === true ? new LayerNorm(channels / numHeads, { eps }) : undefined;
-    this.kNorm = options.qkNorm === true ? new LayerNorm(channels / numHeads, { eps }) : undefined;
+    this.qNorm =
+      options.qkNorm === true ? new LayerNorm(channels / numHeads, { eps, lower: true }) : undefined;
+    this.kNorm =
+      options.qkNorm === true ? new LayerNorm(channels / numHeads, { eps, lower: true }) : undefined;
     this.proj = new Linear(channels, channels);
     this.projDrop = new Dropout(options.projDropout ?? 0);
     this.attnDropout = options.attnDropout ?? 0;

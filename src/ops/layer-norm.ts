@@ -1,19 +1,30 @@
 import { native } from '../native.js';
 import { type OptionNames, expectOptions, expectTensors, optionalId } from '../tensor/arguments.js';
+import { autocastDType } from '../tensor/autocast.js';
 import { ownOp } from '../tensor/define-op.js';
-import type { FloatDType } from '../tensor/dtype.js';
+import { type FloatDType, dtypeCode } from '../tensor/dtype.js';
 import { named } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
-/** What keeps the division of layer norm finite. */
+/** What keeps the division of layer norm finite, and the dtype of its result. */
 export interface LayerNormOptions {
   /** Added to the variance. Default 1e-6 (ViT; PyTorch's own default is 1e-5). */
   readonly eps?: number;
+  /**
+   * Under `autocast`, give the result in its 16-bit dtype, not in float32: for one that only matrix products read, which would
+   * round it in a pass over memory of its own. Default false.
+   */
+  readonly lower?: boolean;
 }
 
-const OPTIONS = { eps: true } satisfies OptionNames<LayerNormOptions>;
+const OPTIONS = { eps: true, lower: true } satisfies OptionNames<LayerNormOptions>;
 
 const DEFAULT_EPS = 1e-6;
+
+/** The result's dtype: that of x, or in a region of `autocast` the region's own where `lower` asks for it. */
+function resultDType(x: Tensor, lower: boolean): number {
+  return dtypeCode(lower && x.dtype === 'float32' ? autocastDType() : x.dtype);
+}
 
 function optionalWrap(id: Parameters<typeof wrap>[0] | undefined): Tensor | undefined {
   return id === undefined ? undefined : wrap(id);
@@ -22,10 +33,17 @@ function optionalWrap(id: Parameters<typeof wrap>[0] | undefined): Tensor | unde
 const layerNormOp = ownOp({
   name: 'layerNorm',
   autocast: 'float32',
-  forward(ctx, x: Tensor, gamma: Tensor | undefined, beta: Tensor | undefined, eps: number): Tensor {
+  forward(
+    ctx,
+    x: Tensor,
+    gamma: Tensor | undefined,
+    beta: Tensor | undefined,
+    eps: number,
+    lower: boolean,
+  ): Tensor {
     const gammaId = optionalId('layerNorm', 'gamma', gamma);
     const betaId = optionalId('layerNorm', 'beta', beta);
-    const [y, , mean, rstd] = native.layerNorm(x.id, undefined, gammaId, betaId, eps);
+    const [y, , mean, rstd] = native.layerNorm(x.id, undefined, gammaId, betaId, eps, resultDType(x, lower));
     const statistics = [wrap(mean), wrap(rstd)] as const;
     ctx.save(x, ...statistics, gamma);
     ctx.state = beta !== undefined;
@@ -52,10 +70,12 @@ const layerNormResidualOp = ownOp({
     gamma: Tensor | undefined,
     beta: Tensor | undefined,
     eps: number,
+    lower: boolean,
   ): [Tensor, Tensor] {
     const gammaId = optionalId('layerNormResidual', 'gamma', gamma);
     const betaId = optionalId('layerNormResidual', 'beta', beta);
-    const [y, sum, mean, rstd] = native.layerNorm(x.id, residual.id, gammaId, betaId, eps);
+    const dtype = resultDType(x, lower);
+    const [y, sum, mean, rstd] = native.layerNorm(x.id, residual.id, gammaId, betaId, eps, dtype);
     const s = wrap(sum);
     const statistics = [wrap(mean), wrap(rstd)] as const;
     ctx.save(s, ...statistics, gamma);
@@ -88,8 +108,15 @@ export function layerNorm<D extends FloatDType>(
   beta?: Tensor<D>,
   options: LayerNormOptions = {},
 ): Tensor<D> {
+  expectTensors('layerNorm', x);
   expectOptions('layerNorm', options, OPTIONS);
-  return layerNormOp(x, gamma, beta, options.eps ?? DEFAULT_EPS) as unknown as Tensor<D>;
+  return layerNormOp(
+    x,
+    gamma,
+    beta,
+    options.eps ?? DEFAULT_EPS,
+    options.lower === true,
+  ) as unknown as Tensor<D>;
 }
 
 /**
@@ -111,6 +138,6 @@ export function layerNormResidual<D extends FloatDType>(
   expectTensors('layerNormResidual', x, residual); // the native op takes none for a residual
   expectOptions('layerNormResidual', options, OPTIONS);
   return named('layerNormResidual', 'layerNorm', () =>
-    layerNormResidualOp(x, residual, gamma, beta, options.eps ?? DEFAULT_EPS),
+    layerNormResidualOp(x, residual, gamma, beta, options.eps ?? DEFAULT_EPS, options.lower === true),
   ) as unknown as [Tensor<D>, Tensor<D>];
 }

@@ -3,7 +3,17 @@
  */
 import test from 'ava';
 
-import { type FloatTensor, grad, normal, setRequiresGrad, zeros } from '../../src/index.js';
+import {
+  type FloatTensor,
+  LayerNorm,
+  type Tensor,
+  autocast,
+  equal,
+  grad,
+  normal,
+  setRequiresGrad,
+  zeros,
+} from '../../src/index.js';
 import * as ops from '../../src/ops/layer-norm.js';
 import { type OpCase, forbidden, opCases } from '../helpers/op-case.js';
 import { type Nd, combine, lines, random, values } from '../helpers/nd.js';
@@ -118,4 +128,51 @@ test('the gradient of a residual that goes around is added in passing', async (t
     const difference = await together.sub(apart).abs().max().item();
     t.true(difference < { float64: 1e-14, float32: 1e-6, bfloat16: 0.04 }[dtype], `${dtype}: ${difference}`);
   }
+});
+
+test('lower gives the bits of a cast, and so do its gradients', async (t) => {
+  const same = async (a: Tensor, b: Tensor): Promise<boolean> =>
+    a.dtype === b.dtype && (await equal(a, b).all().item()) === true;
+  for (const dtype of ['bfloat16', 'float16'] as const) {
+    for (const shape of [
+      [5, 36],
+      [130, 37],
+    ]) {
+      const draw = (): FloatTensor => setRequiresGrad(normal(shape));
+      const [x, residual, gamma, beta] = [draw(), draw(), normal([shape[1]]), normal([shape[1]])];
+      const inputs = [x, residual, setRequiresGrad(gamma), setRequiresGrad(beta)] as const;
+      const through = normal(shape, { dtype });
+      const run = (lower: boolean): readonly Tensor[] => {
+        const [y, s] = autocast(dtype, () => ops.layerNormResidual(x, residual, gamma, beta, { lower }));
+        const alone = autocast(dtype, () => ops.layerNorm(x, gamma, undefined, { lower }));
+        t.is(y.dtype as string, lower ? dtype : 'float32');
+        t.is(alone.dtype as string, lower ? dtype : 'float32');
+        t.is(s.dtype, 'float32'); // the stream of residuals keeps its precision
+        const results = [y, alone].map((result) => result.to(dtype));
+        const losses = results.map((result) => result.mul(through).to('float32').sum());
+        const loss = losses[0].add(losses[1]).add(s.sum());
+        return [...results, s, ...(grad(loss, inputs) as readonly Tensor[])];
+      };
+      const [lowered, cast] = [run(true), run(false)];
+      for (const [i, result] of lowered.entries()) {
+        t.true(await same(result, cast[i]), `${dtype} [${shape.join(', ')}] result ${i}`);
+      }
+    }
+  }
+});
+
+test('lower changes nothing outside of autocast, nor what is not float32', (t) => {
+  for (const dtype of ['float32', 'float64', 'bfloat16'] as const) {
+    const x = normal([2, 5], { dtype });
+    t.is(ops.layerNorm(x, undefined, undefined, { lower: true }).dtype, dtype);
+  }
+  const double = normal([2, 5], { dtype: 'float64' });
+  t.is(
+    autocast('bfloat16', () => ops.layerNorm(double, undefined, undefined, { lower: true })).dtype,
+    'float64',
+  );
+  // A 16-bit input is normalised in float32 there, and given back in 16 bits.
+  const half = normal([2, 5], { dtype: 'float16' }) as unknown as FloatTensor;
+  t.is(autocast('bfloat16', () => new LayerNorm(5, { lower: true }).call(half)).dtype as string, 'bfloat16');
+  t.is(autocast('bfloat16', () => new LayerNorm(5).call(half)).dtype, 'float32');
 });

@@ -27,7 +27,7 @@ const T* vector_or(const View& x, T absent, int64_t n, std::vector<T>& storage) 
   return storage.data();
 }
 
-template <typename S>
+template <typename S, typename Y>
 void forward_rows(const LayerNormArgs& args, const Compute<S>* HWY_RESTRICT gamma,
                   const Compute<S>* HWY_RESTRICT beta, int64_t begin, int64_t end) {
   using T = Compute<S>;
@@ -53,7 +53,7 @@ void forward_rows(const LayerNormArgs& args, const Compute<S>* HWY_RESTRICT gamm
     });
     const T rstd = T{1} / std::sqrt(sum_of_lanes(d, squares) * inverse + static_cast<T>(args.eps));
     const auto scale = hn::Set(d, rstd);
-    S* y = args.y.as<S>() + row * C;
+    Y* y = args.y.as<Y>() + row * C;
     for_vectors(d, C, [&](auto part, int64_t i) {
       const auto normal = hn::Mul(hn::Sub(part.get(d, x + i), center), scale);
       part.put(d, hn::MulAdd(normal, part.get(d, gamma + i), part.get(d, beta + i)), y + i);
@@ -63,7 +63,7 @@ void forward_rows(const LayerNormArgs& args, const Compute<S>* HWY_RESTRICT gamm
   }
 }
 
-template <typename S>
+template <typename S, typename Y>
 void forward(const LayerNormArgs& args) {
   using T = Compute<S>;
   const int64_t C = args.x.size(-1);
@@ -71,21 +71,21 @@ void forward(const LayerNormArgs& args) {
   const T* gamma = vector_or(args.gamma, T{1}, C, gammas);
   const T* beta = vector_or(args.beta, T{0}, C, betas);
   parallel_for(args.mean.numel(), grain(C),
-               [&](int64_t begin, int64_t end) { forward_rows<S>(args, gamma, beta, begin, end); });
+               [&](int64_t begin, int64_t end) { forward_rows<S, Y>(args, gamma, beta, begin, end); });
 }
 
 // With n = (s - mean) rstd and g = dy gamma:  dx = rstd (g - mean(g) - n mean(g n)) + dsum,
 // and, summed over rows, dgamma += dy n and dbeta += dy. Takes kRows rows at once: dgamma and dbeta are loaded and
 // stored once for all of them, and no row waits for the sums of another. Rows further down are asked for meanwhile, those
 // of dx too, which is worth a quarter of the time for [6272, 192].
-template <int kRows, typename S>
+template <int kRows, typename S, typename Y>
 HWY_INLINE void backward_rows(const LayerNormBackwardArgs& args, const Compute<S>* HWY_RESTRICT gamma,
                               Compute<S>* HWY_RESTRICT dgamma, Compute<S>* HWY_RESTRICT dbeta, int64_t row) {
   using T = Compute<S>;
   const hn::ScalableTag<T> d;
   using V = hn::Vec<decltype(d)>;
   const int64_t C = args.s.size(-1);
-  const S* HWY_RESTRICT dy = args.dy.as<S>() + row * C;
+  const Y* HWY_RESTRICT dy = args.dy.as<Y>() + row * C;
   const S* HWY_RESTRICT s = args.s.as<S>() + row * C;
   const T* means = args.mean.as<T>() + row;
   const T* rstds = args.rstd.as<T>() + row;
@@ -136,7 +136,7 @@ HWY_INLINE void backward_rows(const LayerNormBackwardArgs& args, const Compute<S
 // accurate in float32 over any number of rows.
 constexpr int64_t kRowsPerSum = 64;
 
-template <typename S>
+template <typename S, typename Y>
 void backward(const LayerNormBackwardArgs& args) {
   using T = Compute<S>;
   const int64_t rows = args.mean.numel(), C = args.s.size(-1);
@@ -152,8 +152,8 @@ void backward(const LayerNormBackwardArgs& args) {
     for (int64_t row = begin; row < end; row += kRowsPerSum) {
       const int64_t stop = std::min(end, row + kRowsPerSum);
       int64_t r = row;
-      for (; r + 4 <= stop; r += 4) backward_rows<4, S>(args, gamma, some, some + C, r);
-      for (; r < stop; ++r) backward_rows<1, S>(args, gamma, some, some + C, r);
+      for (; r + 4 <= stop; r += 4) backward_rows<4, S, Y>(args, gamma, some, some + C, r);
+      for (; r < stop; ++r) backward_rows<1, S, Y>(args, gamma, some, some + C, r);
       for (int64_t i = 0; i < 2 * C; ++i) total[i] += some[i];
       std::fill(some, some + 2 * C, T{0});
     }
@@ -166,11 +166,12 @@ void backward(const LayerNormBackwardArgs& args) {
 }
 
 void run_forward(const LayerNormArgs& args) {
-  with_float_type(args.x.dtype, [&]<typename S>(S) { forward<S>(args); });
+  with_narrowed_type(args.x.dtype, args.y.dtype, [&]<typename S, typename Y>(S, Y) { forward<S, Y>(args); });
 }
 
 void run_backward(const LayerNormBackwardArgs& args) {
-  with_float_type(args.s.dtype, [&]<typename S>(S) { backward<S>(args); });
+  with_narrowed_type(args.s.dtype, args.dy.dtype,
+                     [&]<typename S, typename Y>(S, Y) { backward<S, Y>(args); });
 }
 
 }  // namespace

@@ -21,18 +21,19 @@ constexpr int kWideThreads = 256;
 
 // ---- rows in the registers of a warp -----------------------------------------------------------------------------
 
-template <typename S>
+template <typename S, typename Y>
 struct Forward {
   const S *x, *residual, *gamma, *beta;
-  S *sum, *y;
+  S* sum;
+  Y* y;
   Compute<S>*mean, *rstd;
   int64_t rows;
   int columns;
   Compute<S> eps;
 };
 
-template <typename S, int kPacks>
-__global__ void __launch_bounds__(kWarps* kWarpSize) forward_in_registers(const Forward<S> a) {
+template <typename S, typename Y, int kPacks>
+__global__ void __launch_bounds__(kWarps* kWarpSize) forward_in_registers(const Forward<S, Y> a) {
   using T = Compute<S>;
   using R = Row<S, kPacks>;
   const int64_t row = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarpSize;
@@ -77,9 +78,10 @@ __global__ void __launch_bounds__(kWarps* kWarpSize) forward_in_registers(const 
   }
 }
 
-template <typename S>
+template <typename S, typename Y>
 struct Backward {
-  const S *dy, *s, *gamma, *dsum;
+  const Y* dy;
+  const S *s, *gamma, *dsum;
   const Compute<S>*mean, *rstd;
   S* dx;
   Compute<S>*
@@ -89,8 +91,8 @@ struct Backward {
 };
 
 // With n = (s - mean) rstd and g = dy gamma:  dx = rstd (g - mean(g) - n mean(g n)) + dsum.
-template <typename S, int kPacks>
-__global__ void __launch_bounds__(kWarps* kWarpSize) backward_in_registers(const Backward<S> a) {
+template <typename S, typename Y, int kPacks>
+__global__ void __launch_bounds__(kWarps* kWarpSize) backward_in_registers(const Backward<S, Y> a) {
   using T = Compute<S>;
   using R = Row<S, kPacks>;
   constexpr int kCount = kPacks * R::kWidth;
@@ -147,8 +149,8 @@ __global__ void __launch_bounds__(kWarps* kWarpSize) backward_in_registers(const
 
 // ---- rows of any length and alignment, a block each ----------------------------------------------------------------
 
-template <typename S>
-__global__ void __launch_bounds__(kWideThreads) forward_wide(const Forward<S> a, int64_t first_row) {
+template <typename S, typename Y>
+__global__ void __launch_bounds__(kWideThreads) forward_wide(const Forward<S, Y> a, int64_t first_row) {
   using T = Compute<S>;
   T* const warps = shared_memory<T>();
   const int64_t row = first_row + blockIdx.x, begin = row * a.columns;
@@ -174,7 +176,7 @@ __global__ void __launch_bounds__(kWideThreads) forward_wide(const Forward<S> a,
   for (int i = first; i < a.columns; i += kWideThreads) {
     const T gamma = a.gamma == nullptr ? T(1) : T(widen(a.gamma[i]));
     const T beta = a.beta == nullptr ? T(0) : T(widen(a.beta[i]));
-    a.y[begin + i] = narrow<S>((widen(x[i]) - mean) * rstd * gamma + beta);
+    a.y[begin + i] = narrow<Y>((widen(x[i]) - mean) * rstd * gamma + beta);
   }
   if (first == 0) {
     a.mean[row] = mean;
@@ -182,8 +184,8 @@ __global__ void __launch_bounds__(kWideThreads) forward_wide(const Forward<S> a,
   }
 }
 
-template <typename S>
-__global__ void __launch_bounds__(kWideThreads) backward_wide(const Backward<S> a, int64_t first_row) {
+template <typename S, typename Y>
+__global__ void __launch_bounds__(kWideThreads) backward_wide(const Backward<S, Y> a, int64_t first_row) {
   using T = Compute<S>;
   T* const warps = shared_memory<T>();
   const int64_t row = first_row + blockIdx.x, begin = row * a.columns;
@@ -207,8 +209,8 @@ __global__ void __launch_bounds__(kWideThreads) backward_wide(const Backward<S> 
 }
 
 // partial[block, :, column] of the rows that the block takes: a thread to a column.
-template <typename S>
-__global__ void __launch_bounds__(kWideThreads) sum_columns(const Backward<S> a) {
+template <typename S, typename Y>
+__global__ void __launch_bounds__(kWideThreads) sum_columns(const Backward<S, Y> a) {
   using T = Compute<S>;
   const int column = static_cast<int>(blockIdx.x) * kWideThreads + static_cast<int>(threadIdx.x);
   if (column >= a.columns) return;
@@ -241,46 +243,46 @@ __global__ void __launch_bounds__(kWideThreads)
 
 constexpr size_t kWideShared = kWideThreads / kWarpSize * sizeof(double);
 
-template <typename S>
+template <typename S, typename Y>
 void forward(const LayerNormArgs& args, Queue& queue) {
   using T = Compute<S>;
   const int64_t rows = args.mean.numel();
   const int columns = to_int("layerNorm", "columns", args.x.size(-1));
   if (rows == 0 || columns == 0) return;
-  const Forward<S> a{args.x.as<S>(),    args.residual.as<S>(),   args.gamma.as<S>(),
-                     args.beta.as<S>(), args.sum.as<S>(),        args.y.as<S>(),
-                     args.mean.as<T>(), args.rstd.as<T>(),       rows,
-                     columns,           static_cast<T>(args.eps)};
+  const Forward<S, Y> a{args.x.as<S>(),    args.residual.as<S>(),   args.gamma.as<S>(),
+                        args.beta.as<S>(), args.sum.as<S>(),        args.y.as<Y>(),
+                        args.mean.as<T>(), args.rstd.as<T>(),       rows,
+                        columns,           static_cast<T>(args.eps)};
   if constexpr (!std::is_same_v<S, double>) {
     if (fits_registers<S>(columns, {a.x, a.residual, a.gamma, a.beta, a.sum, a.y})) {
       with_packs<S>(columns, [&](auto packs) {
-        launch(queue, "layerNorm", &forward_in_registers<S, packs.value>, blocks_for(rows, kWarps),
+        launch(queue, "layerNorm", &forward_in_registers<S, Y, packs.value>, blocks_for(rows, kWarps),
                kWarps * kWarpSize, 0, a);
       });
       return;
     }
   }
   for_grids(rows, [&](int64_t first, int64_t blocks) {
-    launch(queue, "layerNorm", &forward_wide<S>, blocks, kWideThreads, kWideShared, a, first);
+    launch(queue, "layerNorm", &forward_wide<S, Y>, blocks, kWideThreads, kWideShared, a, first);
   });
 }
 
-template <typename S>
+template <typename S, typename Y>
 void backward(const LayerNormBackwardArgs& args, Queue& queue) {
   using T = Compute<S>;
   const int64_t rows = args.mean.numel();
   const int columns = to_int("layerNormBackward", "columns", args.s.size(-1));
   if (columns == 0) return;
-  Backward<S> a{args.dy.as<S>(),
-                args.s.as<S>(),
-                args.gamma.as<S>(),
-                args.dsum.as<S>(),
-                args.mean.as<T>(),
-                args.rstd.as<T>(),
-                args.dx.as<S>(),
-                nullptr,
-                rows,
-                columns};
+  Backward<S, Y> a{args.dy.as<Y>(),
+                   args.s.as<S>(),
+                   args.gamma.as<S>(),
+                   args.dsum.as<S>(),
+                   args.mean.as<T>(),
+                   args.rstd.as<T>(),
+                   args.dx.as<S>(),
+                   nullptr,
+                   rows,
+                   columns};
   const bool wants_sums = args.dgamma || args.dbeta;
   // Two blocks for each multiprocessor, or as many as there are rows.
   const auto blocks =
@@ -294,8 +296,8 @@ void backward(const LayerNormBackwardArgs& args, Queue& queue) {
       if (!fits_registers<S>(columns, {a.dy, a.s, a.gamma, a.dsum, a.dx})) return false;
       const size_t shared = wants_sums ? sizeof(T) * kWarps * 2 * static_cast<size_t>(columns) : 0;
       with_packs<S>(columns, [&](auto packs) {
-        launch(queue, "layerNormBackward", &backward_in_registers<S, packs.value>, blocks, kWarps * kWarpSize,
-               shared, a);
+        launch(queue, "layerNormBackward", &backward_in_registers<S, Y, packs.value>, blocks,
+               kWarps * kWarpSize, shared, a);
       });
       return true;
     } else {
@@ -304,11 +306,11 @@ void backward(const LayerNormBackwardArgs& args, Queue& queue) {
   };
   if (rows > 0 && !in_registers()) {
     for_grids(rows, [&](int64_t first, int64_t count) {
-      launch(queue, "layerNormBackward", &backward_wide<S>, count, kWideThreads, kWideShared, a, first);
+      launch(queue, "layerNormBackward", &backward_wide<S, Y>, count, kWideThreads, kWideShared, a, first);
     });
     if (wants_sums) {
-      launch(queue, "layerNormBackward", &sum_columns<S>, Blocks(blocks_for(columns, kWideThreads), blocks),
-             kWideThreads, 0, a);
+      launch(queue, "layerNormBackward", &sum_columns<S, Y>,
+             Blocks(blocks_for(columns, kWideThreads), blocks), kWideThreads, 0, a);
     }
   }
   if (wants_sums) {
@@ -320,11 +322,13 @@ void backward(const LayerNormBackwardArgs& args, Queue& queue) {
 }  // namespace
 
 void layer_norm(const LayerNormArgs& args, void* stream) {
-  with_float_type(args.x.dtype, [&]<typename S>(S) { forward<S>(args, queue_of(stream)); });
+  with_narrowed_type(args.x.dtype, args.y.dtype,
+                     [&]<typename S, typename Y>(S, Y) { forward<S, Y>(args, queue_of(stream)); });
 }
 
 void layer_norm_backward(const LayerNormBackwardArgs& args, void* stream) {
-  with_float_type(args.s.dtype, [&]<typename S>(S) { backward<S>(args, queue_of(stream)); });
+  with_narrowed_type(args.s.dtype, args.dy.dtype,
+                     [&]<typename S, typename Y>(S, Y) { backward<S, Y>(args, queue_of(stream)); });
 }
 
 }  // namespace tenon::cuda

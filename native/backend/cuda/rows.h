@@ -22,26 +22,28 @@ struct Row {
     return kWidth * (static_cast<int>(threadIdx.x) % kWarpSize + kWarpSize * pack);
   }
 
-  // Elements beyond the row, and those of an absent one, are `absent`.
-  __device__ __forceinline__ void load(const S* row, int columns, T absent) {
+  // Elements beyond the row, and those of an absent one, are `absent`. In memory they may have another dtype.
+  template <typename E>
+  __device__ __forceinline__ void load(const E* row, int columns, T absent) {
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
       const bool inside = row != nullptr && at(p) < columns;
-      Pack<S, kWidth> pack;
-      if (inside) pack = *reinterpret_cast<const Pack<S, kWidth>*>(row + at(p));
+      Pack<E, kWidth> pack;
+      if (inside) pack = *reinterpret_cast<const Pack<E, kWidth>*>(row + at(p));
 #pragma unroll
       for (int i = 0; i < kWidth; ++i) values[p * kWidth + i] = inside ? T(widen(pack.elements[i])) : absent;
     }
   }
 
-  __device__ __forceinline__ void store(S* row, int columns) const {
+  template <typename E>
+  __device__ __forceinline__ void store(E* row, int columns) const {
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
       if (at(p) >= columns) continue;
-      Pack<S, kWidth> pack;
+      Pack<E, kWidth> pack;
 #pragma unroll
-      for (int i = 0; i < kWidth; ++i) pack.elements[i] = narrow<S>(values[p * kWidth + i]);
-      *reinterpret_cast<Pack<S, kWidth>*>(row + at(p)) = pack;
+      for (int i = 0; i < kWidth; ++i) pack.elements[i] = narrow<E>(values[p * kWidth + i]);
+      *reinterpret_cast<Pack<E, kWidth>*>(row + at(p)) = pack;
     }
   }
 
