@@ -116,6 +116,7 @@ export interface NativeOps {
     residual: TensorId | undefined,
     activation: string,
     needsBefore: boolean,
+    isFixed: boolean,
   ) => [TensorId, TensorId];
   readonly linearWeightGradient: (
     dy: TensorId,
@@ -132,6 +133,7 @@ export interface NativeOps {
     residual: TensorId | undefined,
     activation: string,
     needsBefore: boolean,
+    isFixed: boolean,
   ) => [TensorId, TensorId];
   readonly mlpBackward: (
     dy: TensorId,
@@ -153,9 +155,9 @@ export interface NativeOps {
     gamma: TensorId | undefined,
     beta: TensorId | undefined,
     eps: number,
+    dtype: DTypeCode,
   ) => [TensorId, TensorId, TensorId, TensorId];
   readonly layerNormBackward: (
-    dtype: DTypeCode,
     dy: TensorId,
     s: TensorId,
     gamma: TensorId | undefined,
@@ -174,6 +176,7 @@ export interface NativeOps {
     dilation: readonly number[],
     groups: number,
     relu: boolean,
+    isFixed: boolean,
   ) => TensorId;
   readonly conv2dInputGradient: (
     dy: TensorId,

@@ -12,6 +12,7 @@
 //  - A size of zero is legal everywhere.
 #pragma once
 
+#include <any>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -230,6 +231,14 @@ inline UnaryOp unary_op(Activation activation) {
   }
 }
 
+// Room for a copy of an operand in a layout of the kernel's own, kept from call to call while the operand is not written: the
+// first call makes the copy, the others find it. Kernels alone look at `layout`, one after the other.
+struct Prepared {
+  void* data = nullptr;
+  size_t bytes = 0;
+  std::any layout;  // of the copy; empty where there is none yet
+};
+
 // out = activation(a b + bias) + residual, or, with accumulate, out += a b.
 // a and b share a dtype, which out has too, or float32 for 16-bit ones; bias and residual have out's.
 // All three are [M, K], [K, N], [M, N], or [batch, ...] of rank 3 with a batch stride of 0 where one is broadcast.
@@ -247,6 +256,7 @@ struct MatmulArgs {
   // a b + bias, or absent; out's dtype and shape, of rank 2 and contiguous as out is then. With an activation, whose
   // gradient needs it, and without a residual.
   View before = {};
+  Prepared* prepared_b = nullptr;  // or absent
 };
 
 // What fills in a_sums where a kernel has a pass of its own for it.
@@ -320,6 +330,7 @@ struct Conv2dArgs {
   Window window;
   int64_t groups = 1;
   bool relu = false;
+  Prepared* prepared_weight = nullptr;  // or absent
 };
 
 struct Conv2dInputGradientArgs {

@@ -50,6 +50,10 @@ class Device {
     return false;
   }
 
+  // Bytes of a copy of b, or of the weight (Prepared in backend.h), by which this becomes faster where that stays as it is; 0: none.
+  virtual size_t prepared_bytes(const MatmulArgs&) const { return 0; }
+  virtual size_t prepared_bytes(const Conv2dArgs&) const { return 0; }
+
   // Blocks until everything enqueued has run; throws the first error since the last wait.
   virtual void synchronize() = 0;
 
@@ -111,17 +115,17 @@ inline void download_now(Device& device, void* target, const void* source, size_
   if (const std::exception_ptr error = settled.get_future().get()) std::rethrow_exception(error);
 }
 
-// Enqueues one kernel: launch(device, "softmax", &Kernels::softmax, SoftmaxArgs{...}).
+// Enqueues one kernel: launch(device, "softmax", &Kernels::softmax, SoftmaxArgs{...}). `held` lives until it has run.
 template <typename Args>
-void launch(Device& device, const char* op, void (*Kernels::*kernel)(const Args&, void*), Args args) {
+void launch(Device& device, const char* op, void (*Kernels::*kernel)(const Args&, void*), Args args,
+            std::shared_ptr<const void> held = nullptr) {
   if (device.kernels().*kernel == nullptr) {
     throw TensorError(op, code::kDevice,
                       device.name() + " has no kernel for this op; run it on another device");
   }
   device.note_launch(kernel);
-  device.enqueue(op, [function = device.kernels().*kernel, args = std::move(args)](void* stream) {
-    function(args, stream);
-  });
+  device.enqueue(op, [function = device.kernels().*kernel, args = std::move(args),
+                      held = std::move(held)](void* stream) { function(args, stream); });
 }
 
 }  // namespace tenon

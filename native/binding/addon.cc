@@ -70,18 +70,18 @@ void define_ops(Module& m) {
   m.def<&ops::one_hot>("oneHot", {"index", "classes", "dtype"});
 
   m.def<&ops::matmul>("matmul", {"a", "b"});
-  m.def<&ops::linear>("linear", {"x", "weight", "bias", "residual", "activation", "needsBefore"});
+  m.def<&ops::linear>("linear", {"x", "weight", "bias", "residual", "activation", "needsBefore", "isFixed"});
   m.def<&ops::linear_weight_gradient>("linearWeightGradient", {"dy", "x", "needsDbias", "dtype"});
-  m.def<&ops::mlp>("mlp",
-                   {"x", "weight1", "bias1", "weight2", "bias2", "residual", "activation", "needsBefore"});
+  m.def<&ops::mlp>("mlp", {"x", "weight1", "bias1", "weight2", "bias2", "residual", "activation",
+                           "needsBefore", "isFixed"});
   m.def<&ops::mlp_backward>(
       "mlpBackward", {"dy", "x", "before", "weight1", "weight2", "activation", "needsDx", "needsWeight1",
                       "needsBias1", "needsWeight2", "needsBias2", "dtype"});
   m.def<&ops::layer_norm>("layerNorm", {"x", "residual", "gamma", "beta", "eps", "dtype"});
   m.def<&ops::layer_norm_backward>("layerNormBackward",
                                    {"dy", "s", "gamma", "hasBeta", "mean", "rstd", "dsum"});
-  m.def<&ops::conv2d>("conv2d",
-                      {"x", "weight", "bias", "residual", "stride", "padding", "dilation", "groups", "relu"});
+  m.def<&ops::conv2d>("conv2d", {"x", "weight", "bias", "residual", "stride", "padding", "dilation", "groups",
+                                 "relu", "isFixed"});
   m.def<&ops::conv2d_input_gradient>(
       "conv2dInputGradient", {"dy", "weight", "height", "width", "stride", "padding", "dilation", "groups"});
   m.def<&ops::conv2d_weight_gradient>(

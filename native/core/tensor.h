@@ -12,7 +12,8 @@
 
 namespace tenon {
 
-class Device;  // backend/device.h
+class Device;     // backend/device.h
+struct Prepared;  // backend/backend.h
 
 class Storage {
  public:
@@ -30,8 +31,21 @@ class Storage {
   // When it was last written in place, by a clock that every such write moves on: what was computed from the storage before
   // is out of date.
   int64_t written() const { return written_; }
-  void mark_written() { written_ = ++clock_; }
+  void mark_written() {
+    written_ = ++clock_;
+    copy_.reset();
+  }
   static int64_t clock() { return clock_; }
+
+  // A copy of what `of` shows, which kernels keep in a layout of their own for as long as nothing is written. Those that are queued
+  // hold on to `prepared` alone: its memory goes back in program order, like any other.
+  struct Copy {
+    View of;
+    std::shared_ptr<Prepared> prepared;
+    std::unique_ptr<Storage> memory;
+  };
+  const Copy* copy() const { return copy_.get(); }
+  void keep_copy(Copy copy) { copy_ = std::make_unique<Copy>(std::move(copy)); }
 
   // The tasks that the contents depend on.
   Tasks tasks() const { return tasks_; }
@@ -43,6 +57,7 @@ class Storage {
   Allocator::Block* block_;
   size_t bytes_;
   int64_t written_ = 0;
+  std::unique_ptr<Copy> copy_;
   Tasks tasks_;
   static inline thread_local int64_t clock_ = 0;  // a storage never leaves its thread
 };

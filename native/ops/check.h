@@ -125,6 +125,14 @@ Tensor channels_last(const Tensor& x);
 // x itself when the last dimension has stride 1 (and no stride is negative), else a contiguous copy.
 Tensor with_rows(const Tensor& x);
 
+// A copy of a weight that kernels keep (Prepared in backend.h), in `bytes` of memory: null for 0, and where memory is short.
+std::shared_ptr<Prepared> prepared_copy(const Tensor& weight, size_t bytes);
+// One of the size that the weight's device wants for a kernel with these arguments.
+template <typename Args>
+std::shared_ptr<Prepared> prepared_copy(const Tensor& weight, const Args& args) {
+  return prepared_copy(weight, weight.device().prepared_bytes(args));
+}
+
 // The shape that a and b broadcast to, by numpy's rules.
 Shape broadcast_shapes(const char* op, const Shape& a, const Shape& b);
 

@@ -10,7 +10,7 @@ OptionalTensor optional_contiguous(const OptionalTensor& x) { return x ? Optiona
 
 Tensor conv2d(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
               const OptionalTensor& residual, const Dims& stride, const Dims& padding, const Dims& dilation,
-              int64_t groups, bool relu) {
+              int64_t groups, bool relu, bool is_fixed) {
   check_image("conv2d", "x", x);
   check_same_dtype("conv2d", "x", x, "weight", weight);
   if (weight.ndim() != 4) {
@@ -40,8 +40,11 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
   const OptionalTensor b = optional_contiguous(bias);
   const OptionalTensor r = residual ? OptionalTensor(channels_last(*residual)) : residual;
   Tensor y = empty_channels_last(x.device(), shape, x.dtype());
-  launch(x.device(), "conv2d", &Kernels::conv2d,
-         Conv2dArgs{xc.view(), w.view(), optional_view(b), optional_view(r), y.view(), window, groups, relu});
+  Conv2dArgs args{xc.view(), w.view(), optional_view(b), optional_view(r), y.view(), window, groups, relu};
+  const std::shared_ptr<Prepared> prepared =
+      is_fixed && w.storage() == weight.storage() ? prepared_copy(w, args) : nullptr;
+  args.prepared_weight = prepared.get();
+  launch(x.device(), "conv2d", &Kernels::conv2d, args, prepared);
   return y;
 }
 

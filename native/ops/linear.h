@@ -71,9 +71,9 @@ inline OptionalTensor bias_operand(const OptionalTensor& bias, DType dtype) {
 }
 
 // matmul.cc: linear whose operands are checked, and what goes into the activation (absent unless asked for, and then without
-// a residual).
+// a residual). `is_fixed`: the weight is going to stay as it is, so that a copy of it may be kept.
 std::tuple<Tensor, Tensor> linear_layer(const char* op, const Tensor& x, const Tensor& weight,
                                         const OptionalTensor& bias, const OptionalTensor& residual,
-                                        Activation activation, bool needs_before);
+                                        Activation activation, bool needs_before, bool is_fixed);
 
 }  // namespace tenon::ops

@@ -85,7 +85,7 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
 
 std::tuple<Tensor, Tensor> linear_layer(const char* op, const Tensor& x, const Tensor& weight,
                                         const OptionalTensor& bias, const OptionalTensor& residual,
-                                        Activation activation, bool needs_before) {
+                                        Activation activation, bool needs_before, bool is_fixed) {
   const Shape shape = with_features(x, weight.size(0));
   Tensor out = empty(x.device(), shape, residual ? residual->dtype() : x.dtype());
   Tensor before = needs_before ? empty_like(out) : Tensor();
@@ -96,21 +96,25 @@ std::tuple<Tensor, Tensor> linear_layer(const char* op, const Tensor& x, const T
   MatmulArgs args{x2.view(),        transpose(w, 0, 1).view(), as_rows(out).view(),
                   optional_view(b), optional_view(r),          activation};
   if (before) args.before = as_rows(before).view();
-  launch(x.device(), op, &Kernels::matmul, args);
+  const std::shared_ptr<Prepared> prepared =
+      is_fixed && w.storage() == weight.storage() ? prepared_copy(w, args) : nullptr;
+  args.prepared_b = prepared.get();
+  launch(x.device(), op, &Kernels::matmul, args, prepared);
   return {out, before};
 }
 
 std::tuple<Tensor, Tensor> linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
                                   const OptionalTensor& residual, const std::string& activation,
-                                  bool needs_before) {
+                                  bool needs_before, bool is_fixed) {
   constexpr const char* kOp = "linear";
   check_weight(kOp, x, "weight", weight);
   check_bias(kOp, x, "bias", bias, weight.size(0));
   check_residual(kOp, x, residual, with_features(x, weight.size(0)));
   const Activation kind = activation_named(kOp, activation);
   if (kind == Activation::None || !needs_before || !residual)
-    return linear_layer(kOp, x, weight, bias, residual, kind, needs_before && kind != Activation::None);
-  const auto [after, before] = linear_layer(kOp, x, weight, bias, {}, kind, true);
+    return linear_layer(kOp, x, weight, bias, residual, kind, needs_before && kind != Activation::None,
+                        is_fixed);
+  const auto [after, before] = linear_layer(kOp, x, weight, bias, {}, kind, true, is_fixed);
   const Tensor own = after.dtype() == residual->dtype() ? after : to(after, residual->dtype());
   return {add(own, *residual, 0), before};
 }

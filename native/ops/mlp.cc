@@ -24,7 +24,7 @@ std::tuple<Tensor, Tensor> layer_gradients(const Tensor& dy, const Tensor& x, bo
 std::tuple<Tensor, Tensor> mlp(const Tensor& x, const Tensor& weight1, const OptionalTensor& bias1,
                                const Tensor& weight2, const OptionalTensor& bias2,
                                const OptionalTensor& residual, const std::string& activation,
-                               bool needs_before) {
+                               bool needs_before, bool is_fixed) {
   constexpr const char* kOp = "mlp";
   check_weight(kOp, x, "weight1", weight1);
   const int64_t hidden = weight1.size(0);
@@ -37,8 +37,9 @@ std::tuple<Tensor, Tensor> mlp(const Tensor& x, const Tensor& weight1, const Opt
   check_bias(kOp, x, "bias2", bias2, weight2.size(0));
   check_residual(kOp, x, residual, with_features(x, weight2.size(0)));
   const auto [after, before] =
-      linear_layer(kOp, x, weight1, bias1, {}, activation_of(kOp, activation), needs_before);
-  const auto [y, none] = linear_layer(kOp, after, weight2, bias2, residual, Activation::None, false);
+      linear_layer(kOp, x, weight1, bias1, {}, activation_of(kOp, activation), needs_before, is_fixed);
+  const auto [y, none] =
+      linear_layer(kOp, after, weight2, bias2, residual, Activation::None, false, is_fixed);
   return {y, before};
 }
 

@@ -133,7 +133,7 @@ Tensor matmul(const Tensor& a, const Tensor& b);
 // residual; with the latter the result is float32.
 std::tuple<Tensor, Tensor> linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
                                   const OptionalTensor& residual, const std::string& activation,
-                                  bool needs_before);
+                                  bool needs_before, bool is_fixed);
 // dy^T x, and dy summed over its rows (absent unless asked for): the gradients of linear's weight and bias, in the dtype of
 // both or, of 16-bit ones, in float32
 std::tuple<Tensor, Tensor> linear_weight_gradient(const Tensor& dy, const Tensor& x, bool needs_dbias,
@@ -144,7 +144,7 @@ std::tuple<Tensor, Tensor> linear_weight_gradient(const Tensor& dy, const Tensor
 std::tuple<Tensor, Tensor> mlp(const Tensor& x, const Tensor& weight1, const OptionalTensor& bias1,
                                const Tensor& weight2, const OptionalTensor& bias2,
                                const OptionalTensor& residual, const std::string& activation,
-                               bool needs_before);
+                               bool needs_before, bool is_fixed);
 // dx, and the gradients of w1, b1, w2 and b2 in `dtype` as above; each absent unless asked for
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> mlp_backward(
     const Tensor& dy, const Tensor& x, const Tensor& before, const Tensor& weight1, const Tensor& weight2,
@@ -166,7 +166,7 @@ std::tuple<Tensor, Tensor, Tensor> layer_norm_backward(const Tensor& dy, const T
 // relu(x * weight + bias + residual), or the same without relu
 Tensor conv2d(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
               const OptionalTensor& residual, const Dims& stride, const Dims& padding, const Dims& dilation,
-              int64_t groups, bool relu);
+              int64_t groups, bool relu, bool is_fixed);
 Tensor conv2d_input_gradient(const Tensor& dy, const Tensor& weight, int64_t height, int64_t width,
                              const Dims& stride, const Dims& padding, const Dims& dilation, int64_t groups);
 // dweight, dbias (absent unless asked for)

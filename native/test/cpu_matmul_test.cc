@@ -1,7 +1,7 @@
 // Our own GEMM, which takes over where oneDNN has no kernel, through the tests of matmul.
 #include <omp.h>
 
-#include "backend/cpu/gemm.h"
+#include "backend/cpu/matmul.h"
 #include "backend/cpu/onednn.h"
 #include "test/matmul_testing.h"
 #include "test/sparse.h"
@@ -56,6 +56,67 @@ TEST(CpuGemm, ReadsRowsInPlaceOrPacked) {
         expect_values(out, expected, describe(s, dtype) + " stride " + std::to_string(stride));
       }
     }
+  }
+}
+
+// A weight [n, k], of which a product keeps a copy.
+struct Weight {
+  Weight(DType dtype, const Size& s) : values(dtype, {s.k, s.n}, {1, s.k}) {}
+  Prepared& room(size_t bytes) {
+    memory.resize(bytes + 64);
+    prepared.data = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64);
+    prepared.bytes = bytes;
+    return prepared;
+  }
+  Buffer values;
+  std::vector<char> memory;
+  Prepared prepared;
+};
+
+TEST(CpuMatmul, FindsTheCopyOfAWeightThatItMade) {
+  for (const DType dtype : {DType::Float32, DType::BFloat16}) {
+    const Size s{0, 77, 130};
+    Weight w(dtype, s);
+    w.values.fill_normal(2);
+    bool is_first = true;
+    for (const int64_t rows : {50, 16, 197, 16}) {  // one copy serves products of any number of rows
+      Buffer a(dtype, {rows, s.k}), bias(dtype, {s.n}), residual(dtype, {rows, s.n}), out(dtype, {rows, s.n});
+      a.fill_normal(1);
+      bias.fill_normal(3);
+      residual.fill_normal(4);
+      for (const bool layer : {false, true}) {
+        MatmulArgs args{a.view(), w.values.view(), out.view(), {}, {}};
+        if (layer) {
+          args.bias = bias.view();
+          args.residual = residual.view();
+          args.activation = Activation::Gelu;
+        }
+        const size_t bytes = cpu::prepared_bytes(args);
+        if (bytes == 0) continue;  // no AVX-512, or no bfloat16 in pairs
+        if (is_first) args.prepared_b = &w.room(bytes);
+        is_first = false;
+        args.prepared_b = &w.prepared;
+        EXPECT_LE(bytes, w.prepared.bytes);
+        testing::run(&Kernels::matmul, args);
+        EXPECT_TRUE(w.prepared.layout.has_value());
+        expect_values(out, reference(args), describe({rows, s.k, s.n}, dtype));
+      }
+    }
+    if (is_first) continue;
+    // Nobody has said that the weight was written: the copy goes on to count.
+    Buffer a(dtype, {20, s.k}), before(dtype, {20, s.n}), after(dtype, {20, s.n});
+    a.fill_normal(1);
+    MatmulArgs args{a.view(), w.values.view(), before.view(), {}, {}};
+    args.prepared_b = &w.prepared;
+    testing::run(&Kernels::matmul, args);
+    w.values.fill(0);
+    args.out = after.view();
+    testing::run(&Kernels::matmul, args);
+    EXPECT_EQ(after.values(), before.values());
+    // Too little room is as none.
+    w.prepared.bytes = 64;
+    testing::run(&Kernels::matmul, args);
+    EXPECT_EQ(after.values(), std::vector<double>(static_cast<size_t>(20 * s.n), 0.0));
   }
 }
 

@@ -2,6 +2,7 @@ import { native } from '../native.js';
 import { type OptionNames, expectOptions, optionalId } from '../tensor/arguments.js';
 import { ownOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
+import { isFixed } from '../tensor/tape.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 import { type Pair, isRelu, pairOf } from './operand.js';
 
@@ -51,6 +52,7 @@ const conv2dOp = ownOp({
         s.dilation,
         s.groups,
         s.relu,
+        isFixed(weight),
       ),
     );
     ctx.state = s;

@@ -3,6 +3,7 @@ import { type OptionNames, expectOptions, optionalId } from '../tensor/arguments
 import { cast } from '../tensor/autocast.js';
 import { type OpContext, ownOp } from '../tensor/define-op.js';
 import { type DType, type FloatDType, dtypeCode } from '../tensor/dtype.js';
+import { isFixed } from '../tensor/tape.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 
 /** What may follow the product inside the same kernel. */
@@ -50,7 +51,15 @@ const linearOp = ownOp({
     const needsBefore = ctx.recording && activation !== 'none';
     const biasId = optionalId('linear', 'bias', bias);
     const residualId = optionalId('linear', 'residual', residual);
-    const [y, before] = native.linear(x.id, weight.id, biasId, residualId, activation, needsBefore);
+    const [y, before] = native.linear(
+      x.id,
+      weight.id,
+      biasId,
+      residualId,
+      activation,
+      needsBefore,
+      isFixed(weight),
+    );
     // Each operand's gradient needs the other alone.
     ctx.save(
       ctx.needsGrad[1] === true ? x : undefined,

@@ -6,6 +6,7 @@ import { type OptionNames, expectOptions, optionalId } from '../tensor/arguments
 import { cast } from '../tensor/autocast.js';
 import { ownOp } from '../tensor/define-op.js';
 import type { FloatDType } from '../tensor/dtype.js';
+import { isFixed } from '../tensor/tape.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 import { type Activation, weightGradientDType } from './linear.js';
 
@@ -41,6 +42,7 @@ const mlpOp = ownOp({
       optionalId('mlp', 'residual', residual),
       activation,
       ctx.recording,
+      isFixed(weight1) && isFixed(weight2),
     );
     if (ctx.recording) ctx.save(x, weight1, weight2, wrap(before));
     ctx.state = activation;

@@ -10,6 +10,7 @@ import { beforeReplay, onHost, refuseInCapture } from './capturing.js';
 import { type DType, dtypeCode } from './dtype.js';
 import { fail } from './error.js';
 import { swapScope } from './handle.js';
+import { keep } from './scope.js';
 import { type HalfCopy, Tensor, wrap } from './tensor.js';
 
 /** What `autocast` may compute in; 'float32' switches it off. */
@@ -104,7 +105,7 @@ function halfOf(x: Tensor, dtype: DType): Tensor {
     const id = native.to(x.id, dtypeCode(dtype));
     known?.tensor.dispose();
     const scope = swapScope(undefined); // it lives as long as the weight
-    x.half = { tensor: wrap(id), written: native.written(x.id) };
+    x.half = { tensor: keep(wrap(id)), written: native.written(x.id) };
     swapScope(scope);
   }
   const { tensor } = x.half as HalfCopy;

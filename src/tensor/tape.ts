@@ -45,12 +45,28 @@ export function enableGrad<T>(fn: () => T): T {
   return withRecording('enableGrad', true, fn);
 }
 
+/** Whether `fn` of an `inferenceMode` is running. */
+let inferring = false;
+
 /**
- * `noGrad` and `scope` in one: what `fn` made and does not return is freed when it returns.
+ * `noGrad` and `scope` in one: what `fn` made and does not return is freed when it returns. On the CPU, products of few rows keep
+ * a copy of each weight in the layout that they like best, until the weight is written or freed: for answers that are fast from
+ * the second on.
  * @throws TensorError VALUE when `fn` is asynchronous
  */
 export function inferenceMode<T>(fn: () => T): T {
-  return withRecording('inferenceMode', false, () => scoped('inferenceMode', fn));
+  const before = inferring;
+  inferring = true;
+  try {
+    return withRecording('inferenceMode', false, () => scoped('inferenceMode', fn));
+  } finally {
+    inferring = before;
+  }
+}
+
+/** @internal Whether a weight is going to stay as it is, so that a kernel may keep a copy of it in a layout of its own. */
+export function isFixed(weight: Tensor): boolean {
+  return inferring && !recording && weight.kept;
 }
 
 /** @internal */

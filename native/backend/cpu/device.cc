@@ -15,6 +15,7 @@
 
 #include "backend/cpu/cores.h"
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/matmul.h"
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/processor.h"
 #include "core/error.h"
@@ -68,6 +69,9 @@ class CpuDevice : public Device {
       done(stream_.take_error());
     });
   }
+
+  size_t prepared_bytes(const MatmulArgs& args) const override { return cpu::prepared_bytes(args); }
+  size_t prepared_bytes(const Conv2dArgs& args) const override { return onednn_prepared_bytes(args); }
 
   void synchronize() override { stream_.synchronize(); }
 

@@ -80,7 +80,7 @@ bool is_weight_gradient(const MatmulArgs& args) {
 //   dy^T x [288, 25088] x [25088, 96]: 215 -> 196, [576, 6272] x [6272, 192]: 215 -> 200
 bool gemm_is_faster(const MatmulArgs& args) {
   if (args.out.ndim() != 2) return false;
-  if (args.a.dtype == DType::BFloat16) return !onednn_multiplies_bfloat16();
+  if (args.a.dtype == DType::BFloat16) return !onednn_multiplies(DType::BFloat16);
   if (args.a.dtype != DType::Float32 || args.out.dtype != DType::Float32) return false;
   const int64_t m = args.out.size(0), n = args.out.size(1), k = args.a.size(1);
   const bool has_rows = args.a.stride(1) == 1;
@@ -149,10 +149,15 @@ void matmul(const MatmulArgs& args, const FinishRow& finish) {
                });
 }
 
+size_t prepared_bytes(const MatmulArgs& args) {
+  return is_empty(args) || gemm_is_faster(args) ? 0 : onednn_prepared_bytes(args);
+}
+
 void matmul(const MatmulArgs& args) {
   if (args.before || is_float32_gelu(args)) {
     const View& before = args.before ? args.before : args.out;
-    const MatmulArgs product{args.a, args.b, before, args.bias, {}};
+    MatmulArgs product{args.a, args.b, before, args.bias, {}};
+    product.prepared_b = args.prepared_b;
     if (is_float32_gelu(args)) {
       const auto gelu = HWY_DYNAMIC_DISPATCH(gelu_row);
       return matmul(product, [&](int64_t row, int64_t column, int64_t n) {

@@ -16,11 +16,15 @@ bool onednn_matmul(const MatmulArgs& args);
 
 // Whether it multiplies bfloat16 in tiles here (AMX).
 bool onednn_has_tiles();
-// Whether it multiplies bfloat16 faster than float32 here: in tiles or in pairs.
-bool onednn_multiplies_bfloat16();
+// Whether it multiplies operands of this dtype here, bfloat16 only where that is faster than float32: in tiles or in pairs.
+bool onednn_multiplies(DType dtype);
 
 bool onednn_conv2d(const Conv2dArgs& args);
 bool onednn_conv2d_input_gradient(const Conv2dInputGradientArgs& args);
 bool onednn_conv2d_weight_gradient(const Conv2dWeightGradientArgs& args);
+
+// Bytes that b, or the weight, takes at most in the layout that kernels on this processor like best; 0 where they gain nothing by it.
+size_t onednn_prepared_bytes(const MatmulArgs& args);
+size_t onednn_prepared_bytes(const Conv2dArgs& args);
 
 }  // namespace tenon::cpu

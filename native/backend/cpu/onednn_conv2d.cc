@@ -1,9 +1,10 @@
 // Convolutions by oneDNN: images as its nhwc, weights in whatever layout the kernel likes best, reordered within the call
-// (the weights change with every step of training).
+// unless it has been kept: weights change with every step of training, and stay in inference.
 #include <omp.h>
 
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/onednn_plan.h"
+#include "backend/divide.h"
 
 namespace tenon::cpu {
 
@@ -69,7 +70,7 @@ class Context {
     void* data;
   };
 
-  bool run(const Key& key, void* weight, std::initializer_list<Operand> operands) {
+  bool run(const Key& key, void* weight, std::initializer_list<Operand> operands, Prepared* kept = nullptr) {
     Plan& plan = plans_.find(key, [this](const Key& wanted) { return make(wanted); });
     if (!plan.supported) return false;
     const bool gradient = key.pass == Pass::WeightGradient;
@@ -80,9 +81,14 @@ class Context {
     plan.operands.at(DNNL_ARG_SCRATCHPAD).set_data_handle(scratch_.reserve<char>(plan.scratch_bytes));
     memory& own = plan.operands.at(weight_argument);
     const bool reorders = plan.reordered_bytes > 0;
-    own.set_data_handle(reorders ? reordered_.reserve<char>(plan.reordered_bytes) : weight);
-    if (reorders) plan.weight.set_data_handle(weight);
-    if (reorders && !gradient) plan.reorder.execute(stream_, plan.weight, own);
+    if (reorders) {
+      plan.weight.set_data_handle(weight);
+      prepare(own, plan.reordered_bytes, kept, reordered_, [&] {
+        if (!gradient) plan.reorder.execute(stream_, plan.weight, own);
+      });
+    } else {
+      own.set_data_handle(weight);
+    }
     plan.primitive.execute(stream_, plan.operands);
     if (reorders && gradient) plan.reorder.execute(stream_, own, plan.weight);
     stream_.wait();
@@ -220,14 +226,10 @@ bool writes_every_tap(const Conv2dWeightGradientArgs& args) {
   return true;
 }
 
-bool serves(DType dtype) {
-  return onednn_type(dtype) && (dtype != DType::BFloat16 || onednn_multiplies_bfloat16());
-}
-
 }  // namespace
 
 bool onednn_conv2d(const Conv2dArgs& args) {
-  if (!serves(args.x.dtype) || (args.residual && !adds_residual(args))) return false;
+  if (!onednn_multiplies(args.x.dtype) || (args.residual && !adds_residual(args))) return false;
   Key key = key_of(Pass::Forward, args.x, args.weight, args.y, args.window, args.groups);
   key.bias = static_cast<bool>(args.bias);
   key.residual = static_cast<bool>(args.residual);
@@ -236,11 +238,23 @@ bool onednn_conv2d(const Conv2dArgs& args) {
                        {{DNNL_ARG_SRC, args.x.data},
                         {DNNL_ARG_DST, args.y.data},
                         {DNNL_ARG_BIAS, args.bias.data},
-                        {kResidual, args.residual.data}});
+                        {kResidual, args.residual.data}},
+                       args.prepared_weight);
+}
+
+size_t onednn_prepared_bytes(const Conv2dArgs& args) {
+  if (!onednn_multiplies(args.x.dtype) || (args.residual && !adds_residual(args))) return 0;
+  if (args.x.numel() == 0 || args.y.numel() == 0 || !has_sets(dnnl::cpu_isa::avx2)) return 0;
+  // Whole blocks of the channels of each group; where there are no groups, as large as those of products.
+  const int64_t block = args.groups == 1 ? 64 : 16;
+  const int64_t channels =
+      round_up(args.weight.size(0) / args.groups, block) * round_up(args.weight.size(1), 16);
+  const int64_t taps = args.weight.size(2) * args.weight.size(3);
+  return static_cast<size_t>(args.groups * channels * taps) * size_of(args.x.dtype);
 }
 
 bool onednn_conv2d_input_gradient(const Conv2dInputGradientArgs& args) {
-  if (!serves(args.dx.dtype)) return false;
+  if (!onednn_multiplies(args.dx.dtype)) return false;
   if (is_pointwise(args.window) && !has_pairs(args.dx.dtype, args.weight.size(0) / args.groups)) return false;
   const Key key = key_of(Pass::InputGradient, args.dx, args.weight, args.dy, args.window, args.groups);
   return context().run(key, args.weight.data,
@@ -248,7 +262,7 @@ bool onednn_conv2d_input_gradient(const Conv2dInputGradientArgs& args) {
 }
 
 bool onednn_conv2d_weight_gradient(const Conv2dWeightGradientArgs& args) {
-  if (!serves(args.x.dtype) || !writes_every_tap(args)) return false;
+  if (!onednn_multiplies(args.x.dtype) || !writes_every_tap(args)) return false;
   Key key = key_of(Pass::WeightGradient, args.x, args.dweight, args.dy, args.window, args.groups);
   key.bias = static_cast<bool>(args.dbias);
   return context().run(key, args.dweight.data,

@@ -7,6 +7,7 @@
 
 #include "backend/cpu/onednn_plan.h"
 #include "backend/cpu/processor.h"
+#include "backend/divide.h"
 
 namespace tenon::cpu {
 
@@ -106,7 +107,7 @@ struct Plan {
   std::unordered_map<int, memory> operands;
   dnnl::reorder pack;  // b to the primitive's own layout, when the key asks for it
   memory b;            // the caller's b, when packed
-  int64_t packed_bytes = 0;
+  size_t packed_bytes = 0;
   int64_t scratch_bytes = 0;
 };
 
@@ -128,9 +129,10 @@ class Context {
     operands.at(DNNL_ARG_SCRATCHPAD).set_data_handle(scratch_.reserve<char>(plan.scratch_bytes));
     if (plan.packed_bytes > 0) {
       memory& packed = operands.at(DNNL_ARG_WEIGHTS);
-      packed.set_data_handle(packed_.reserve<char>(plan.packed_bytes));
-      plan.b.set_data_handle(args.b.data);
-      plan.pack.execute(stream_, plan.b, packed);
+      prepare(packed, plan.packed_bytes, args.prepared_b, packed_, [&] {
+        plan.b.set_data_handle(args.b.data);
+        plan.pack.execute(stream_, plan.b, packed);
+      });
     } else {
       operands.at(DNNL_ARG_WEIGHTS).set_data_handle(args.b.data);
     }
@@ -204,7 +206,7 @@ class Context {
     if (description.weights_desc() != b) {
       plan.b = operand(b);
       plan.pack = dnnl::reorder(plan.b, plan.operands.at(DNNL_ARG_WEIGHTS));
-      plan.packed_bytes = static_cast<int64_t>(description.weights_desc().get_size());
+      plan.packed_bytes = description.weights_desc().get_size();
     }
     return plan;
   }
@@ -224,19 +226,26 @@ std::string onednn_version() {
          std::to_string(version->patch);
 }
 
-bool onednn_has_tiles() {
-  const auto sets = [](dnnl::cpu_isa isa) { return static_cast<unsigned>(isa); };
-  constexpr auto tiles = dnnl::cpu_isa::avx512_core_amx;
-  static const bool has_tiles = (sets(dnnl::get_effective_cpu_isa()) & sets(tiles)) == sets(tiles);
-  return has_tiles;
+bool onednn_has_tiles() { return has_sets(dnnl::cpu_isa::avx512_core_amx); }
+
+bool onednn_multiplies(DType dtype) {
+  if (dtype == DType::BFloat16) return onednn_has_tiles() || multiplies_pairs();
+  return onednn_type(dtype).has_value();
 }
 
-bool onednn_multiplies_bfloat16() { return onednn_has_tiles() || multiplies_pairs(); }
+size_t onednn_prepared_bytes(const MatmulArgs& args) {
+  constexpr int64_t kFewestRows = 16;
+  if (!has_sets(dnnl::cpu_isa::avx512_core) || args.out.ndim() != 2 || args.out.size(0) < kFewestRows)
+    return 0;
+  if (args.b.dtype == DType::Float16 || !onednn_multiplies(args.b.dtype)) return 0;
+  // Whole blocks of 64 columns, and of 16 rows or pairs of rows.
+  const int64_t rows = round_up(args.b.size(0), 32), columns = round_up(args.b.size(1), 64);
+  return static_cast<size_t>(rows * columns) * size_of(args.b.dtype);
+}
 
 bool onednn_matmul(const MatmulArgs& args) {
   const View &a = args.a, &b = args.b, &out = args.out;
-  if (!onednn_type(a.dtype) || a.dtype != b.dtype || !onednn_type(out.dtype)) return false;
-  if (a.dtype == DType::BFloat16 && !onednn_multiplies_bfloat16()) return false;
+  if (!onednn_multiplies(a.dtype) || a.dtype != b.dtype || !onednn_type(out.dtype)) return false;
   Key key;
   key.batch = out.ndim() == 3 ? out.size(0) : 1;
   key.m = out.size(-2);
@@ -271,7 +280,7 @@ bool onednn_matmul(const MatmulArgs& args) {
     }
     key.residual = args.residual.data == out.data ? Residual::InPlace : Residual::Add;
   }
-  key.packed = packing_pays(key);
+  key.packed = args.prepared_b != nullptr || packing_pays(key);
 
   static thread_local Context context;
   return context.run(key, args);

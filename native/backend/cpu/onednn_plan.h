@@ -12,6 +12,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "backend/backend.h"
 #include "backend/cpu/scratch.h"
 #include "core/dtype.h"
 
@@ -28,6 +29,13 @@ inline std::optional<dnnl::memory::data_type> onednn_type(DType dtype) {
     default:
       return std::nullopt;
   }
+}
+
+// Whether oneDNN uses these sets of instructions here.
+inline bool has_sets(dnnl::cpu_isa isa) {
+  static const auto effective = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
+  const auto sets = static_cast<unsigned>(isa);
+  return (effective & sets) == sets;
 }
 
 inline void append_activation(dnnl::post_ops& post_ops, dnnl::algorithm algorithm, float alpha = 0.f) {
@@ -50,6 +58,23 @@ bool is_optimised(const Description& description) {
 #else
   return !name.starts_with("ref") && !name.starts_with("gemm");
 #endif
+}
+
+// Memory for an operand in the layout that a primitive wants, which takes `bytes`: `kept`, or where that is absent or too small
+// `scratch`. Calls fill(), which reads the operand, unless it is there already.
+template <typename Fill>
+void prepare(dnnl::memory& own, size_t bytes, Prepared* kept, ScratchBuffer& scratch, Fill&& fill) {
+  if (kept == nullptr || kept->bytes < bytes) {
+    own.set_data_handle(scratch.reserve<char>(static_cast<int64_t>(bytes)));
+    return fill();
+  }
+  own.set_data_handle(kept->data);
+  const dnnl::memory::desc layout = own.get_desc();
+  const auto* const found = std::any_cast<dnnl::memory::desc>(&kept->layout);
+  if (found != nullptr && *found == layout) return;
+  kept->layout.reset();  // until it is whole
+  fill();
+  kept->layout = layout;
 }
 
 // Primitives by what makes two calls use the same one: everything but the addresses. A key is compared and hashed as
