@@ -38,6 +38,7 @@ const Case kCases[] = {
     {{1, 4, 5, 6}, 4, {{1, 1}, {2, 1}, {1, 1}}},  // windows in the padding alone
     {{1, 4, 5, 6}, 3, {}},                        // an odd number of outputs
     {{1, 2, 4, 1}, 1, {{1, 3}, {3, 3}, {0, 1}}},  // taps that meet the padding alone
+    {{1, 3, 2, 4}, 5, {{1, 5}, {1, 4}, {0, 3}}},  // fewer windows in a row than pixels of padding
     {{2, 4, 1, 1}, 6, {{3, 3}, {2, 2}, {1, 1}}},
     {{2, 6, 5, 5}, 4, {{3, 3}, {2, 2}, {1, 1}}, 2},
     {{2, 17, 4, 5}, 17, {{3, 3}, {1, 1}, {1, 1}}, 17},

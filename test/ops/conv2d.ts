@@ -3,7 +3,7 @@
  */
 import test from 'ava';
 
-import { ones, relu, zeros } from '../../src/index.js';
+import { arange, ones, relu, zeros } from '../../src/index.js';
 import * as ops from '../../src/ops/conv2d.js';
 import { forbidden, opCases } from '../helpers/op-case.js';
 import { type Nd, combine, random, table } from '../helpers/nd.js';
@@ -154,4 +154,15 @@ test('the gradient of a bfloat16 tap that meets the padding alone is 0, whatever
   };
   await gradient([2, 8, 5, 5], [8, 8, 3, 3], { padding: 1 }); // leaves numbers in the scratch memory
   t.deepEqual(await gradient([1, 2, 4, 1], [1, 2, 1, 3], { stride: 3, padding: [0, 1] }), [0, 2, 0, 0, 2, 0]);
+});
+
+test('a residual is added where a row has fewer windows than pixels of padding', async (t) => {
+  for (const dtype of ['float32', 'bfloat16'] as const) {
+    const [x, weight] = [ones([1, 2, 3, 3], { dtype }), ones([3, 2, 1, 4], { dtype })];
+    const residual = arange(18, { dtype }).reshape([1, 3, 3, 2]);
+    const y = ops.conv2d(x, weight, undefined, { stride: [1, 3], padding: [0, 3], residual });
+    // Of four columns, the first window meets one and the second three, in two channels.
+    const expected = Array.from({ length: 18 }, (_, i) => (i % 2 === 0 ? 2 : 6) + i);
+    t.deepEqual([...(await y.data())], expected, dtype);
+  }
 });

@@ -201,12 +201,14 @@ Context& context() {
 // It sums bfloat16 in pairs, and behind an odd number of them takes whatever lies there.
 bool has_pairs(DType dtype, int64_t summed) { return dtype != DType::BFloat16 || summed % 2 == 0; }
 
-// It adds a residual in the wrong place where windows lie in the padding alone, where they are dilated, and to pointwise
-// products of an odd number of bfloat16.
+// It adds a residual in the wrong place where windows lie in the padding alone, where a row has fewer of them than pixels
+// of padding on its left, where they are dilated, and to pointwise products of an odd number of bfloat16.
 bool adds_residual(const Conv2dArgs& args) {
   const auto& [kernel, stride, padding, dilation] = args.window;
   const bool meets_image = padding[0] < kernel[0] && padding[1] < kernel[1];
-  return meets_image && has_pairs(args.x.dtype, args.weight.size(1)) && dilation[0] == 1 && dilation[1] == 1;
+  const bool outgrows_padding = args.y.size(3) >= padding[1];
+  return meets_image && outgrows_padding && has_pairs(args.x.dtype, args.weight.size(1)) &&
+         dilation[0] == 1 && dilation[1] == 1;
 }
 
 bool is_pointwise(const Window& window) { return window.kernel[0] == 1 && window.kernel[1] == 1; }
