@@ -84,7 +84,7 @@ const layerNormResidualOp = ownOp({
     return [wrap(y), s];
   },
   backward({ saved: [s, mean, rstd, gamma], state }, dy, dsum) {
-    if (dy === undefined) return [dsum, dsum];
+    if (dy === undefined) return [dsum, dsum, undefined, undefined, undefined];
     const [dx, dgamma, dbeta] = native
       .layerNormBackward(dy.id, s.id, gamma?.id, state === true, mean.id, rstd.id, dsum?.id)
       .map(optionalWrap);

@@ -17,6 +17,7 @@ import {
 import * as ops from '../../src/ops/layer-norm.js';
 import { type OpCase, forbidden, opCases } from '../helpers/op-case.js';
 import { type Nd, combine, lines, random, values } from '../helpers/nd.js';
+import { close } from '../helpers/numbers.js';
 
 function normalised(x: Nd, gamma?: Nd, beta?: Nd, { eps = 1e-6 }: ops.LayerNormOptions = {}): Nd {
   const y = lines(x, -1, (row) => {
@@ -175,4 +176,15 @@ test('lower changes nothing outside of autocast, nor what is not float32', (t) =
   const half = normal([2, 5], { dtype: 'float16' }) as unknown as FloatTensor;
   t.is(autocast('bfloat16', () => new LayerNorm(5, { lower: true }).call(half)).dtype as string, 'bfloat16');
   t.is(autocast('bfloat16', () => new LayerNorm(5).call(half)).dtype, 'float32');
+});
+
+test('a residual sum alone has a gradient where gamma and beta want one', async (t) => {
+  const [x, residual, gamma, beta] = [[2, 3], [2, 3], [3], [3]].map((shape) =>
+    normal(shape).setRequiresGrad(),
+  );
+  const [, s] = ops.layerNormResidual(x, residual, gamma, beta);
+  s.sum().backward();
+  await close(t, x.grad, [1, 1, 1, 1, 1, 1]);
+  await close(t, residual.grad, [1, 1, 1, 1, 1, 1]);
+  t.deepEqual([gamma.grad, beta.grad], [undefined, undefined]);
 });
