@@ -15,7 +15,7 @@ import {
   setRequiresGrad,
 } from '../tensor/tape.js';
 import { isFloating, type FloatDType } from '../tensor/dtype.js';
-import { type Tensor, share } from '../tensor/tensor.js';
+import { type Tensor, setEdge, share } from '../tensor/tensor.js';
 
 type Float = Tensor<FloatDType>;
 
@@ -61,7 +61,9 @@ export function checkpoint<Inputs extends readonly Tensor[], Result extends Tens
       backward: ({ saved, needsGrad }, dy) =>
         dy === undefined ? [] : [undefined, ...again(fn, saved, needsGrad.slice(1), start, dy)],
     });
-    return op(leaf, ...inputs);
+    const result = op(leaf, ...inputs);
+    if (!isFloating((result as Tensor).dtype)) setEdge(result, undefined); // whole numbers have no gradient
+    return result;
   });
 }
 
@@ -94,6 +96,7 @@ function again<Inputs extends readonly Tensor[]>(
         return needsGrad[i] && isFloating(leaf.dtype) ? setRequiresGrad(leaf as unknown as Float) : leaf;
       });
       const output = autocast(dtype, () => fn(...(leaves as unknown as Inputs)));
+      if (!output.requiresGrad) return []; // it does not depend on them
       expectUnchanged(output, clock);
       backward(output, { gradient: dy });
       return leaves.map((leaf) => {

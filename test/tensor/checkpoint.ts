@@ -2,6 +2,7 @@ import test from 'ava';
 
 import {
   Linear,
+  argmax,
   checkpoint,
   copyInto,
   dropout,
@@ -183,3 +184,14 @@ test.serial(
     await close(t, w.grad, [1, 1]);
   },
 );
+
+test('a result that does not depend on the inputs, or has no gradient, stops the gradient', async (t) => {
+  const x = tensor([1, 2]).setRequiresGrad();
+  const y = tensor([3, 4]).setRequiresGrad();
+  const still = checkpoint((a) => a.detach().mul(2), x);
+  still.mul(y).sum().backward();
+  await close(t, y.grad, [2, 4]);
+  t.is(x.grad, undefined);
+  t.false(checkpoint((a) => argmax(a), x).requiresGrad);
+  t.false(checkpoint((a) => a.greater(1), x).requiresGrad);
+});
