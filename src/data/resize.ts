@@ -77,7 +77,7 @@ function taps(
   const known = cache.get(key);
   if (known !== undefined) return known;
   const [halfWidth, filter] = FILTERS[mode];
-  const scale = (high - low) / outSize;
+  const scale = Math.fround(high - low) / outSize;
   const filterScale = Math.max(scale, 1);
   const support = halfWidth * filterScale;
   const width = Math.ceil(support) * 2 + 1;
@@ -135,7 +135,8 @@ export function resizeWindow(
   window: Window,
   options: ResizeOptions,
 ): Image {
-  const { mode = 'bicubic', box = [0, 0, image.width, image.height] } = options;
+  const { mode = 'bicubic' } = options;
+  const box = (options.box ?? [0, 0, image.width, image.height]).map(Math.fround) as unknown as Box; // as Pillow has it
   const [left, top, right, bottom] = box;
   if (![height, width].every((n) => Number.isInteger(n) && n > 0)) {
     fail('resize', 'VALUE', `expected a height and width above 0, got ${height} and ${width}`);
@@ -229,6 +230,16 @@ function alongColumns(image: Image, t: Taps, height: number, rowsBefore: number)
   return { data: out, height, width };
 }
 
+/** The pixels under the centres of outputs. Pillow goes from one to the next, and its roundings add up. */
+function centres(low: number, high: number, outSize: number, start: number, outputs: number): Int32Array {
+  const step = Math.fround(high - low) / outSize;
+  const places = new Int32Array(outputs);
+  let at = low + step * 0.5;
+  for (let i = 0; i < start; i++) at += step;
+  for (let i = 0; i < outputs; i++, at += step) places[i] = Math.floor(at);
+  return places;
+}
+
 /** The pixel under each output's centre, as Pillow's NEAREST. */
 function nearest(
   image: Image,
@@ -238,12 +249,12 @@ function nearest(
   window: Window,
 ): Image {
   const out = new Uint8Array(window.height * window.width * 3);
-  const scaleY = (bottom - top) / height;
-  const scaleX = (right - left) / width;
+  const rows = centres(top, bottom, height, window.top, window.height);
+  const columns = centres(left, right, width, window.left, window.width);
   for (let y = 0, to = 0; y < window.height; y++) {
-    const row = Math.floor(top + (window.top + y + 0.5) * scaleY) * image.width;
+    const row = rows[y] * image.width;
     for (let x = 0; x < window.width; x++, to += 3) {
-      const from = (row + Math.floor(left + (window.left + x + 0.5) * scaleX)) * 3;
+      const from = (row + columns[x]) * 3;
       out[to] = image.data[from];
       out[to + 1] = image.data[from + 1];
       out[to + 2] = image.data[from + 2];

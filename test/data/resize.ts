@@ -50,6 +50,23 @@ test('nearest takes the pixel under the centre', (t) => {
   t.deepEqual(pixelAt(small, 1, 2), pixelAt(image, 3, 5));
 });
 
+test('nearest goes along a row in steps that are rounded, as Pillow does', (t) => {
+  const row = { data: Uint8Array.from({ length: 36 }, (_, i) => Math.floor(i / 3)), height: 1, width: 12 };
+  const { data } = resize(row, [1, 21], { mode: 'nearest' });
+  const columns = Array.from({ length: 21 }, (_, x) => data[3 * x]);
+  t.deepEqual(columns, [0, 0, 1, 1, 2, 3, 3, 4, 4, 5, 5, 6, 7, 7, 8, 8, 9, 9, 10, 11, 11]);
+});
+
+test('the corners of a box have the precision that Pillow gives them', (t) => {
+  const row = {
+    data: Uint8Array.from({ length: 24 }, (_, i) => 255 * (Math.floor(i / 3) % 2)),
+    height: 1,
+    width: 8,
+  };
+  const { data } = resize(row, [1, 5], { mode: 'bilinear', box: [0.4, 0, 8, 1] });
+  t.deepEqual([data[0], data[3], data[6], data[9], data[12]], [136, 111, 117, 142, 157]);
+});
+
 test('a box is resized as if cut out, but for what the filter sees beyond it', (t) => {
   const image = pattern(12, 16);
   const box = resize(image, [4, 4], { mode: 'nearest', box: [4, 4, 12, 12] });
