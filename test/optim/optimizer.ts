@@ -94,6 +94,23 @@ test('float64 parameters are updated in float64, gradients that are views too', 
   t.deepEqual([...(await p.data())], [1 - 1e-12, 2 - 1e-12]);
 });
 
+test('parameters without elements pass through every update', async (t) => {
+  for (const make of [
+    (params: Tensor<'float32'>[]) => new AdamW(params, { lr: 0.5, weightDecay: 0 }),
+    (params: Tensor<'float32'>[]) => new SGD(params, { lr: 0.5, momentum: 0.9 }),
+  ]) {
+    const [empty, full] = [zeros([3, 0], { requiresGrad: true }), param([1, 2])];
+    const ema = new Ema({ empty, full }, { decay: 0.5 });
+    [empty.grad, full.grad] = [zeros([3, 0]), tensor([1, 1])];
+    clipGradNorm([empty, full], 10);
+    make([empty, full]).step();
+    ema.update();
+    await close(t, full, [0.5, 1.5]);
+    await close(t, ema.averages.full, [0.75, 1.75]);
+    t.deepEqual(empty.shape, [3, 0]);
+  }
+});
+
 test('a stored state continues the path exactly, and its learning rates', async (t) => {
   for (const make of [
     (p: FloatTensor[]): Optimizer => new AdamW(p, { lr: 0.1 }),
