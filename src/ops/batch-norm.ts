@@ -2,7 +2,7 @@ import { native } from '../native.js';
 import { type OptionNames, expectOptions, expectTensors, optionalId } from '../tensor/arguments.js';
 import { cast } from '../tensor/autocast.js';
 import { ownOp } from '../tensor/define-op.js';
-import type { FloatDType } from '../tensor/dtype.js';
+import type { DType, FloatDType } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
 import { isRelu } from './operand.js';
 
@@ -32,6 +32,13 @@ interface Settings {
   readonly relu: boolean;
 }
 
+/** What backward needs of the settings. */
+interface State {
+  readonly training: boolean;
+  /** The dtype of the residual, which may be wider than x. */
+  readonly residual: DType | undefined;
+}
+
 const batchNormOp = ownOp({
   name: 'batchNorm',
   autocast: 'keep', // 16-bit images beside float32 parameters
@@ -57,12 +64,13 @@ const batchNormOp = ownOp({
         s.relu,
       )
       .map((id) => wrap(id));
-    ctx.state = s.training;
+    ctx.state = { training: s.training, residual: residual?.dtype } satisfies State;
     ctx.save(x, mean, rstd, gamma, beta, s.relu ? y : undefined);
     return y;
   },
   backward({ saved: [x, mean, rstd, gamma, beta, y], needsGrad, state }, dy) {
     if (dy === undefined) return [];
+    const { training, residual } = state as State;
     const masked = (y as Tensor | undefined) !== undefined;
     const [dx, dgamma, dbeta, dresidual] = native
       .batchNormBackward(
@@ -73,11 +81,12 @@ const batchNormOp = ownOp({
         (beta as Tensor | undefined)?.id,
         mean.id,
         rstd.id,
-        state === true,
+        training,
         masked && needsGrad[3],
       )
       .map((id) => ((id as typeof id | undefined) === undefined ? undefined : wrap(id)));
-    return [dx, dgamma, dbeta, masked ? dresidual : dy];
+    const around = masked ? dresidual : dy;
+    return [dx, dgamma, dbeta, residual && around && cast(around, residual)];
   },
 });
 

@@ -138,3 +138,17 @@ test('training moves the running statistics, by the unbiased variance; evaluatio
   batchNorm(batch, undefined, undefined, { runningMean, runningVar });
   t.deepEqual([...(await runningMean.data())], [1.25, 1.75]);
 });
+
+test('a float32 residual beside bfloat16 images has a float32 gradient', async (t) => {
+  for (const activation of ['none', 'relu'] as const) {
+    const x = tensor([0, 1, 2, 4], { shape: [4, 1], dtype: 'bfloat16', requiresGrad: true }) as FloatTensor;
+    const residual = tensor([1, -9, 1, 1], { shape: [4, 1], requiresGrad: true }) as FloatTensor;
+    const y = batchNorm(x, undefined, undefined, { residual, activation });
+    y.backward({ gradient: ones([4, 1], { dtype: 'bfloat16' }) });
+    t.is(residual.grad?.dtype, 'float32');
+    t.deepEqual(
+      [...((await residual.grad?.data()) ?? [])],
+      [Number(activation === 'none'), Number(activation === 'none'), 1, 1],
+    );
+  }
+});
