@@ -7,7 +7,7 @@ import { ownOp } from '../tensor/define-op.js';
 import type { FloatDType, NumericDType } from '../tensor/dtype.js';
 import { fail, named } from '../tensor/error.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
-import { applyBinary, choose, negative, over, power, times } from './operand.js';
+import { applyBinary, choose, negative, over, power, times, zeroView } from './operand.js';
 
 type Backward = (dy: Tensor, xOrY: Tensor) => Tensor;
 
@@ -255,7 +255,7 @@ export function gelu<D extends FloatDType>(x: Tensor<D>, options: GeluOptions = 
 const signOp = ownOp({
   name: 'sign',
   forward: (_ctx, x: Tensor): Tensor => wrap(native.sign(x.id)),
-  backward: (_ctx, dy) => (dy === undefined ? [] : [times(dy, 0)]),
+  backward: (_ctx, dy) => (dy === undefined ? [] : [zeroView(dy, dy.shape)]),
 });
 
 /**

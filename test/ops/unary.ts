@@ -131,3 +131,18 @@ test('the gradient of relu passes where x is NaN, as in PyTorch', async (t) => {
   ops.relu(x).sum().backward();
   await close(t, x.grad, [1, 0, 0, 1]);
 });
+
+test('an infinite gradient stays one through tanh, and is none through sign', async (t) => {
+  const x = tensor([0.5, -30, 0]).setRequiresGrad();
+  ops.tanh(x).backward({ gradient: tensor([Infinity, 1, -Infinity]) });
+  t.deepEqual([...((await x.grad?.data()) ?? [])], [Infinity, 0, -Infinity]);
+  x.grad = undefined;
+  ops.sign(x).backward({ gradient: tensor([Infinity, NaN, 1]) });
+  await close(t, x.grad, [0, 0, 0]);
+});
+
+test('the gradient of abs is 0 where x is NaN, as in PyTorch', async (t) => {
+  const x = tensor([NaN, -Infinity, 0, 2]).setRequiresGrad();
+  ops.abs(x).sum().backward();
+  await close(t, x.grad, [0, -1, 0, 1]);
+});

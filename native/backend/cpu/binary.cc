@@ -78,13 +78,14 @@ Kernel<T, T> float_kernel(BinaryOp op) {
     case BinaryOp::SiluBackward:
       return vectors<T>([](auto d, auto dy, auto x) { return hn::Mul(dy, silu_at(d, x).slope); });
     case BinaryOp::TanhBackward:
-      return vectors<T>([](auto, auto dy, auto y) { return hn::NegMulAdd(hn::Mul(y, y), dy, dy); });
+      return vectors<T>(
+          [](auto d, auto dy, auto y) { return hn::Mul(dy, hn::NegMulAdd(y, y, hn::Set(d, T(1)))); });
     case BinaryOp::SigmoidBackward:
       return vectors<T>(
           [](auto d, auto dy, auto y) { return hn::Mul(dy, hn::Mul(y, hn::Sub(hn::Set(d, T(1)), y))); });
     case BinaryOp::AbsBackward:
       return vectors<T>([](auto d, auto dy, auto x) {
-        return hn::IfThenElse(hn::Eq(x, hn::Zero(d)), hn::Zero(d), hn::CopySign(dy, hn::Xor(dy, x)));
+        return hn::IfThenElseZero(hn::Gt(hn::Abs(x), hn::Zero(d)), hn::CopySign(dy, hn::Xor(dy, x)));
       });
     default:
       return nullptr;

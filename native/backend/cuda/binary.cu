@@ -44,9 +44,9 @@ __device__ __forceinline__ T apply(T a, T b) {
   if constexpr (op == BinaryOp::GeluBackward) return a * gelu_slope(b);
   if constexpr (op == BinaryOp::GeluTanhBackward) return a * gelu_tanh_slope(b);
   if constexpr (op == BinaryOp::SiluBackward) return a * silu_slope(b);
-  if constexpr (op == BinaryOp::TanhBackward) return a - b * b * a;
+  if constexpr (op == BinaryOp::TanhBackward) return a * (1 - b * b);
   if constexpr (op == BinaryOp::SigmoidBackward) return a * (b * (1 - b));
-  if constexpr (op == BinaryOp::AbsBackward) return b == 0 ? T(0) : std::signbit(b) ? -a : a;
+  if constexpr (op == BinaryOp::AbsBackward) return b > 0 ? a : b < 0 ? -a : T(0);
   // clang-format on
 }
 
