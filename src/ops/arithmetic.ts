@@ -17,6 +17,7 @@ import {
   power,
   sumTo,
   times,
+  zeroView,
 } from './operand.js';
 
 /** The gradient of one operand before broadcasting is undone. */
@@ -35,16 +36,17 @@ function taken(loses: typeof native.less, dy: Tensor, mine: Operand, other: Oper
   return choose(applyBinary(loses, mine, other), 0, shared);
 }
 
-/** b a^(b-1), and 0 where b is 0. */
-function powerByBase(a: Operand, b: Operand): Operand {
-  if (typeof b === 'number') return b === 0 ? 0 : times(power(a, b - 1), b);
-  return choose(applyBinary(native.equal, b, 0), 0, times(b, power(a, minus(b, 1))));
+/** dy b a^(b-1), and 0 where b is 0, whatever dy is. */
+function powerByBase(dy: Tensor, a: Operand, b: Operand): Tensor {
+  if (b === 0) return zeroView(dy, dy.shape);
+  const product = times(dy, times(power(a, typeof b === 'number' ? b - 1 : minus(b, 1)), b));
+  return typeof b === 'number' ? product : choose(applyBinary(native.equal, b, 0), 0, product);
 }
 
-/** a^b ln a, and 0 where a is 0 and b is not negative. */
-function powerByExponent(a: Operand, b: Operand, y: Tensor): Operand {
+/** dy a^b ln a, and 0 where a is 0 and b is not negative. */
+function powerByExponent(dy: Tensor, a: Operand, b: Operand, y: Tensor): Tensor {
   const logarithm = typeof a === 'number' ? Math.log(a) : wrap(native.log(a.id));
-  const product = times(y, logarithm);
+  const product = times(dy, times(y, logarithm));
   const flat = applyBinary(native.greaterEqual, b, 0);
   if (typeof a === 'number') return a === 0 ? choose(flat, 0, product) : product;
   const zero = applyBinary(native.equal, a, 0);
@@ -63,8 +65,8 @@ const DERIVATIVES = {
     db: { reads: 'by', of: (dy, _a, b, y) => negative(over(times(dy, y), b)) },
   },
   pow: {
-    da: { reads: 'ab', of: (dy, a, b) => times(dy, powerByBase(a, b)) },
-    db: { reads: 'aby', of: (dy, a, b, y) => times(dy, powerByExponent(a, b, y)) },
+    da: { reads: 'ab', of: powerByBase },
+    db: { reads: 'aby', of: powerByExponent },
   },
   maximum: {
     da: { reads: 'ab', of: (dy, a, b) => taken(native.less, dy, a, b) },

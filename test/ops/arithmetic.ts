@@ -125,3 +125,16 @@ test('the gradient of maximum and minimum: ties in halves, whole to both where o
   ops.maximum(x, 0.1).sum().backward(); // a tie, as bfloat16 holds the number
   await close(t, x.grad?.to('float32'), [0.5]);
 });
+
+test('pow to 0 has no slope, also where the gradient that comes is infinite', async (t) => {
+  const a = tensor([2, 0, 2]).setRequiresGrad();
+  const gradient = tensor([Infinity, Infinity, 1]);
+  ops.pow(a, tensor([0, 0, 3])).backward({ gradient });
+  await close(t, a.grad, [0, 0, 12]);
+  a.grad = undefined;
+  ops.pow(a, 0).backward({ gradient });
+  await close(t, a.grad, [0, 0, 0]);
+  const b = tensor([1, 2]).setRequiresGrad();
+  ops.pow(tensor([0, 1]), b).backward({ gradient: tensor([Infinity, 5]) });
+  await close(t, b.grad, [0, 0]);
+});
