@@ -1,13 +1,25 @@
 import { native } from '../native.js';
-import { type OptionNames, expectOptions, expectTensors } from '../tensor/arguments.js';
-import { fail } from '../tensor/error.js';
+import { type OptionNames, expectOptions, expectTensors, optionalId } from '../tensor/arguments.js';
+import { fail, named, shown } from '../tensor/error.js';
 import { ownOp } from '../tensor/define-op.js';
 import type { FloatDType, IndexDType } from '../tensor/dtype.js';
 import { isFloating } from '../tensor/dtype.js';
 import { type Tensor, wrap } from '../tensor/tensor.js';
+import { add, div, mul } from './arithmetic.js';
+import { notEqual } from './comparison.js';
+import { to } from './creation.js';
+import { indexSelect } from './indexing.js';
+import { sum } from './reduce.js';
+import { expand } from './shape.js';
+import { where } from './where.js';
 
-/** How targets are smoothed, and losses of rows put together. */
+/** How targets are smoothed and weighted, and losses of rows put together. */
 export interface CrossEntropyOptions {
+  /**
+   * `[K]`, of any floating-point dtype, with a gradient of its own: each class's factor in the target. The mean of labels is
+   * then divided by the sum of their weights, not by their number. Default: all 1.
+   */
+  readonly weight?: Tensor<FloatDType> | undefined;
   /** Share of the target spread evenly over all classes, in [0, 1). Default 0. */
   readonly labelSmoothing?: number;
   /** Rows with this label count for nothing. Default -100. */
@@ -66,7 +78,75 @@ function dtypeOf(x: Tensor): number {
   return native.mailbox[0];
 }
 
+/** In the dtype of the loss: 16 bits are too few for the sums. */
+function wide(x: Tensor<FloatDType>): Tensor<FloatDType> {
+  return x.dtype === 'float64' ? x : to(x, 'float32');
+}
+
+/** What the kernel is not told. */
+function expectWeighted(logits: Tensor, weight: Tensor, { smoothing, reduction }: Settings): void {
+  const op = 'crossEntropy';
+  if (!(smoothing >= 0 && smoothing < 1)) {
+    fail(op, 'VALUE', `expected a label smoothing in [0, 1), got ${shown(smoothing)}`);
+  }
+  if (!['none', 'mean', 'sum'].includes(reduction)) {
+    fail(op, 'VALUE', `expected a reduction of none, mean or sum, got ${shown(reduction)}`);
+  }
+  optionalId(op, 'weight', weight);
+  if (!isFloating(weight.dtype)) fail(op, 'DTYPE', `expected a floating-point weight, got ${weight.dtype}`);
+  const classes = logits.shape.slice(1);
+  if (logits.ndim !== 2 || weight.shape.join() === classes.join()) return;
+  fail(
+    op,
+    'SHAPE',
+    `expected a weight [${classes.join()}], one for each class, got [${weight.shape.join(', ')}]`,
+  );
+}
+
+/** Losses of rows of labels, and what the mean divides them by: the weights of the labels. */
+function weightedLabels(
+  logits: Tensor<FloatDType>,
+  labels: Tensor<IndexDType>,
+  weight: Tensor<FloatDType>,
+  { smoothing, ignoreIndex }: Settings,
+): { losses: Tensor<FloatDType>; divisor: Tensor<FloatDType> } {
+  const each = { smoothing: 0, ignoreIndex, reduction: 'none' } as const;
+  const own = crossEntropyOp(logits, labels, undefined, each) as Tensor<FloatDType>;
+  const counts = notEqual(labels, ignoreIndex);
+  const weights = where(counts, indexSelect(weight, 0, where(counts, labels, 0)), 0);
+  const divisor = sum(weights);
+  if (smoothing === 0) return { losses: mul(own, weights), divisor };
+  const targets = expand(weight, logits.shape);
+  const all = crossEntropyOp(logits, undefined, targets, each) as Tensor<FloatDType>;
+  const even = mul(where(counts, all, 0), smoothing / logits.shape[1]);
+  return { losses: add(mul(mul(own, weights), 1 - smoothing), even), divisor };
+}
+
+/** The loss with a weight for each class: a composite, whose work beside the passes over the logits is small. */
+function weighted(
+  logits: Tensor<FloatDType>,
+  target: Tensor,
+  weight: Tensor<FloatDType>,
+  settings: Settings,
+): Tensor<FloatDType> {
+  const { smoothing, reduction } = settings;
+  const x = wide(logits);
+  if (isFloating(target.dtype)) {
+    const [wanted, got] = [logits, target].map(({ shape }) => `[${shape.join(', ')}]`);
+    if (got !== wanted) fail('crossEntropy', 'SHAPE', `expected targets ${wanted}, got ${got}`);
+    const shares = wide(target as Tensor<FloatDType>);
+    const smooth = smoothing === 0 ? shares : add(mul(shares, 1 - smoothing), smoothing / logits.shape[1]);
+    const targets = named('crossEntropy', 'mul', () => mul(smooth, to(weight, shares.dtype)));
+    return crossEntropyOp(x, undefined, targets, { ...settings, smoothing: 0 }) as Tensor<FloatDType>;
+  }
+  const w = to(weight, x.dtype);
+  const { losses, divisor } = weightedLabels(x, target as Tensor<IndexDType>, w, settings);
+  if (reduction === 'none') return losses;
+  return reduction === 'sum' ? sum(losses) : div(sum(losses), divisor);
+}
+
 const OPTIONS = {
+  weight: true,
   labelSmoothing: true,
   ignoreIndex: true,
   reduction: true,
@@ -74,15 +154,19 @@ const OPTIONS = {
 
 /**
  * Cross-entropy of logits with class indices or with soft targets:
- * `-sum_c ((1 - s) t[c] + s / K) log p[c]` with label smoothing s and p = softmax(logits), where t is 1 at the label.
+ * `-sum_c w[c] ((1 - s) t[c] + s / K) log p[c]` with label smoothing s, weights w (1, unless given) and p = softmax(logits),
+ * where t is 1 at the label.
  *
  * Shapes: logits `[N, K]`; target `[N]` (int32 or int64) or `[N, K]` (the dtype of the logits, with a gradient of its
- * own) -> a scalar, or `[N]` for reduction 'none'. Loss and gradient are computed in one pass over the logits. When
- * every row is ignored, the mean is NaN, as in PyTorch.
+ * own) -> a scalar, or `[N]` for reduction 'none'. Without weights, loss and gradient are computed in one pass over the
+ * logits. With them, the mean of labels is divided by the sum of the weights of the labels that count, and that of soft
+ * targets by N, as in PyTorch. When every row is ignored, the mean is NaN, as in PyTorch.
  *
  * @throws TensorError SHAPE, DTYPE or VALUE; INDEX, when the loss is read, for a label outside [0, K)
  * @example
  * crossEntropy(logits, labels, { labelSmoothing: 0.1 }).backward();
+ * @example
+ * crossEntropy(logits, labels, { weight: tensor([0.5, 0.5, 5]) }).backward(); // the third class is rare
  */
 export function crossEntropy<D extends FloatDType>(
   logits: Tensor<D>,
@@ -101,9 +185,16 @@ export function crossEntropy<D extends FloatDType>(
         "convert labels with to('int64')",
     );
   }
-  return crossEntropyOp(logits, soft ? undefined : t, soft ? t : undefined, {
+  const settings: Settings = {
     smoothing: options.labelSmoothing ?? 0,
     ignoreIndex: options.ignoreIndex ?? -100,
     reduction: options.reduction ?? 'mean',
-  }) as unknown as Tensor<LossDType<D>>;
+  };
+  const { weight } = options;
+  if (weight !== undefined) {
+    expectWeighted(logits, weight, settings);
+    return weighted(logits, t, weight, settings) as Tensor<LossDType<D>>;
+  }
+  const [labels, shares] = soft ? [undefined, t] : [t, undefined];
+  return crossEntropyOp(logits, labels, shares, settings) as unknown as Tensor<LossDType<D>>;
 }

@@ -8,11 +8,17 @@ import * as ops from '../../src/ops/binary-cross-entropy.js';
 import { forbidden, opCases } from '../helpers/op-case.js';
 import { type Nd, fold, random, values } from '../helpers/nd.js';
 
-function binaryCrossEntropy(x: Nd, t: Nd, { reduction = 'mean' }: ops.BinaryCrossEntropyOptions = {}): Nd {
-  const losses = Array.from(
-    x.data,
-    (v, i) => Math.max(v, 0) - v * t.data[i] + Math.log1p(Math.exp(-Math.abs(v))),
-  );
+/** Options of a sample. */
+type Options = Omit<ops.BinaryCrossEntropyOptions, 'posWeight'> & { readonly posWeight?: Nd };
+
+/** ln(1 + e^v) */
+const softplus = (v: number): number => Math.max(v, 0) + Math.log1p(Math.exp(-Math.abs(v)));
+
+function binaryCrossEntropy(x: Nd, t: Nd, { reduction = 'mean', posWeight }: Options = {}): Nd {
+  const losses = Array.from(x.data, (v, i) => {
+    const w = posWeight?.data[i % posWeight.data.length] ?? 1;
+    return w * t.data[i] * softplus(-v) + (1 - t.data[i]) * softplus(v);
+  });
   if (reduction === 'none') return values(losses, x.shape);
   const divisor = reduction === 'mean' ? losses.length : 1;
   return fold(values(losses), (v) => v.reduce((a, b) => a + b, 0) / divisor);
@@ -29,6 +35,8 @@ opCases(ops, {
       [random([]), random([], 0, 1), { reduction }],
       [values([500, -500, 500, -500, 30, -30, 0], [7]), values([1, 0, 0, 1, 1, 0, 0.5], [7]), { reduction }],
       [random([120, 129]), random([120, 129], 0, 1), { reduction }],
+      [random([4, 7], -20, 20), random([4, 7], 0, 1), { reduction, posWeight: random([7], 0.1, 5) }],
+      [random([2, 3, 5]), random([2, 3, 5], 0, 1), { reduction, posWeight: random([5], 0.1, 5) }],
       { args: [random([0, 3]), random([0, 3]), { reduction }], gradient: reduction !== 'mean' },
     ]),
     resultDType: (dtype) => (dtype === 'float64' ? dtype : 'float32'),
@@ -58,6 +66,31 @@ opCases(ops, {
         'VALUE',
         "binaryCrossEntropy: expected a reduction of none, mean or sum, got 'max'",
       ],
+      [
+        () => ops.binaryCrossEntropy(x, x, { posWeight: zeros([2]) }),
+        'SHAPE',
+        'binaryCrossEntropy: expected a posWeight [K], one for each class of logits [..., K], got [2] for [2, 3]',
+      ],
+      [
+        () => ops.binaryCrossEntropy(zeros([]), zeros([]), { posWeight: zeros([]) }),
+        'SHAPE',
+        'binaryCrossEntropy: expected a posWeight [K], one for each class of logits [..., K], got [] for []',
+      ],
+      [
+        forbidden(ops.binaryCrossEntropy, x, x, { posWeight: zeros([3], { dtype: 'int64' }) }),
+        'DTYPE',
+        'binaryCrossEntropy: expected a floating-point posWeight, got int64',
+      ],
+      [
+        forbidden(ops.binaryCrossEntropy, x, x, { posWeight: 2 }),
+        'VALUE',
+        'binaryCrossEntropy: expected a tensor or undefined, got 2 for posWeight',
+      ],
+      [
+        () => ops.binaryCrossEntropy(x, zeros([3]), { posWeight: zeros([3]) }),
+        'SHAPE',
+        'binaryCrossEntropy: expected targets [2, 3], got [3]',
+      ],
     ],
   },
 });
@@ -82,4 +115,11 @@ test('a one-hot target of ten classes costs ln 2 for each, and pulls by a half',
     rows[1].map((g) => Math.round(g * 80)),
     [1, 1, 1, -1, 1, 1, 1, 1, 1, 1],
   );
+});
+
+test('a weight of a class multiplies what a missed one costs, as in PyTorch 2.13', async (t) => {
+  const x = tensor([1, 2, 0.5, -1, 0.25, 2, 0, 0, 1], { shape: [3, 3], dtype: 'float64' });
+  const targets = tensor([0, 0.5, 1, 1, 0, 0.25, 0, 0, 1], { shape: [3, 3], dtype: 'float64' });
+  const loss = await ops.binaryCrossEntropy(x, targets, { posWeight: tensor([1, 0.5, 4]) }).item();
+  t.true(Math.abs(loss - 1.2006035411595475) < 1e-12, `${loss}`);
 });
