@@ -27,6 +27,7 @@ export {
   predict,
 } from './inference/index.js';
 export type {
+  ClassMetrics,
   ClassProbability,
   EmbedOptions,
   EmbeddingOptions,

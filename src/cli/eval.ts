@@ -4,11 +4,15 @@ import { DataLoader, findData, openDataset } from '../data/index.js';
 import { loadPretrained } from '../models/index.js';
 import { modelPath } from '../models/source.js';
 import { fail } from '../tensor/error.js';
-import { evaluate, inputTransform } from '../inference/index.js';
+import { type Evaluation, evaluate, inputTransform } from '../inference/index.js';
 import { SETTINGS, describeClasses } from '../train/index.js';
 import { splitOf } from './checkpoint.js';
-import { describeSkipped, plural, formatShare } from './format.js';
+import { describeSkipped, formatBalanced, plural, formatShare } from './format.js';
 import { settingsOf } from './settings.js';
+import { formatTable } from './table.js';
+
+/** More classes than this are too many to read: the worst are shown. */
+const SHOWN_CLASSES = 20;
 
 /** `tenon eval` */
 export function evalCommand(): Command {
@@ -58,19 +62,29 @@ export function evalCommand(): Command {
           ...(options.workers !== undefined && { workers: whole('--workers', options.workers, 0) }),
         });
         try {
-          const { loss, accuracy, top5, images, imagesPerSecond } = await evaluate(model, loader, {
-            classes: info.classes.length,
-            precision,
-          });
+          const evaluation = await evaluate(model, loader, { classes: info.classes.length, precision });
+          const { loss, accuracy, balancedAccuracy, top5, images, imagesPerSecond } = evaluation;
+          const perClass = evaluation.perClass.map((metrics, i) => ({ name: info.classes[i], ...metrics }));
           const { skipped } = loader.stats;
           if (options.json === true) {
-            console.log(JSON.stringify({ loss, accuracy, top5, images, imagesPerSecond, skipped }, null, 2));
+            const all = {
+              loss,
+              accuracy,
+              balancedAccuracy,
+              top5,
+              images,
+              perClass,
+              imagesPerSecond,
+              skipped,
+            };
+            console.log(JSON.stringify(all, null, 2));
           } else {
             console.log(
-              `${plural(images, 'image')}: accuracy ${formatShare(accuracy)}, top-5 ${formatShare(top5)}, loss ${loss.toFixed(4)}, ` +
+              `${plural(images, 'image')}: accuracy ${formatShare(accuracy)}${formatBalanced(accuracy, balancedAccuracy)}, top-5 ${formatShare(top5)}, loss ${loss.toFixed(4)}, ` +
                 `${imagesPerSecond.toFixed(0)} images/s`,
             );
             if (skipped.length > 0) console.log(describeSkipped(skipped));
+            printClasses(perClass);
           }
         } finally {
           await loader.close();
@@ -79,6 +93,23 @@ export function evalCommand(): Command {
         }
       },
     );
+}
+
+/** A table of the classes; of many, those of the lowest F1, the worst first. */
+function printClasses(perClass: readonly (Evaluation['perClass'][number] & { name: string })[]): void {
+  const many = perClass.length > SHOWN_CLASSES;
+  const known = perClass.filter(({ f1 }) => f1 !== null).sort((a, b) => (a.f1 ?? 0) - (b.f1 ?? 0));
+  const shown = many ? known.slice(0, SHOWN_CLASSES) : perClass;
+  const share = (x: number | null): string => (x === null ? '–' : formatShare(x));
+  const rows = shown.map(({ name, images, precision, recall, f1 }) => [
+    name,
+    `${images}`,
+    ...[precision, recall, f1].map(share),
+  ]);
+  const head = ['class', 'images', 'precision', 'recall', 'F1'];
+  console.log(formatTable(head, rows, ['left', 'right', 'right', 'right', 'right']));
+  if (many)
+    console.log(`The ${shown.length} of ${perClass.length} classes with the lowest F1; --json has all.`);
 }
 
 /** A whole number of a flag. @throws TensorError VALUE */

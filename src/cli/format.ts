@@ -40,6 +40,12 @@ export function describeSkipped(skipped: readonly SkippedImage[]): string {
   return `Skipped ${plural(skipped.length, 'damaged image')}, ${such}${path} (${reason})`;
 }
 
+/** `, balanced 71.2 %` behind an accuracy; nothing where it is the same number, as with as many images of each class. */
+export function formatBalanced(accuracy: number, balanced = accuracy): string {
+  const text = formatShare(balanced);
+  return text === formatShare(accuracy) ? '' : `, balanced ${text}`;
+}
+
 /** `97.3 %` from a share. */
 export function formatShare(share: number): string {
   return `${(100 * share).toFixed(1)} %`;

@@ -4,7 +4,7 @@
 import { SingleBar } from 'cli-progress';
 
 import type { EpochMetrics, StepEvent } from '../train/index.js';
-import { formatShare, formatTime } from './format.js';
+import { formatBalanced, formatShare, formatTime } from './format.js';
 
 /** Seconds between two plain lines. */
 const LINE_EVERY = 10;
@@ -83,11 +83,11 @@ export class Progress {
 
   epoch(metrics: EpochMetrics, best: boolean): void {
     this.stop();
-    const { epoch, trainLoss, trainAccuracy, valLoss, valAccuracy } = metrics;
+    const { epoch, trainLoss, trainAccuracy, valLoss, valAccuracy, valBalancedAccuracy } = metrics;
     const val =
       valAccuracy === undefined || valLoss === undefined
         ? ''
-        : `  |  validation loss ${valLoss.toFixed(3)}  accuracy ${formatShare(valAccuracy)}`;
+        : `  |  validation loss ${valLoss.toFixed(3)}  accuracy ${formatShare(valAccuracy)}${formatBalanced(valAccuracy, valBalancedAccuracy)}`;
     console.log(
       `epoch ${epoch + 1}/${this.epochs}  loss ${trainLoss.toFixed(3)}  accuracy ${formatShare(trainAccuracy)}` +
         `${val}  |  ${metrics.imagesPerSecond.toFixed(0)} images/s  ${formatTime(metrics.seconds)}${best ? '  best' : ''}`,

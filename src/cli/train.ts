@@ -12,7 +12,15 @@ import {
   train,
 } from '../train/index.js';
 import { describePretrained } from './convert.js';
-import { describeSkipped, formatBytes, formatCount, plural, formatShare, formatTime } from './format.js';
+import {
+  describeSkipped,
+  formatBalanced,
+  formatBytes,
+  formatCount,
+  plural,
+  formatShare,
+  formatTime,
+} from './format.js';
 import { Progress } from './progress.js';
 import { addSettings, readSettingsFile, settingsOf } from './settings.js';
 
@@ -151,8 +159,11 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
         `Ended after epoch ${summary.epochs} of ${summary.plannedEpochs}: none was better than epoch ${summary.bestEpoch}`,
       );
     }
+    const { valAccuracy, valBalancedAccuracy } = summary;
     const accuracy =
-      summary.valAccuracy === null ? '' : `validation accuracy ${formatShare(summary.valAccuracy)}, `;
+      valAccuracy === null
+        ? ''
+        : `validation accuracy ${formatShare(valAccuracy)}${formatBalanced(valAccuracy, valBalancedAccuracy ?? valAccuracy)}, `;
     console.log(
       `Done: ${accuracy}${summary.imagesPerSecond.toFixed(0)} images/s, ${formatTime(summary.seconds)}, ` +
         `${formatBytes(summary.peakMemoryBytes)} of memory`,

@@ -8,6 +8,7 @@ import { type OptionNames, expectOptions, expectWhole } from '../tensor/argument
 import { fail } from '../tensor/error.js';
 import { type Device, inferenceMode, type Tensor } from '../tensor/index.js';
 import type { Batch, BatchSource } from '../data/index.js';
+import { type ClassMetrics, balancedAccuracy, classMetrics } from './class-metrics.js';
 import { expectOutputs } from './outputs.js';
 import { type Precision, inPrecision } from './precision.js';
 import { settled } from './settle.js';
@@ -30,11 +31,15 @@ export interface Evaluation {
   readonly loss: number;
   /** Share of images whose most probable class is the true one, in [0, 1]. */
   readonly accuracy: number;
+  /** Mean accuracy of the classes that have images, each counting alike however many it has, in [0, 1]. */
+  readonly balancedAccuracy: number;
   /** Share of images whose true class is among the five most probable. */
   readonly top5: number;
   readonly images: number;
   /** Rows are true classes, columns predicted ones. */
   readonly confusion: number[][];
+  /** Precision, recall and F1 of each class. */
+  readonly perClass: readonly ClassMetrics[];
   readonly imagesPerSecond: number;
 }
 
@@ -89,7 +94,7 @@ export function targetOf(
  * @throws TensorError VALUE when there is no image, or the model's outputs are not `classes`; the signal's reason when it stops the
  *   evaluation
  * @example
- * const { accuracy } = await evaluate(model, loader, { classes: 10 });
+ * const { accuracy, balancedAccuracy, perClass } = await evaluate(model, loader, { classes: 10 });
  */
 export async function evaluate(
   model: ImageModel,
@@ -153,12 +158,15 @@ async function evaluateAll(
   }
   if (images === 0) fail('evaluate', 'VALUE', 'expected at least one image that can be read, got none');
   const seconds = (performance.now() - started) / 1000;
+  const perClass = classMetrics(confusion);
   return {
     loss: loss / images,
     accuracy: correct / images,
+    balancedAccuracy: balancedAccuracy(perClass),
     top5: inTop5 / images,
     images,
     confusion,
+    perClass,
     imagesPerSecond: images / seconds,
   };
 }

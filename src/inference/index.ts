@@ -1,3 +1,4 @@
+export type { ClassMetrics } from './class-metrics.js';
 export { embed } from './embed.js';
 export type { EmbedOptions, EmbeddingOptions, FileEmbedding } from './embed.js';
 export { evaluate } from './evaluate.js';

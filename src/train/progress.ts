@@ -65,6 +65,8 @@ export interface EpochMetrics {
   readonly trainAccuracy: number;
   readonly valLoss?: number;
   readonly valAccuracy?: number;
+  /** The balanced accuracy: the mean of the classes' accuracies. */
+  readonly valBalancedAccuracy?: number;
   readonly valTop5?: number;
   readonly lr: number;
   readonly imagesPerSecond: number;
@@ -109,6 +111,7 @@ export function epochMetrics(
     ...(evaluation && {
       valLoss: evaluation.loss,
       valAccuracy: evaluation.accuracy,
+      valBalancedAccuracy: evaluation.balancedAccuracy,
       valTop5: evaluation.top5,
     }),
     lr,

@@ -118,11 +118,15 @@ function tiles({ epochs, summary }: ReportData): Markup {
   const planned = epochs.length < plannedEpochs ? ` of ${integer(plannedEpochs)}` : '';
   const trained = trainedParameters < parameters ? ` · ${count(trainedParameters)} of them trained` : '';
   const valAccuracy = summary.valAccuracy ?? undefined;
+  const balanced = summary.valBalancedAccuracy ?? valAccuracy;
   const valTop5 = summary.valTop5 ?? undefined;
   const bestEpoch = summary.bestEpoch ?? undefined;
   const last = epochs.at(-1);
   const details = [
     bestEpoch === undefined ? undefined : `epoch ${bestEpoch}`,
+    balanced === undefined || valAccuracy === undefined || percent(balanced) === percent(valAccuracy)
+      ? undefined
+      : `balanced ${percent(balanced)}`,
     valTop5 === undefined ? undefined : `top-5 ${percent(valTop5)}`,
   ].filter((detail) => detail !== undefined);
   const lead =
@@ -179,6 +183,7 @@ function epochTable({ epochs }: ReportData): Markup {
     ['Training accuracy', 'trainAccuracy', percent],
     ['Validation loss', 'valLoss', decimal],
     ['Validation accuracy', 'valAccuracy', percent],
+    ['Balanced accuracy', 'valBalancedAccuracy', percent],
     ['Top-5', 'valTop5', percent],
     ['Learning rate', 'lr', scientific],
     ['Images/s', 'imagesPerSecond', integer],

@@ -30,6 +30,8 @@ export interface Summary {
   /** The best epoch's accuracy on the validation images, in [0, 1], and that epoch, from 1. */
   readonly valAccuracy: number | null;
   readonly bestEpoch: number | null;
+  /** The same epoch's balanced accuracy: the mean of the classes' accuracies. */
+  readonly valBalancedAccuracy: number | null;
   readonly valTop5: number | null;
   readonly trainLoss: number;
   /** Of training, with waiting for data and without evaluation. */

@@ -405,6 +405,7 @@ class Run {
       plannedEpochs: config.epochs,
       valAccuracy: best?.valAccuracy ?? null,
       bestEpoch: best === undefined ? null : best.epoch + 1,
+      valBalancedAccuracy: best?.valBalancedAccuracy ?? null,
       valTop5: best?.valTop5 ?? null,
       trainLoss: last.trainLoss,
       imagesPerSecond: images / seconds,

@@ -82,7 +82,7 @@ test.serial("a run's folder holds its configuration, metrics, summary, report an
     ],
   );
   const names =
-    'epoch step trainLoss trainAccuracy valLoss valAccuracy valTop5 lr imagesPerSecond dataWaitShare seconds';
+    'epoch step trainLoss trainAccuracy valLoss valAccuracy valBalancedAccuracy valTop5 lr imagesPerSecond dataWaitShare seconds';
   t.deepEqual(Object.keys(epochs[0]), names.split(' '));
   // The last update of each epoch: 1e-6 + 3/4 (lr - 1e-6) in warm-up, lr / 2 (1 + cos(3/4 pi)) after it.
   t.true(Math.abs(epochs[0]['lr'] - 0.00750025) < 1e-9);
@@ -138,12 +138,24 @@ test.serial('eval gives the accuracy that training found, on the same images', a
   const summary = await json<Record<string, number>>('runs/photos/summary.json');
   t.is(found['accuracy'], summary['valAccuracy']);
   t.is(found['images'], 6);
+  t.is(found['balancedAccuracy'], found['accuracy']); // two images of each class
+  t.is(summary['valBalancedAccuracy'], summary['valAccuracy']);
+  t.like(JSON.parse(stdout), {
+    perClass: [
+      { name: 'blue', images: 2 },
+      { name: 'green', images: 2 },
+      { name: 'red', images: 2 },
+    ],
+  });
   const epochs = (await readFile(join(folder, 'runs/photos/metrics.jsonl'), 'utf8')).split('\n');
   const best = JSON.parse(epochs[summary['bestEpoch'] - 1]) as Record<string, number>;
   t.true(Math.abs(found['loss'] - best['valLoss']) < 1e-6); // in other batches
 
   const line = await cli(folder, ['eval', 'photos', '--checkpoint', 'runs/photos', '-b', '5']);
-  t.regex(line.stdout, /^6 images: accuracy \d+\.\d %, top-5 100\.0 %, loss \d\.\d{4}, \d+ images\/s\n$/);
+  t.regex(line.stdout, /^6 images: accuracy \d+\.\d %, top-5 100\.0 %, loss \d\.\d{4}, \d+ images\/s\n/);
+  const share = String.raw`(\d+\.\d %|–)`;
+  for (const name of ['blue', 'green', 'red'])
+    t.regex(line.stdout, new RegExp(`│ ${name} +│ +2 │ +${share} │ +${share} │ +${share} │`));
 });
 
 test.serial('a run in bf16 says so, and eval and predict take a precision of their own', async (t) => {

@@ -60,6 +60,19 @@ test('loss, accuracy and confusion are those of all images, with a ragged last b
   const confusion = Array.from({ length: 7 }, () => new Array<number>(7).fill(0));
   for (const i of all) confusion[labels[i]][p[i].indexOf(Math.max(...p[i]))] += 1;
   t.deepEqual(result.confusion, confusion);
+  const recalls = [0, 1, 2].map((label) => {
+    const own = all.filter((i) => labels[i] === label);
+    return own.filter((i) => rank(i) === 0).length / own.length;
+  });
+  t.deepEqual(
+    result.perClass.map(({ recall }) => recall),
+    [...recalls, null, null, null, null],
+  );
+  t.deepEqual(
+    result.perClass.map(({ images }) => images),
+    [3, 3, 2, 0, 0, 0, 0],
+  );
+  t.true(Math.abs(result.balancedAccuracy - (recalls[0] + recalls[1] + recalls[2]) / 3) < 1e-15);
   for (const [i, { index, label, top }] of seen.entries()) {
     t.deepEqual([index, label, top.length], [i, labels[i], 5]);
     t.true(Math.abs(top[0].probability - Math.max(...p[i])) < 1e-6);

@@ -23,6 +23,7 @@ const epoch = (n: number): Required<ReportEpoch> => ({
   trainAccuracy: 1 - 0.6 / n,
   valLoss: 2.75 / n,
   valAccuracy: 1 - 0.5 / n,
+  valBalancedAccuracy: 1 - 0.5 / n,
   valTop5: 1 - 0.1 / n,
   lr: 1e-3 / n,
   imagesPerSecond: 1200 + n,
@@ -180,7 +181,39 @@ test('the confusion matrix has every count, with the classes at both sides', asy
   const counts = all(matrix, /<td class="[^"]+"[^>]*>([^<]*)</).map(Number);
   t.deepEqual(counts, (await full()).confusion!.flat());
   t.true(matrix.includes('title="cat taken for dog: 17 of 107 (15.9\u00a0%)"'));
-  t.regex(words(source), /Accuracy of each class cat 84\.1 % 90 \/ 107 dog 100\.0 % 91 \/ 91/);
+  t.regex(
+    words(source),
+    /Accuracy of each class The mean of these is the balanced accuracy, 97\.35 %\. cat 84\.1 % 90 \/ 107 dog 100\.0 % 91 \/ 91/,
+  );
+});
+
+test('precision and F1 of each class are in a table, and what is a share of nothing is a dash', async (t) => {
+  const confusion = [[85, 5, 0], [6, 4, 0], [0, 0, 0]]; // prettier-ignore
+  const source = await page({ ...bare, classes: ['cat', 'dog', 'eel'], confusion });
+  const table = source.match(/<table class="list">[\s\S]*?<\/table>/)![0];
+  t.is(
+    words(table).trim(),
+    'Class Images Precision Recall F1 cat 90 93.4 % 94.4 % 93.9 % dog 10 44.4 % 40.0 % 42.1 % eel 0 – – –',
+  );
+  t.regex(words(source), /balanced accuracy, 67\.22 %/); // of the two that have images
+});
+
+test('the balanced accuracy is shown where it is another number', async (t) => {
+  const summary = { ...bare.summary, valAccuracy: 0.9, bestEpoch: 2 };
+  const epochs = [1, 2].map(epoch);
+  const plain = words(await page({ ...bare, epochs, summary: { ...summary, valBalancedAccuracy: 0.9 } }));
+  t.regex(plain, /Best validation accuracy 90\.00 % epoch 2 Epochs/);
+  const unequal = epochs.map((metrics) => ({ ...metrics, valBalancedAccuracy: 0.25 * metrics.epoch }));
+  const source = await page({
+    ...bare,
+    epochs: unequal,
+    summary: { ...summary, valBalancedAccuracy: 0.5 },
+  });
+  t.regex(words(source), /Best validation accuracy 90\.00 % epoch 2 · balanced 50\.00 % Epochs/);
+  t.deepEqual(readout(source, 'Accuracy'), [
+    'epoch 1 validation 50.00 % balanced 25.00 % training 40.00 %',
+    'epoch 2 validation 75.00 % balanced 50.00 % training 70.00 %',
+  ]);
 });
 
 test('above 20 classes: the most confused pairs, and the weakest classes first', async (t) => {

@@ -1,7 +1,8 @@
 /**
- * What is taken for what: the confusion matrix, the most confused pairs, and the accuracy of each class.
+ * What is taken for what: the confusion matrix, the most confused pairs, and the accuracy, precision and F1 of each class.
  */
-import { integer, shortPercent } from './format.js';
+import { balancedAccuracy, classMetrics } from '../../inference/class-metrics.js';
+import { integer, percent, shortPercent } from './format.js';
 import { type Markup, html } from './markup.js';
 
 /** A larger matrix would be too small to read. */
@@ -109,10 +110,15 @@ function confusedPairs(classes: readonly string[], confusion: Matrix): Markup {
 
 /** Bars of the share of each class that is right; many classes from the worst up. */
 function accuracySection(classes: readonly string[], confusion: Matrix): Markup {
-  const rows = confusion.map((row, i) => {
-    const total = sum(row);
-    return { name: classes[i], right: row[i], total, share: total === 0 ? NaN : row[i] / total };
-  });
+  const metrics = classMetrics(confusion);
+  const rows = metrics.map(({ images, recall, precision, f1 }, i) => ({
+    name: classes[i],
+    right: confusion[i][i],
+    total: images,
+    share: recall ?? NaN,
+    precision: precision ?? NaN,
+    f1: f1 ?? NaN,
+  }));
   const many = rows.length > OPEN_CLASSES;
   if (many) rows.sort((a, b) => rank(a) - rank(b) || b.total - a.total);
   const bars = rows.map(
@@ -133,12 +139,54 @@ function accuracySection(classes: readonly string[], confusion: Matrix): Markup 
   </details>`;
   return html`<section class="card">
     <h2>Accuracy of each class</h2>
-    ${many ? html`<p class="note">The ${WORST} classes with the lowest accuracy first.</p>` : undefined}
+    <p class="note">
+      The mean of these is the balanced accuracy,
+      ${percent(balancedAccuracy(metrics))}.${many ? ` The ${WORST} classes with the lowest accuracy first.` : ''}
+    </p>
     <ul class="bars">
       ${many ? bars.slice(0, WORST) : bars}
     </ul>
-    ${many ? rest : undefined}
+    ${many ? rest : undefined} ${precisionTable(rows)}
   </section>`;
+}
+
+interface Row {
+  readonly name: string;
+  readonly total: number;
+  readonly share: number;
+  readonly precision: number;
+  readonly f1: number;
+}
+
+/** What the bars do not say, folded away. */
+function precisionTable(rows: readonly Row[]): Markup {
+  const cell = (text: string): Markup => html`<td class="number">${text}</td>`;
+  return html`<details>
+    <summary>Precision and F1 of each class</summary>
+    <p class="note">
+      Precision is the share of the images taken for a class that are of it. Recall is the accuracy of the
+      class, F1 the harmonic mean of both.
+    </p>
+    <div class="scroll">
+      <table class="list">
+        <thead>
+          <tr>
+            <th scope="col">Class</th>
+            ${['Images', 'Precision', 'Recall', 'F1'].map((title) => html`<th scope="col" class="number">${title}</th>`)}
+          </tr>
+        </thead>
+        <tbody>
+          ${rows.map(
+            ({ name, total, precision, share, f1 }) =>
+              html`<tr>
+                <td>${name}</td>
+                ${cell(integer(total))} ${[precision, share, f1].map((x) => cell(shortPercent(x)))}
+              </tr>`,
+          )}
+        </tbody>
+      </table>
+    </div>
+  </details>`;
 }
 
 /** Classes without images come last. */

@@ -27,6 +27,13 @@ export function curves({ epochs, steps = [], classes, summary }: ReportData): Ch
   const best = summary.bestEpoch ?? undefined;
   const accuracy = drawn([
     { name: 'validation', color: '--second', points: over('valAccuracy'), mark: best },
+    // Where all classes have as many images, it is the accuracy.
+    {
+      name: 'balanced',
+      color: '--second',
+      points: epochs.some(differs) ? over('valBalancedAccuracy') : [],
+      dashed: true,
+    },
     // Of five classes or fewer, the five most probable are all.
     { name: 'top-5', color: '--third', points: classes.length > 5 ? over('valTop5') : [] },
     { name: 'training', color: '--first', points: over('trainAccuracy'), dashed: true },
@@ -68,6 +75,11 @@ export function curves({ epochs, steps = [], classes, summary }: ReportData): Ch
     },
   ];
   return charts.filter(({ lines }) => lines.length > 0);
+}
+
+/** Whether the balanced accuracy is another number than the accuracy, as they are shown. */
+function differs({ valAccuracy = NaN, valBalancedAccuracy = valAccuracy }: ReportEpoch): boolean {
+  return percent(valAccuracy) !== percent(valBalancedAccuracy);
 }
 
 /** A value over the steps, at most `STEP_POINTS` means, placed so that the last step ends the last epoch. */

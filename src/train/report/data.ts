@@ -11,6 +11,8 @@ export interface ReportEpoch {
   readonly trainAccuracy?: number | undefined;
   readonly valLoss?: number | undefined;
   readonly valAccuracy?: number | undefined;
+  /** The balanced accuracy: the mean of the classes' accuracies. */
+  readonly valBalancedAccuracy?: number | undefined;
   readonly valTop5?: number | undefined;
   readonly lr: number;
   readonly imagesPerSecond: number;
@@ -48,6 +50,8 @@ export interface ReportSummary {
   readonly valImages?: number | undefined;
   /** The best epoch's, in [0, 1]; null or undefined without evaluation. */
   readonly valAccuracy?: number | null | undefined;
+  /** The balanced accuracy: the mean of the classes' accuracies. */
+  readonly valBalancedAccuracy?: number | null | undefined;
   readonly valTop5?: number | null | undefined;
   /** From 1. */
   readonly bestEpoch?: number | null | undefined;
