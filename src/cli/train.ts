@@ -7,6 +7,7 @@ import {
   SETTINGS,
   type TrainRunOptions,
   type TrainConfig,
+  describeClasses,
   resolveSettings,
   resume,
   train,
@@ -77,6 +78,34 @@ function configText(source: string, config: TrainConfig): string {
   return [`# tenon train ${source} --config <this file>`, ...lines].join('\n');
 }
 
+/** The largest class has so many times the images of the smallest before a run says so. */
+const UNEQUAL = 5;
+
+/** Lines about classes with very different numbers of images, about those with none, and about weights. */
+function describeBalance(
+  classes: readonly string[],
+  images: readonly number[],
+  weights: readonly number[] | undefined,
+): string[] {
+  const bySize = [...images.keys()].sort((a, b) => images[b] - images[a]);
+  const present = bySize.filter((i) => images[i] > 0);
+  const [most, fewest] = [present[0], present[present.length - 1]];
+  const lines: string[] = [];
+  if (present.length < classes.length) {
+    const absent = describeClasses(classes.filter((_, i) => images[i] === 0));
+    lines.push(`No training images of ${absent}: nothing teaches them`);
+  }
+  if (weights !== undefined) {
+    const weight = (i: number): string => `${+weights[i].toPrecision(3)} (${classes[i]})`;
+    lines.push(`Class weights from ${weight(most)} to ${weight(fewest)}`);
+  } else if (images[most] > UNEQUAL * images[fewest]) {
+    lines.push(
+      `Classes are unequal: ${plural(images[most], 'training image')} of ${classes[most]}, ${images[fewest]} of ${classes[fewest]}; see --class-weights and --eval-metric`,
+    );
+  }
+  return lines;
+}
+
 async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Promise<void> {
   let progress: Progress | undefined;
   const stop = new AbortController();
@@ -106,6 +135,8 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
         classes,
         trainImages,
         valImages,
+        classImages,
+        classWeights,
         workers,
         epoch,
         complete,
@@ -120,6 +151,7 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
           `${plural(classes.length, 'class', 'classes')}, ${trainImages} training and ` +
             `${plural(valImages, 'validation image')}, ${plural(workers, 'decoding thread')}`,
         );
+        for (const line of describeBalance(classes, classImages, classWeights)) console.log(line);
         if (pretrained !== undefined)
           console.log(`Weights of ${config.pretrained}: ${describePretrained(pretrained)}`);
         if (config.distillation !== 'none') {

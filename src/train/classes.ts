@@ -21,3 +21,23 @@ export function checkClasses({ name, classes, spec }: Dataset): void {
   const hint = holdsFolders ? `, which holds folders: did you mean ${join(name, lone)}?` : '';
   fail('train', 'IO', `expected at least two classes in ${name}, got one (${lone})${hint}`);
 }
+
+/** How many images each class has. */
+export function imagesOfClasses(dataset: Dataset): number[] {
+  const counts = dataset.classes.map(() => 0);
+  for (let i = 0; i < dataset.length; i++) counts[dataset.label(i)] += 1;
+  return counts;
+}
+
+/**
+ * Weights that make classes count alike, `n / (k n_c)` of n images in k classes with n_c each: their mean over the images is 1.
+ * A class without images is none of the k, and has a weight of 1: nothing teaches it, but smoothing spreads a little to it as
+ * to the others.
+ *
+ * Source: scikit-learn's `class_weight='balanced'`; King and Zeng, "Logistic regression in rare events data", 2001.
+ */
+export function balancedWeights(images: readonly number[]): number[] {
+  const present = images.filter((n) => n > 0);
+  const mean = present.reduce((sum, n) => sum + n, 0) / present.length;
+  return images.map((n) => (n === 0 ? 1 : mean / n));
+}

@@ -124,6 +124,11 @@ export const SETTINGS = {
   },
   clipGrad: { flag: '--clip-grad <norm>', help: 'largest gradient norm (0: no clipping)', schema: atLeast0 },
   smoothing: { flag: '--smoothing <x>', help: 'label smoothing', schema: probability },
+  classWeights: {
+    flag: '--class-weights <how>',
+    help: 'what an image counts in the loss: none (all alike) or balanced (the more, the fewer its class has)',
+    schema: z.enum(['none', 'balanced']),
+  },
   bceLoss: {
     flag: '--bce-loss',
     help: 'binary cross-entropy, each class for itself, in place of cross-entropy',
@@ -323,6 +328,7 @@ export const DEFAULTS = {
   optBetas: [0.9, 0.999],
   clipGrad: 1,
   smoothing: 0.1,
+  classWeights: 'none',
   bceLoss: false,
   modelEmaDecay: 0,
   modelEmaWarmup: false,

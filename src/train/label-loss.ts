@@ -19,16 +19,31 @@ export interface LabelLoss {
   readonly bceTargetThresh?: number | undefined;
 }
 
-/** The loss of logits `[B, classes]`, a scalar. */
-export function labelLoss(logits: FloatTensor, target: Target, options: LabelLoss): FloatTensor {
+/**
+ * The loss of logits `[B, classes]`, a scalar; with `weight`, `[classes]`, each class's share of a target counts so many times.
+ *
+ * It is divided by the images, not by their weights, as PyTorch's cross-entropy of labels is: batches of the common classes
+ * alone would weigh as much as those with a rare one. So it does not depend on whether images are mixed, and batches whose
+ * gradients accumulate are one large batch.
+ */
+export function labelLoss(
+  logits: FloatTensor,
+  target: Target,
+  options: LabelLoss,
+  weight?: Tensor<'float32'>,
+): FloatTensor {
   const { smoothing, bceLoss, bceTargetThresh } = options;
-  if (!bceLoss) return crossEntropy(logits, target, { labelSmoothing: smoothing });
+  if (!bceLoss) {
+    if (weight === undefined) return crossEntropy(logits, target, { labelSmoothing: smoothing });
+    const loss = crossEntropy(logits, target, { labelSmoothing: smoothing, weight, reduction: 'sum' });
+    return loss.div(logits.shape[0]);
+  }
   const wide = logits.dtype === 'float64' ? 'float64' : 'float32';
   const shares = target.dtype === 'float32' ? target : oneHot(target, logits.shape[1]);
   const { off } = ends(smoothing, logits.shape[1]);
   const smooth = smoothing === 0 ? shares : shares.mul(1 - smoothing).add(off);
   const targets = bceTargetThresh === undefined ? smooth : smooth.greater(bceTargetThresh);
-  return binaryCrossEntropy(logits.to(wide) as FloatTensor, targets.to(wide));
+  return binaryCrossEntropy(logits.to(wide) as FloatTensor, targets.to(wide), { posWeight: weight });
 }
 
 /** What smoothing makes of 0 and of 1. */

@@ -90,6 +90,7 @@ function curveNote({ config, epochs }: ReportData): Markup | undefined {
   const isMixed = isAbove0('mixup') || isAbove0('cutmix') || config['cutmixMinmax'] !== undefined;
   const parts = [
     config['bceLoss'] === true ? 'binary cross-entropy' : undefined,
+    config['classWeights'] === 'balanced' ? 'weights of classes' : undefined,
     isAbove0('smoothing') ? 'smoothed labels' : undefined,
     isMixed ? 'mixed images' : undefined,
     (config['distillation'] ?? 'none') === 'none' ? undefined : 'a teacher',

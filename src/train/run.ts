@@ -18,7 +18,7 @@ import { manualSeed, memoryStats, versions } from '../tensor/index.js';
 import { inputTransform } from '../inference/index.js';
 import { mixing } from './augmentation.js';
 import { readTrainingState, saveTrainingState } from './checkpoint.js';
-import { checkClasses } from './classes.js';
+import { checkClasses, imagesOfClasses } from './classes.js';
 import { type TrainConfig, type TrainSettings, expectSettings, resolveConfig } from './config.js';
 import { judge } from './judge.js';
 import { expectThreshold } from './label-loss.js';
@@ -48,6 +48,10 @@ export interface RunStart {
   readonly classes: readonly string[];
   readonly trainImages: number;
   readonly valImages: number;
+  /** Training images of each class. */
+  readonly classImages: readonly number[];
+  /** What an image of each class counts; undefined where all count alike. */
+  readonly classWeights?: readonly number[] | undefined;
   readonly workers: number;
   /** How the weights of a pretrained model were made to fit. */
   readonly pretrained?: PretrainedReport | undefined;
@@ -223,6 +227,7 @@ class Run {
   private readonly pretrained: PretrainedReport | undefined;
   private readonly trainLoader: DataLoader;
   private readonly valLoader: DataLoader;
+  private readonly classImages: readonly number[];
   private secondsBefore = 0;
   /** What an earlier process has written of the run. */
   private before: Partial<Summary> = {};
@@ -271,6 +276,7 @@ class Run {
     const { trainSet, valSet } = data;
     const classes = trainSet.classes;
     this.teacher = teacher;
+    this.classImages = imagesOfClasses(trainSet);
     const { batchSize, seed, workers, onCorrupt, device } = config;
     const common = { batchSize, seed, onCorrupt, ...(workers !== undefined && { workers }) };
     this.trainLoader = new DataLoader(trainSet, {
@@ -289,7 +295,7 @@ class Run {
     try {
       this.pretrained = pretrained && applyPretrained(model, pretrained);
       model.to(device);
-      this.trainer = new Trainer(model, trainerOptionsOf(config, teacher?.teacher));
+      this.trainer = new Trainer(model, trainerOptionsOf(config, teacher?.teacher, this.classImages));
     } catch (error) {
       model.dispose();
       throw error;
@@ -334,6 +340,8 @@ class Run {
       classes: this.info.classes,
       trainImages: this.data.trainSet.length,
       valImages: this.data.valSet.length,
+      classImages: this.classImages,
+      classWeights: trainer.options.classWeights,
       workers: this.trainLoader.workers,
       pretrained: this.pretrained,
       epoch: trainer.progress.epoch,

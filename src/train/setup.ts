@@ -13,6 +13,7 @@ import {
 import { fail } from '../tensor/error.js';
 import { inputTransform } from '../inference/index.js';
 import { augmentation } from './augmentation.js';
+import { balancedWeights } from './classes.js';
 import { type TrainConfig, flagOf } from './config.js';
 import type { Teacher } from './teacher.js';
 import type { TrainerOptions } from './trainer-options.js';
@@ -40,10 +41,11 @@ export function modelOf(
   return { model: createModel(config.model, options), name: config.model, options };
 }
 
-/** How the trainer is to train. */
+/** How the trainer is to train, on data with so many images of each class. */
 export function trainerOptionsOf(
   config: TrainConfig,
   teacher: Teacher | undefined,
+  classImages: readonly number[],
 ): Required<TrainerOptions> {
   const { epochs, opt, lr, minLr, warmupLr, warmupEpochs, weightDecay, momentum, optBetas } = config;
   const { patience, layerDecay, freezeLayers, bceLoss, bceTargetThresh } = config;
@@ -65,6 +67,7 @@ export function trainerOptionsOf(
     optBetas,
     clipGrad: clipGrad === 0 ? undefined : clipGrad,
     smoothing,
+    classWeights: config.classWeights === 'balanced' ? balancedWeights(classImages) : undefined,
     bceLoss,
     bceTargetThresh,
     gradAccumSteps,

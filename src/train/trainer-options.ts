@@ -1,8 +1,8 @@
 /**
  * The settings of a trainer, their defaults and their limits.
  */
-import { type OptionNames, expectOptions } from '../tensor/arguments.js';
-import { fail } from '../tensor/error.js';
+import { type OptionNames, expectArray, expectOptions } from '../tensor/arguments.js';
+import { fail, shown } from '../tensor/error.js';
 import type { Precision } from '../inference/index.js';
 import { expectPrecision } from '../inference/precision.js';
 import type { Distillation } from './distillation.js';
@@ -48,6 +48,12 @@ export interface TrainerOptions {
   /** Label smoothing, in [0, 1). Default 0. */
   readonly smoothing?: number;
   /**
+   * What an image of each class counts in the loss with the labels: its share of a target, smoothed and mixed, is multiplied by
+   * it (with `bceLoss`, where the class is a target). Numbers whose mean over the images is 1 leave the loss its size, such as
+   * `images / (classes * imagesOfTheClass)`. What comes of a teacher is not weighted. Default: all 1.
+   */
+  readonly classWeights?: readonly number[] | undefined;
+  /**
    * Binary cross-entropy, each class for itself, in place of cross-entropy: the mean over images and classes. Labels become
    * one-hot targets, smoothed. Default false.
    */
@@ -89,6 +95,7 @@ const OPTIONS = {
   optBetas: true,
   clipGrad: true,
   smoothing: true,
+  classWeights: true,
   bceLoss: true,
   bceTargetThresh: true,
   gradAccumSteps: true,
@@ -108,10 +115,10 @@ const DISTILLATION = {
 } satisfies OptionNames<Distillation>;
 
 /** Settings with nothing left open. */
-export type ResolvedTrainerOptions = Required<
-  Omit<TrainerOptions, 'patience' | 'clipGrad' | 'bceTargetThresh' | 'modelEmaDecay' | 'distillation'>
-> &
-  Pick<TrainerOptions, 'patience' | 'clipGrad' | 'bceTargetThresh' | 'modelEmaDecay' | 'distillation'>;
+export type ResolvedTrainerOptions = Required<Omit<TrainerOptions, Open>> & Pick<TrainerOptions, Open>;
+
+/** Settings that undefined is a choice for. */
+type Open = 'patience' | 'clipGrad' | 'classWeights' | 'bceTargetThresh' | 'modelEmaDecay' | 'distillation';
 
 /** @internal Fills in the defaults. @throws TensorError VALUE */
 export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions {
@@ -131,6 +138,7 @@ export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions 
     momentum: options.momentum ?? 0.9,
     optBetas: options.optBetas ?? [0.9, 0.999],
     smoothing: options.smoothing ?? 0,
+    classWeights: options.classWeights,
     bceLoss: options.bceLoss ?? false,
     bceTargetThresh: options.bceTargetThresh,
     gradAccumSteps: options.gradAccumSteps ?? 1,
@@ -158,9 +166,19 @@ export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions 
   if (thresh !== undefined && !(thresh >= 0 && thresh < 1)) {
     fail('Trainer', 'VALUE', `expected a bceTargetThresh in [0, 1), got ${thresh}`);
   }
+  expectClassWeights(options.classWeights);
   const { alpha = 0.5 } = options.distillation ?? {};
   if (!(alpha >= 0 && alpha <= 1)) {
     fail('Trainer', 'VALUE', `expected a distillation alpha in [0, 1], got ${alpha}`);
   }
   return resolved;
+}
+
+function expectClassWeights(weights: unknown): void {
+  if (weights === undefined) return;
+  expectArray('Trainer', 'classWeights', weights);
+  for (const weight of weights) {
+    if (typeof weight === 'number' && weight >= 0 && weight < Infinity) continue;
+    fail('Trainer', 'VALUE', `expected classWeights of at least 0, got ${shown(weight)}`);
+  }
 }

@@ -5,7 +5,7 @@
  * when the next has been queued. Nothing waits on the JavaScript thread. On a GPU a step is one CUDA graph.
  */
 import { type FloatTensor, snapshot } from '../nn/index.js';
-import { argmax, clone } from '../ops/index.js';
+import { argmax, clone, tensor } from '../ops/index.js';
 import {
   Adam,
   AdamW,
@@ -140,6 +140,8 @@ export class Trainer {
   private readonly frozen: FrozenLayers;
   /** Of the run. */
   private classes = 0;
+  /** On the model's device. */
+  private readonly classWeights: Tensor<'float32'> | undefined;
   /**
    * A batch that makes an update. Undefined where that is no graph: a scaler decides on the host, and gradients that
    * batches share stay from one to the next. The teacher runs before it, because its logits may come from the disk.
@@ -160,6 +162,8 @@ export class Trainer {
     const { modelEmaDecay: decay, modelEmaWarmup: warmup } = this.options;
     this.ema = decay === undefined ? undefined : new Ema(model.stateDict(), { decay, warmup });
     this.scaler = this.options.precision === 'fp16' ? new GradScaler() : undefined;
+    const { classWeights } = this.options;
+    this.classWeights = classWeights && keep(tensor([...classWeights], { device: model.device }));
     const { noGraph, gradAccumSteps } = this.options;
     if (!noGraph && gradAccumSteps === 1 && this.scaler === undefined) {
       this.step = capture((images, target, ...[taught]) => {
@@ -190,13 +194,21 @@ export class Trainer {
    * Trains from where the run stands to its end, or until the signal. Returns whether it reached the end.
    *
    * @throws TensorError VALUE when the loss or a weight is not finite: the weights are lost, the last checkpoint is not; when the
-   *   model's outputs are not `classes`, or `bceTargetThresh` makes all of them targets, or none; when
+   *   model's outputs, or `classWeights`, are not `classes`, or `bceTargetThresh` makes all of them targets, or none; when
    *   `patience` has no `val` to go by
    */
   async run(train: BatchSource, options: RunOptions): Promise<boolean> {
     expectOptions('Trainer', options, RUN_OPTIONS);
     expectWhole('Trainer', 'classes', options.classes, 1);
     expectThreshold('Trainer', 'bceTargetThresh', this.options, options.classes);
+    const weights = this.options.classWeights?.length ?? options.classes;
+    if (weights !== options.classes) {
+      fail(
+        'Trainer',
+        'VALUE',
+        `expected ${options.classes} classWeights, one for each class, got ${weights}`,
+      );
+    }
     if (this.options.patience !== undefined && options.val === undefined) {
       fail('Trainer', 'VALUE', 'expected validation images (val) for patience, got none');
     }
@@ -363,7 +375,7 @@ export class Trainer {
     const { distillation } = this.options;
     const base = (logits: FloatTensor): FloatTensor => {
       expectOutputs('Trainer', logits.shape, this.classes);
-      return labelLoss(logits, target, this.options);
+      return labelLoss(logits, target, this.options, this.classWeights);
     };
     if (distillation !== undefined && taught !== undefined) {
       return distilledLoss(this.model, images, taught, base, distillation);
@@ -519,6 +531,7 @@ export class Trainer {
     this.step?.dispose();
     this.optimizer.dispose();
     this.ema?.dispose();
+    this.classWeights?.dispose();
   }
 }
 

@@ -118,9 +118,21 @@ const COLOURS = { red: [220, 40, 30], green: [30, 200, 60], blue: [20, 60, 220] 
 
 /** A folder of JPEG images of 16 x 16 pixels in three classes: blue, green and red. */
 export async function tinyPhotos(path: string, perClass = 8): Promise<string> {
-  for (const [name, [r, g, b]] of Object.entries(COLOURS)) {
+  return photosOf(path, { red: perClass, green: perClass, blue: perClass });
+}
+
+/** The same with `train` and `val` folders: 2 blue, 8 green and 16 red images to train on, 2 of each to evaluate on. */
+export async function unequalPhotos(path: string): Promise<string> {
+  await photosOf(join(path, 'train'), { red: 16, green: 8, blue: 2 });
+  await photosOf(join(path, 'val'), { red: 2, green: 2, blue: 2 });
+  return path;
+}
+
+async function photosOf(path: string, images: Record<keyof typeof COLOURS, number>): Promise<string> {
+  for (const name of Object.keys(COLOURS) as (keyof typeof COLOURS)[]) {
+    const [r, g, b] = COLOURS[name];
     await mkdir(join(path, name), { recursive: true });
-    for (let i = 0; i < perClass; i++) {
+    for (let i = 0; i < images[name]; i++) {
       const background = { r: r + 4 * i, g: g + 4 * i, b: b + 4 * i };
       await sharp({ create: { width: 16, height: 16, channels: 3, background } })
         .jpeg()
