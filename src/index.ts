@@ -72,6 +72,7 @@ export type {
   Distillation,
   DistillationLoss,
   EpochMetrics,
+  EvalMetric,
   FreezeLayers,
   Normalization,
   ParamGroupOptions,

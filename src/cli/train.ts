@@ -191,11 +191,12 @@ async function show(run: (options: TrainRunOptions) => Promise<RunResult>): Prom
         `Ended after epoch ${summary.epochs} of ${summary.plannedEpochs}: none was better than epoch ${summary.bestEpoch}`,
       );
     }
-    const { valAccuracy, valBalancedAccuracy } = summary;
+    const { evalMetric, valAccuracy, valBalancedAccuracy, valLoss } = summary;
+    const loss = evalMetric === 'loss' && valLoss !== null ? `, loss ${valLoss.toFixed(4)}` : '';
     const accuracy =
       valAccuracy === null
         ? ''
-        : `validation accuracy ${formatShare(valAccuracy)}${formatBalanced(valAccuracy, valBalancedAccuracy ?? valAccuracy)}, `;
+        : `validation accuracy ${formatShare(valAccuracy)}${formatBalanced(valAccuracy, valBalancedAccuracy ?? valAccuracy)}${loss}, `;
     console.log(
       `Done: ${accuracy}${summary.imagesPerSecond.toFixed(0)} images/s, ${formatTime(summary.seconds)}, ` +
         `${formatBytes(summary.peakMemoryBytes)} of memory`,

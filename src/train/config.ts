@@ -11,6 +11,7 @@ import { fail, shown } from '../tensor/error.js';
 import { type Device, isDeviceName } from '../tensor/index.js';
 import type { Precision } from '../inference/index.js';
 import { PRECISIONS } from '../inference/precision.js';
+import { EVAL_METRICS } from './eval-metric.js';
 import { RECIPES } from './recipes.js';
 
 interface Setting {
@@ -83,6 +84,11 @@ export const SETTINGS = {
   dropPath: { flag: '--drop-path <p>', help: 'stochastic depth of the last block', schema: probability },
 
   epochs: { flag: '--epochs <n>', help: 'passes over the training images', schema: count },
+  evalMetric: {
+    flag: '--eval-metric <name>',
+    help: 'what makes a validation better: accuracy, balanced (mean of the classes) or loss',
+    schema: z.enum(EVAL_METRICS),
+  },
   patience: {
     flag: '--patience <epochs>',
     help: 'end after as many epochs without a better validation (0: never before the last)',
@@ -315,6 +321,7 @@ export const DEFAULTS = {
   batchSize: 128,
   gradAccumSteps: 1,
   epochs: 30,
+  evalMetric: 'accuracy',
   patience: 0,
   lr: 1e-3,
   lrBaseSize: 512,

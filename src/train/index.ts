@@ -5,6 +5,7 @@ export { DEFAULTS, SETTINGS, describeIssue, parseSettings, resolveConfig } from 
 export type { TrainConfig, TrainSettings } from './config.js';
 export { distillationLoss } from './distillation.js';
 export type { Distillation, DistillationLoss } from './distillation.js';
+export type { EvalMetric } from './eval-metric.js';
 export type { FreezeLayers } from './layers.js';
 export { LogitCache } from './logit-cache.js';
 export { Teacher, openTeacher } from './teacher.js';

@@ -15,8 +15,9 @@ export interface Progress {
   images: number;
   seconds: number;
   waitSeconds: number;
+  /** Of the best epoch, as the two after it, which are null also where an older checkpoint does not say them. */
   bestAccuracy: number | null;
-  /** Of the best epoch. Null also where an older checkpoint does not say it. */
+  bestBalancedAccuracy: number | null;
   bestLoss: number | null;
   bestEpoch: number | null;
 }
@@ -32,6 +33,7 @@ export const START: Progress = {
   seconds: 0,
   waitSeconds: 0,
   bestAccuracy: null,
+  bestBalancedAccuracy: null,
   bestLoss: null,
   bestEpoch: null,
 };
@@ -122,6 +124,7 @@ export function epochMetrics(
 }
 
 /** @internal The start of the epoch after: the sums begin anew. */
-export function nextEpoch({ epoch, step, bestAccuracy, bestLoss, bestEpoch }: Progress): Progress {
-  return { ...START, epoch: epoch + 1, step, bestAccuracy, bestLoss, bestEpoch };
+export function nextEpoch({ epoch, step, ...before }: Progress): Progress {
+  const { bestAccuracy, bestBalancedAccuracy, bestLoss, bestEpoch } = before;
+  return { ...START, epoch: epoch + 1, step, bestAccuracy, bestBalancedAccuracy, bestLoss, bestEpoch };
 }

@@ -84,7 +84,7 @@ async function render(data: ReportData): Promise<Markup> {
 }
 
 /** What the curves do not say of themselves. */
-function curveNote({ config, epochs }: ReportData): Markup | undefined {
+function curveNote({ config, epochs, summary }: ReportData): Markup | undefined {
   if (epochs.every(({ valLoss }) => valLoss === undefined)) return undefined;
   const isAbove0 = (key: string): boolean => Number(config[key] ?? 0) > 0;
   const isMixed = isAbove0('mixup') || isAbove0('cutmix') || config['cutmixMinmax'] !== undefined;
@@ -96,7 +96,14 @@ function curveNote({ config, epochs }: ReportData): Markup | undefined {
     (config['distillation'] ?? 'none') === 'none' ? undefined : 'a teacher',
   ].filter((part) => part !== undefined);
   const difference = ` The training loss is with ${parts.join(', ')}, that of the validation the cross-entropy with the true classes: they do not compare.`;
-  return html`<p class="note">The large dot is the best epoch.${parts.length > 0 ? difference : ''}</p>`;
+  const best = {
+    accuracy: '',
+    balanced: ', that of the highest balanced accuracy',
+    loss: ', that of the lowest validation loss',
+  }[summary.evalMetric ?? 'accuracy'];
+  return html`<p class="note">
+    The large dot is the best epoch${best}.${parts.length > 0 ? difference : ''}
+  </p>`;
 }
 
 function header({ name, classes, summary }: ReportData): Markup {
@@ -118,24 +125,9 @@ function tiles({ epochs, summary }: ReportData): Markup {
   const { plannedEpochs = epochs.length, trainedParameters = parameters } = summary;
   const planned = epochs.length < plannedEpochs ? ` of ${integer(plannedEpochs)}` : '';
   const trained = trainedParameters < parameters ? ` · ${count(trainedParameters)} of them trained` : '';
-  const valAccuracy = summary.valAccuracy ?? undefined;
-  const balanced = summary.valBalancedAccuracy ?? valAccuracy;
-  const valTop5 = summary.valTop5 ?? undefined;
-  const bestEpoch = summary.bestEpoch ?? undefined;
   const last = epochs.at(-1);
-  const details = [
-    bestEpoch === undefined ? undefined : `epoch ${bestEpoch}`,
-    balanced === undefined || valAccuracy === undefined || percent(balanced) === percent(valAccuracy)
-      ? undefined
-      : `balanced ${percent(balanced)}`,
-    valTop5 === undefined ? undefined : `top-5 ${percent(valTop5)}`,
-  ].filter((detail) => detail !== undefined);
-  const lead =
-    valAccuracy === undefined
-      ? tile('Training loss', decimal(last?.trainLoss ?? NaN), 'last epoch; no validation', 'lead')
-      : tile('Best validation accuracy', percent(valAccuracy), details.join(' · '), 'lead');
   return html`<dl class="tiles">
-    ${lead}
+    ${bestTile(summary) ?? tile('Training loss', decimal(last?.trainLoss ?? NaN), 'last epoch; no validation', 'lead')}
     ${tile('Epochs', integer(epochs.length) + planned, last === undefined ? '' : `last loss ${decimal(last.trainLoss)}`)}
     ${tile(
       'Images/s',
@@ -154,6 +146,29 @@ function tiles({ epochs, summary }: ReportData): Markup {
     )}
     ${tile('Parameters', count(parameters), integer(parameters) + trained)}
   </dl>`;
+}
+
+/** The best epoch, by what it is best in. */
+function bestTile(summary: ReportData['summary']): Markup | undefined {
+  const { evalMetric = 'accuracy' } = summary;
+  const valAccuracy = summary.valAccuracy ?? undefined;
+  if (valAccuracy === undefined) return undefined;
+  const balanced = percent(summary.valBalancedAccuracy ?? valAccuracy);
+  const accuracy = percent(valAccuracy);
+  const valTop5 = summary.valTop5 ?? undefined;
+  const bestEpoch = summary.bestEpoch ?? undefined;
+  const [name, value] = {
+    accuracy: ['Best validation accuracy', accuracy],
+    balanced: ['Best balanced accuracy', balanced],
+    loss: ['Lowest validation loss', decimal(summary.valLoss ?? NaN)],
+  }[evalMetric];
+  const details = [
+    bestEpoch === undefined ? undefined : `epoch ${bestEpoch}`,
+    evalMetric === 'accuracy' ? undefined : `accuracy ${accuracy}`,
+    evalMetric === 'balanced' || balanced === accuracy ? undefined : `balanced ${balanced}`,
+    valTop5 === undefined ? undefined : `top-5 ${percent(valTop5)}`,
+  ].filter((detail) => detail !== undefined);
+  return tile(name, value, details.join(' · '), 'lead');
 }
 
 function tile(name: string, value: string, detail: string, kind = ''): Markup {

@@ -10,6 +10,7 @@ import { writeFileAtomic } from '../io/index.js';
 import { fail } from '../tensor/error.js';
 import type { Precision } from '../inference/index.js';
 import { type TrainConfig, parseSettings } from './config.js';
+import type { EvalMetric } from './eval-metric.js';
 import type { EpochMetrics } from './progress.js';
 
 /** What `summary.json` holds. */
@@ -27,11 +28,14 @@ export interface Summary {
   readonly epochs: number;
   /** Epochs of the settings: more than were done where the run was stopped, or its `patience` ended it. */
   readonly plannedEpochs: number;
+  /** What the best epoch is best in. */
+  readonly evalMetric: EvalMetric;
   /** The best epoch's accuracy on the validation images, in [0, 1], and that epoch, from 1. */
   readonly valAccuracy: number | null;
   readonly bestEpoch: number | null;
-  /** The same epoch's balanced accuracy: the mean of the classes' accuracies. */
+  /** The same epoch's balanced accuracy, the mean of the classes' accuracies, and loss. */
   readonly valBalancedAccuracy: number | null;
+  readonly valLoss: number | null;
   readonly valTop5: number | null;
   readonly trainLoss: number;
   /** Of training, with waiting for data and without evaluation. */

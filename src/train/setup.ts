@@ -48,12 +48,13 @@ export function trainerOptionsOf(
   classImages: readonly number[],
 ): Required<TrainerOptions> {
   const { epochs, opt, lr, minLr, warmupLr, warmupEpochs, weightDecay, momentum, optBetas } = config;
-  const { patience, layerDecay, freezeLayers, bceLoss, bceTargetThresh } = config;
+  const { evalMetric = 'accuracy', patience, layerDecay, freezeLayers, bceLoss, bceTargetThresh } = config;
   const { clipGrad, smoothing, gradAccumSteps, modelEmaDecay, modelEmaWarmup } = config;
   const { precision, noGraph, seed } = config;
   const { distillation: type, distillationAlpha: alpha, distillationTau: tau } = config;
   return {
     epochs,
+    evalMetric,
     patience: patience === 0 ? undefined : patience,
     opt,
     lr,

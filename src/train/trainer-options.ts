@@ -6,14 +6,17 @@ import { fail, shown } from '../tensor/error.js';
 import type { Precision } from '../inference/index.js';
 import { expectPrecision } from '../inference/precision.js';
 import type { Distillation } from './distillation.js';
+import { EVAL_METRICS, type EvalMetric } from './eval-metric.js';
 import type { FreezeLayers } from './layers.js';
 
 /** How to train. Names and defaults are timm's where timm has one. */
 export interface TrainerOptions {
   readonly epochs: number;
+  /** What makes a validation better, for the best epoch and `patience`. Default 'accuracy'. */
+  readonly evalMetric?: EvalMetric;
   /**
-   * Epochs without a better validation after which training ends: none of a higher accuracy, or of the same and a lower loss.
-   * Undefined to train for all `epochs`, which the learning rate is planned for in any case.
+   * Epochs without a better validation after which training ends: none of a higher accuracy, or of the same and a lower loss,
+   * unless `evalMetric` is another. Undefined to train for all `epochs`, which the learning rate is planned for in any case.
    */
   readonly patience?: number | undefined;
   /** Default 'adamw'. */
@@ -82,6 +85,7 @@ export interface TrainerOptions {
 
 const OPTIONS = {
   epochs: true,
+  evalMetric: true,
   patience: true,
   opt: true,
   lr: true,
@@ -115,10 +119,16 @@ const DISTILLATION = {
 } satisfies OptionNames<Distillation>;
 
 /** Settings with nothing left open. */
-export type ResolvedTrainerOptions = Required<Omit<TrainerOptions, Open>> & Pick<TrainerOptions, Open>;
-
-/** Settings that undefined is a choice for. */
-type Open = 'patience' | 'clipGrad' | 'classWeights' | 'bceTargetThresh' | 'modelEmaDecay' | 'distillation';
+export type ResolvedTrainerOptions = Required<
+  Omit<
+    TrainerOptions,
+    'patience' | 'clipGrad' | 'classWeights' | 'bceTargetThresh' | 'modelEmaDecay' | 'distillation'
+  >
+> &
+  Pick<
+    TrainerOptions,
+    'patience' | 'clipGrad' | 'classWeights' | 'bceTargetThresh' | 'modelEmaDecay' | 'distillation'
+  >;
 
 /** @internal Fills in the defaults. @throws TensorError VALUE */
 export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions {
@@ -126,6 +136,7 @@ export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions 
   if (options.distillation !== undefined) expectOptions('Trainer', options.distillation, DISTILLATION);
   const resolved = {
     epochs: options.epochs,
+    evalMetric: options.evalMetric ?? 'accuracy',
     patience: options.patience,
     opt: options.opt ?? 'adamw',
     lr: options.lr ?? 1e-3,
@@ -152,6 +163,13 @@ export function resolveOptions(options: TrainerOptions): ResolvedTrainerOptions 
   } as const;
   const { epochs, patience = 1, gradAccumSteps, warmupEpochs, precision } = resolved;
   expectPrecision('Trainer', precision);
+  if (!EVAL_METRICS.includes(resolved.evalMetric)) {
+    fail(
+      'Trainer',
+      'VALUE',
+      `expected an evalMetric of ${EVAL_METRICS.join(', ')}, got ${shown(resolved.evalMetric)}`,
+    );
+  }
   for (const [name, value] of Object.entries({ epochs, patience, gradAccumSteps })) {
     if (Number.isInteger(value) && value > 0) continue;
     fail('Trainer', 'VALUE', `expected ${name} to be a whole number above 0, got ${value}`);

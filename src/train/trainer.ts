@@ -46,6 +46,7 @@ import { settled } from '../inference/settle.js';
 import type { TrainingState } from './checkpoint.js';
 import { distilledLoss } from './distillation.js';
 import { type Target, expectThreshold, labelLoss } from './label-loss.js';
+import { isBetter } from './eval-metric.js';
 import { FrozenLayers } from './layers.js';
 import { type DecayableModel, paramGroups } from './param-groups.js';
 import {
@@ -66,7 +67,7 @@ export interface TrainerEvents {
   readonly onStep?: (event: StepEvent) => void;
   /** Sees the number of validation images done. */
   readonly onEvaluated?: (images: number) => void;
-  /** After the evaluation of an epoch; `best` when it is the best so far. The trainer is idle then: save here. */
+  /** After the evaluation of an epoch; `best` when it is the best so far, by `evalMetric`. The trainer is idle then: save here. */
   readonly onEpoch?: (metrics: EpochMetrics, best: boolean) => void | Promise<void>;
   /** Every `saveEvery` updates, and when the signal stops the run. The trainer is idle then: save here. */
   readonly onSave?: () => void | Promise<void>;
@@ -434,15 +435,10 @@ export class Trainer {
       if (signal?.aborted === true && error === signal.reason) return undefined;
       throw error;
     }
-    const { bestAccuracy, bestLoss } = progress;
-    // Few validation images tie often, at 100 % above all: the lower loss then tells.
-    const best =
-      evaluation === undefined ||
-      bestAccuracy === null ||
-      evaluation.accuracy > bestAccuracy ||
-      (evaluation.accuracy === bestAccuracy && bestLoss !== null && evaluation.loss < bestLoss);
+    const best = evaluation === undefined || isBetter(this.options.evalMetric, evaluation, progress);
     if (best) {
       progress.bestAccuracy = evaluation?.accuracy ?? null;
+      progress.bestBalancedAccuracy = evaluation?.balancedAccuracy ?? null;
       progress.bestLoss = evaluation?.loss ?? null;
       progress.bestEpoch = progress.epoch;
     }

@@ -33,6 +33,7 @@ export function curves({ epochs, steps = [], classes, summary }: ReportData): Ch
       color: '--second',
       points: epochs.some(differs) ? over('valBalancedAccuracy') : [],
       dashed: true,
+      mark: summary.evalMetric === 'balanced' ? best : undefined,
     },
     // Of five classes or fewer, the five most probable are all.
     { name: 'top-5', color: '--third', points: classes.length > 5 ? over('valTop5') : [] },

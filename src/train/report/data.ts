@@ -2,6 +2,7 @@
  * What a training report shows, as plain data.
  */
 import type { SkippedImage } from '../../data/index.js';
+import type { EvalMetric } from '../eval-metric.js';
 
 /** One pass over the training images, and the evaluation after it. Shares are in [0, 1], losses in nats. */
 export interface ReportEpoch {
@@ -48,10 +49,13 @@ export interface ReportSummary {
   readonly plannedEpochs?: number | undefined;
   readonly trainImages?: number | undefined;
   readonly valImages?: number | undefined;
+  /** What the best epoch is best in. Default 'accuracy'. */
+  readonly evalMetric?: EvalMetric | undefined;
   /** The best epoch's, in [0, 1]; null or undefined without evaluation. */
   readonly valAccuracy?: number | null | undefined;
   /** The balanced accuracy: the mean of the classes' accuracies. */
   readonly valBalancedAccuracy?: number | null | undefined;
+  readonly valLoss?: number | null | undefined;
   readonly valTop5?: number | null | undefined;
   /** From 1. */
   readonly bestEpoch?: number | null | undefined;
