@@ -9,6 +9,7 @@ import { fail, shown } from './error.js';
 import { keep, scoped } from './scope.js';
 import { changedSince, checkLike, isGradEnabled, nextSequence, noGrad } from './tape.js';
 import { Tensor, setEdge, share, type Edge, type GraphNode } from './tensor.js';
+import { type OpTracer, currentTracer } from './trace.js';
 
 /** What an op's forward leaves for its backward. */
 export interface OpContext {
@@ -199,6 +200,26 @@ function makeOp<Args extends readonly unknown[], Result extends Tensor | readonl
  * graph and its own `dispose()`.
  */
 function runForward<Args extends readonly unknown[], Result extends Tensor | readonly Tensor[]>(
+  definition: OpDefinition<Args, Result>,
+  ctx: OpContext,
+  args: Args,
+): Result {
+  const tracer = currentTracer();
+  return tracer === undefined ? compute(definition, ctx, args) : shownTo(tracer, definition, ctx, args);
+}
+
+/** The same before a tracer: apart, as a function with a closure costs each call of it, traced or not. */
+function shownTo<Args extends readonly unknown[], Result extends Tensor | readonly Tensor[]>(
+  tracer: OpTracer,
+  definition: OpDefinition<Args, Result>,
+  ctx: OpContext,
+  args: Args,
+): Result {
+  return tracer(definition.name, args, () => compute(definition, ctx, args));
+}
+
+/** The same, which nobody sees. */
+function compute<Args extends readonly unknown[], Result extends Tensor | readonly Tensor[]>(
   definition: OpDefinition<Args, Result>,
   ctx: OpContext,
   args: Args,
