@@ -187,6 +187,11 @@ const toOp = ownOp({
   },
 });
 
+const toWholeOp = ownOp({
+  name: 'to',
+  forward: (_ctx, x: Tensor, dtype: DType): Tensor => wrap(native.to(x.id, dtypeCode(dtype))),
+});
+
 const UNRECORDED: ReadonlySet<DType> = new Set(['int32', 'int64', 'uint8', 'bool']);
 
 function moved(x: Tensor, device: Device): Tensor {
@@ -218,7 +223,7 @@ export function to<D extends DType>(x: Tensor<D>, device: Device): Tensor<D>;
 export function to(x: Tensor, target: DType | Device): Tensor {
   expectTensors('to', x);
   if (isDeviceName(target)) return toDeviceOp(x, target);
-  if (UNRECORDED.has(target)) return wrap(native.to(x.id, dtypeCode(target)));
+  if (UNRECORDED.has(target)) return toWholeOp(x, target);
   return toOp(x, target);
 }
 

@@ -96,7 +96,7 @@ export function embedding<D extends DType>(index: IndexTensor, weight: Tensor<D>
   if (weight.ndim === 0) {
     fail('embedding', 'SHAPE', 'expected a weight with at least one dimension, got a scalar');
   }
-  const flat = wrap<IndexDType>(native.reshape(index.id, [-1]));
+  const flat = embeddingShape(index, [-1]) as Tensor<IndexDType>;
   const picked = named('embedding', 'indexSelect', () => indexSelect(weight, 0, flat));
   flat.dispose();
   if (index.ndim === 1) return picked;
@@ -175,6 +175,12 @@ export function scatterAdd<D extends NumericDType>(
   return scatterAddOp(x, dim, index, src) as Tensor<D>;
 }
 
+const oneHotOp = ownOp({
+  name: 'oneHot',
+  forward: (_ctx, index: Tensor, classes: number, dtype: DType): Tensor =>
+    wrap(native.oneHot(index.id, classes, dtypeCode(dtype))),
+});
+
 const ONE_HOT_OPTIONS = { dtype: true } satisfies OptionNames<{ dtype?: DType }>;
 
 /**
@@ -191,5 +197,5 @@ export function oneHot<D extends DType = 'float32'>(
 ): Tensor<NoInfer<D>> {
   expectTensors('oneHot', index);
   expectOptions('oneHot', options, ONE_HOT_OPTIONS);
-  return wrap<D>(native.oneHot(index.id, classes, dtypeCode(options.dtype ?? 'float32')));
+  return oneHotOp(index, classes, options.dtype ?? 'float32') as Tensor<D>;
 }

@@ -140,6 +140,17 @@ function extreme(name: 'max' | 'min'): (x: Tensor, dims: readonly number[], keep
 const maxOp = extreme('max');
 const minOp = extreme('min');
 
+/** A reduction that has no derivative. */
+const counted = (name: 'any' | 'all'): ((x: Tensor, dims: readonly number[], keepdim: boolean) => Tensor) =>
+  ownOp({
+    name,
+    forward: (_ctx, x: Tensor, dims: readonly number[], keepdim: boolean): Tensor =>
+      wrap(native[name](x.id, dims, keepdim)),
+  });
+
+const anyOp = counted('any');
+const allOp = counted('all');
+
 /**
  * The sum over dimensions: `y = Σ x`. Integers and bools add up as int64; 16-bit floats are added in float32.
  *
@@ -209,7 +220,7 @@ export function min<D extends NumericDType>(x: Tensor<D>, options: ReduceOptions
  */
 export function any(x: Tensor<'bool'>, options: ReduceOptions = {}): Tensor<'bool'> {
   expectTensors('any', x);
-  return wrap<'bool'>(native.any(x.id, dimsOf('any', options), options.keepdim === true));
+  return anyOp(x, dimsOf('any', options), options.keepdim === true) as Tensor<'bool'>;
 }
 
 /**
@@ -221,7 +232,7 @@ export function any(x: Tensor<'bool'>, options: ReduceOptions = {}): Tensor<'boo
  */
 export function all(x: Tensor<'bool'>, options: ReduceOptions = {}): Tensor<'bool'> {
   expectTensors('all', x);
-  return wrap<'bool'>(native.all(x.id, dimsOf('all', options), options.keepdim === true));
+  return allOp(x, dimsOf('all', options), options.keepdim === true) as Tensor<'bool'>;
 }
 
 /** Where to search for a position. */
@@ -232,18 +243,29 @@ export interface ArgOptions {
   readonly keepdim?: boolean | undefined;
 }
 
-function position(kernel: typeof native.argmax, x: Tensor, options: ArgOptions): Tensor<'int64'> {
-  expectTensors(kernel.name, x);
-  expectOptions(kernel.name, options, OPTIONS);
-  const keepdim = options.keepdim === true;
-  if (options.dim !== undefined) return wrap<'int64'>(kernel(x.id, options.dim, keepdim));
-  const flat = named(kernel.name, 'reshape', () => wrap(native.reshape(x.id, [-1])));
-  const index = wrap<'int64'>(kernel(flat.id, 0, false));
-  flat.dispose();
-  if (!keepdim) return index;
-  const shaped = wrap<'int64'>(native.reshape(index.id, new Array<number>(x.ndim).fill(1)));
-  index.dispose();
-  return shaped;
+type PositionOp = (x: Tensor, dim: number | undefined, keepdim: boolean) => Tensor;
+
+/** Where an extreme is along a dimension, or in the flattened tensor. */
+const position = (name: 'argmax' | 'argmin'): PositionOp =>
+  ownOp({
+    name,
+    forward: (_ctx, x: Tensor, dim: number | undefined, keepdim: boolean): Tensor => {
+      if (dim !== undefined) return wrap(native[name](x.id, dim, keepdim));
+      const index = wrap(native[name](flat(name, x).id, 0, false));
+      return keepdim ? wrap(native.reshape(index.id, new Array<number>(x.ndim).fill(1))) : index;
+    },
+  });
+
+const flat = (op: string, x: Tensor): Tensor => named(op, 'reshape', () => wrap(native.reshape(x.id, [-1])));
+
+const argmaxOp = position('argmax');
+const argminOp = position('argmin');
+
+/** Checks the arguments, and searches. */
+function positionIn(op: string, search: PositionOp, x: Tensor, options: ArgOptions): Tensor<'int64'> {
+  expectTensors(op, x);
+  expectOptions(op, options, OPTIONS);
+  return search(x, options.dim, options.keepdim === true) as Tensor<'int64'>;
 }
 
 /**
@@ -254,7 +276,7 @@ function position(kernel: typeof native.argmax, x: Tensor, options: ArgOptions):
  * argmax(logits, { dim: 1 }) // class indices, int64
  */
 export function argmax(x: Tensor<NumericDType>, options: ArgOptions = {}): Tensor<'int64'> {
-  return position(native.argmax, x, options);
+  return positionIn('argmax', argmaxOp, x, options);
 }
 
 /**
@@ -265,5 +287,5 @@ export function argmax(x: Tensor<NumericDType>, options: ArgOptions = {}): Tenso
  * argmin(distances, { dim: -1, keepdim: true })
  */
 export function argmin(x: Tensor<NumericDType>, options: ArgOptions = {}): Tensor<'int64'> {
-  return position(native.argmin, x, options);
+  return positionIn('argmin', argminOp, x, options);
 }

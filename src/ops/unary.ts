@@ -298,6 +298,11 @@ export function clamp<D extends NumericDType>(x: Tensor<D>, min: number, max = I
   return clampOp(x, min, max) as Tensor<D>;
 }
 
+const logicalNotOp = ownOp({
+  name: 'logicalNot',
+  forward: (_ctx, x: Tensor): Tensor => wrap(native.logicalNot(x.id)),
+});
+
 /**
  * Not: true where x is false.
  *
@@ -307,5 +312,5 @@ export function clamp<D extends NumericDType>(x: Tensor<D>, min: number, max = I
  */
 export function logicalNot(x: Tensor<'bool'>): Tensor<'bool'> {
   expectTensors('logicalNot', x);
-  return wrap(native.logicalNot(x.id));
+  return logicalNotOp(x) as Tensor<'bool'>;
 }
