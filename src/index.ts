@@ -8,6 +8,7 @@ export * from './ops/index.js';
 export * from './nn/index.js';
 export * from './models/index.js';
 export * from './explain/index.js';
+export * from './onnx/index.js';
 export * from './optim/index.js';
 export * from './data/index.js';
 export { readSafetensors, readSafetensorsHeader, saveSafetensors } from './io/index.js';

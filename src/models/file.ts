@@ -19,7 +19,8 @@ export interface ModelInfo {
   readonly input: InputSpec;
 }
 
-const KEY = 'tenon.model';
+/** The key of a model's info in the metadata of its file, whatever the format. */
+export const INFO_KEY = 'tenon.model';
 
 /**
  * Writes a model's weights (or others under the same names) and its info.
@@ -32,7 +33,7 @@ export async function saveModel(
   info: ModelInfo,
 ): Promise<void> {
   expectClasses('saveModel', info);
-  await saveSafetensors(path, weights, { [KEY]: JSON.stringify(info) });
+  await saveSafetensors(path, weights, { [INFO_KEY]: JSON.stringify(info) });
 }
 
 /** What a model's file says of it, without reading the weights. @throws TensorError IO */
@@ -69,13 +70,17 @@ export async function loadModel(
 function parseInfo(path: string, metadata: Readonly<Record<string, string>>): ModelInfo {
   return (
     infoIn(path, metadata) ??
-    fail('loadModel', 'IO', `expected a model that Tenon saved, got ${path} without '${KEY}' in its metadata`)
+    fail(
+      'loadModel',
+      'IO',
+      `expected a model that Tenon saved, got ${path} without '${INFO_KEY}' in its metadata`,
+    )
   );
 }
 
 /** What the metadata of a file say of its model; undefined when Tenon did not write them. @throws TensorError IO or VALUE */
 export function infoIn(path: string, metadata: Readonly<Record<string, string>>): ModelInfo | undefined {
-  const json = metadata[KEY] as string | undefined;
+  const json = metadata[INFO_KEY] as string | undefined;
   if (json === undefined) return undefined;
   let info: Partial<ModelInfo>;
   try {

@@ -161,6 +161,7 @@ const CALLS: Readonly<Record<string, (options: never) => unknown>> = {
   explainFiles: (o) => tenon.explainFiles(vit, TINY_INFO, ['nowhere'], o).next(),
   openPredictor: (o) => tenon.openPredictor('nowhere', o),
   embed: (o) => tenon.embed(vit, TINY_INFO, [], o),
+  exportOnnx: (o) => tenon.exportOnnx('nowhere', vit, o),
   paramGroups: (o) => tenon.paramGroups(vit, 0.05, o),
   predict: (o) => tenon.predict(vit, TINY_INFO, [], o),
   resolveSettings: (o) => resolveSettings('nowhere', o),
