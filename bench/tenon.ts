@@ -221,16 +221,30 @@ function adamw({ vit }: TaskOf<'adamw'>): Op {
   return () => optimizer.step();
 }
 
+type ModelTask = TaskOf<'vit' | 'swin' | 'convnet'>;
+
+/** Tenon's own model of a task. */
+export function createTaskModel(task: ModelTask): Model {
+  switch (task.kind) {
+    case 'vit':
+      return createVit(task.vit);
+    case 'swin':
+      return createSwin(task.swin, task.dropPath);
+    case 'convnet':
+      return createModel(task.model, { imgSize: task.image, numClasses: task.classes });
+  }
+}
+
+/** Pixels and classes of a task's images. */
+export function imagesOf(task: ModelTask): { readonly image: number; readonly classes: number } {
+  return task.kind === 'vit' ? task.vit : task.kind === 'swin' ? task.swin : task;
+}
+
 /** @param asGraph whether a training step on a GPU is a CUDA graph, as the Trainer's are */
-function model(task: TaskOf<'vit' | 'swin' | 'convnet'>, asGraph: boolean): Prepared {
+function model(task: ModelTask, asGraph: boolean): Prepared {
   const { batch, train, precision = 'float32' } = task;
-  const { image, classes } = task.kind === 'vit' ? task.vit : task.kind === 'swin' ? task.swin : task;
-  const model: Model =
-    task.kind === 'vit'
-      ? createVit(task.vit)
-      : task.kind === 'swin'
-        ? createSwin(task.swin, task.dropPath)
-        : createModel(task.model, { imgSize: image, numClasses: classes });
+  const { image, classes } = imagesOf(task);
+  const model = createTaskModel(task);
   model.to(device);
   const images: FloatTensor = normal([batch, 3, image, image]);
   if (!train) {

@@ -1,30 +1,61 @@
+/**
+ * Which tasks ONNX Runtime gets, and that each kind of them can be exported.
+ */
+import { join } from 'node:path';
+
 import test from 'ava';
 
-import { Graph, Message } from '../../bench/rivals/onnx.js';
+import { modelOf } from '../../bench/rivals/onnx.js';
+import { CASES } from '../../bench/suites.js';
+import type { Task } from '../../bench/tasks.js';
+import { exportOnnx } from '../../src/index.js';
+import { temporaryFolder } from '../helpers/training.js';
 
-const hex = (message: Message): string => Buffer.from(message.encode()).toString('hex');
-
-test('messages are in protobuf’s wire format', (t) => {
-  // The examples of https://protobuf.dev/programming-guides/encoding/
-  t.is(hex(new Message().int(1, 150)), '089601');
-  t.is(hex(new Message().text(2, 'testing')), '120774657374696e67');
-  t.is(hex(new Message().message(3, new Message().int(1, 150))), '1a03089601');
-  t.is(hex(new Message().int(1, -2)), '08feffffffffffffffff01');
-  t.is(hex(new Message().float(2, 1)), '150000803f');
+test('ONNX Runtime gets the inference in float32 of every model', (t) => {
+  const taken = CASES.cpu.filter(({ suite, task }) => suite === 'models' && modelOf(task) !== undefined);
+  const expected = CASES.cpu.filter(
+    ({ suite, name }) => suite === 'models' && name.endsWith('inference') && !name.includes('bf16'),
+  );
+  t.true(expected.length >= 6);
+  t.deepEqual(taken, expected);
 });
 
-test('a graph holds its constants, nodes, input and output', (t) => {
-  const graph = new Graph();
-  const x = graph.input('x', [2]);
-  const one = graph.constant(Float32Array.of(1), [1]);
-  const model = Buffer.from(graph.model(graph.node('Add', [x, one], { axis: 1 }), 1)).toString('latin1');
-  t.is(one, 'v1');
-  for (const part of [
-    'benchmark',
-    '\x0a\x01x\x0a\x02v1\x12\x02v2\x22\x03Add',
-    '\x4a\x04\0\0\x80?',
-    'tenon-bench',
-  ]) {
-    t.true(model.includes(part), part);
+const vit = { image: 16, patch: 8, dim: 12, depth: 1, heads: 3, classes: 5 };
+const swin = { image: 16, patch: 2, dim: 8, depths: [1, 1], heads: [1, 2], window: 4, classes: 5 };
+const run = { batch: 4, train: false };
+
+const TASKS: readonly (readonly [
+  task: Task,
+  input: readonly number[],
+  output: readonly (number | string)[],
+])[] = [
+  [{ kind: 'gemm', size: 6 }, [6, 6], ['batch', 6]],
+  [{ kind: 'linear', rows: 7, inputs: 5, outputs: 3, pass: 'forwardGelu' }, [7, 5], ['batch', 3]],
+  [{ kind: 'layerNorm', rows: 7, features: 5, backward: false }, [7, 5], ['batch', 5]],
+  [{ kind: 'gelu', rows: 7, features: 5, backward: false }, [7, 5], ['batch', 5]],
+  [{ kind: 'softmax', rows: 7, features: 5, backward: false }, [7, 5], ['batch', 5]],
+  [
+    { kind: 'attention', batch: 2, tokens: 5, heads: 3, headDim: 4, backward: false },
+    [2, 5, 36],
+    ['batch', 5, 12],
+  ],
+  [
+    { kind: 'windowAttention', batch: 2, map: 8, window: 4, shift: 2, heads: 3, headDim: 4, backward: false },
+    [2, 8, 8, 36],
+    ['batch', 8, 8, 12],
+  ],
+  [{ kind: 'vit', vit, ...run }, [4, 3, 16, 16], ['batch', 5]],
+  [{ kind: 'swin', swin, ...run }, [4, 3, 16, 16], ['batch', 5]],
+];
+
+test('a task of each kind is exported, for any batch', async (t) => {
+  const path = join(await temporaryFolder(t), 'model.onnx');
+  for (const [task, input, result] of TASKS) {
+    const model = modelOf(task);
+    if (model === undefined) return void t.fail(task.kind);
+    const { make, batch, shape } = model;
+    t.deepEqual([batch, ...shape], [...input]);
+    const { output } = await exportOnnx(path, make(), { shape });
+    t.deepEqual(output.shape, result, task.kind);
   }
 });
