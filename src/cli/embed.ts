@@ -1,15 +1,12 @@
-import { stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
-
 import { Command, Option } from 'commander';
 
 import { saveSafetensors } from '../io/index.js';
 import { tensor } from '../ops/index.js';
-import { fail } from '../tensor/error.js';
 import { embed, loadForInference } from '../inference/index.js';
 import { SETTINGS } from '../train/index.js';
 import { whole } from './eval.js';
 import { imageFiles, reportUnread } from './images.js';
+import { expectPlace } from './place.js';
 import { settingsOf } from './settings.js';
 
 /** `tenon embed` */
@@ -48,7 +45,7 @@ export function embedCommand(): Command {
           precision: options.precision,
           device: options.device,
         });
-        if (options.output !== undefined) await expectPlace(options.output);
+        if (options.output !== undefined) await expectPlace('--output', options.output);
         const files = await imageFiles('embed', paths);
         const { model, info } = await loadForInference('--checkpoint', options.checkpoint, { device });
         try {
@@ -70,15 +67,6 @@ export function embedCommand(): Command {
         }
       },
     );
-}
-
-/** Before the work: a file that cannot be written would be known only after it. */
-async function expectPlace(path: string): Promise<void> {
-  const isFolder = async (place: string): Promise<boolean> =>
-    (await stat(place).catch(() => undefined))?.isDirectory() === true;
-  const folder = dirname(path);
-  if (!(await isFolder(folder))) fail('--output', 'IO', `expected a folder that exists, got ${folder}`);
-  if (await isFolder(path)) fail('--output', 'IO', `expected a file, got the folder ${path}`);
 }
 
 async function save(

@@ -8,6 +8,7 @@ import { convertCommand } from './convert.js';
 import { embedCommand } from './embed.js';
 import { evalCommand } from './eval.js';
 import { explainCommand } from './explain.js';
+import { exportCommand } from './export.js';
 import { infoCommand } from './info.js';
 import { modelsCommand } from './models.js';
 import { predictCommand } from './predict.js';
@@ -54,6 +55,7 @@ function makeProgram(): Command {
     .addCommand(embedCommand())
     .addCommand(explainCommand())
     .addCommand(convertCommand())
+    .addCommand(exportCommand())
     .addCommand(modelsCommand())
     .addCommand(infoCommand());
   for (const command of [program, ...program.commands]) {
