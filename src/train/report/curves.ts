@@ -27,11 +27,11 @@ export function curves({ epochs, steps = [], classes, summary }: ReportData): Ch
   const best = summary.bestEpoch ?? undefined;
   const accuracy = drawn([
     { name: 'validation', color: '--second', points: over('valAccuracy'), mark: best },
-    // Where all classes have as many images, it is the accuracy.
+    // Where the classes have about as many images each, it is the accuracy.
     {
       name: 'balanced',
       color: '--second',
-      points: epochs.some(differs) ? over('valBalancedAccuracy') : [],
+      points: summary.evalMetric === 'balanced' || epochs.some(differs) ? over('valBalancedAccuracy') : [],
       dashed: true,
       mark: summary.evalMetric === 'balanced' ? best : undefined,
     },
@@ -78,9 +78,9 @@ export function curves({ epochs, steps = [], classes, summary }: ReportData): Ch
   return charts.filter(({ lines }) => lines.length > 0);
 }
 
-/** Whether the balanced accuracy is another number than the accuracy, as they are shown. */
+/** Whether the balanced accuracy would be seen as another line than the accuracy. */
 function differs({ valAccuracy = NaN, valBalancedAccuracy = valAccuracy }: ReportEpoch): boolean {
-  return percent(valAccuracy) !== percent(valBalancedAccuracy);
+  return Math.abs(valAccuracy - valBalancedAccuracy) >= 0.005;
 }
 
 /** A value over the steps, at most `STEP_POINTS` means, placed so that the last step ends the last epoch. */
