@@ -67,7 +67,7 @@ std::shared_ptr<Prepared> prepared_copy(const Tensor& weight, size_t bytes) {
   }
   try {
     auto memory = std::make_unique<Storage>(storage.device(), storage.device().allocator(), bytes);
-    const auto prepared = std::make_shared<Prepared>();
+    auto prepared = std::make_shared<Prepared>();
     prepared->data = memory->data();
     prepared->bytes = bytes;
     storage.keep_copy({of, prepared, std::move(memory)});

@@ -146,8 +146,8 @@ test('lower gives the bits of a cast, and so do its gradients', async (t) => {
       const run = (lower: boolean): readonly Tensor[] => {
         const [y, s] = autocast(dtype, () => ops.layerNormResidual(x, residual, gamma, beta, { lower }));
         const alone = autocast(dtype, () => ops.layerNorm(x, gamma, undefined, { lower }));
-        t.is(y.dtype as string, lower ? dtype : 'float32');
-        t.is(alone.dtype as string, lower ? dtype : 'float32');
+        t.is(y.dtype, lower ? dtype : 'float32');
+        t.is(alone.dtype, lower ? dtype : 'float32');
         t.is(s.dtype, 'float32'); // the stream of residuals keeps its precision
         const results = [y, alone].map((result) => result.to(dtype));
         const losses = results.map((result) => result.mul(through).to('float32').sum());
@@ -174,7 +174,7 @@ test('lower changes nothing outside of autocast, nor what is not float32', (t) =
   );
   // A 16-bit input is normalised in float32 there, and given back in 16 bits.
   const half = normal([2, 5], { dtype: 'float16' }) as unknown as FloatTensor;
-  t.is(autocast('bfloat16', () => new LayerNorm(5, { lower: true }).call(half)).dtype as string, 'bfloat16');
+  t.is(autocast('bfloat16', () => new LayerNorm(5, { lower: true }).call(half)).dtype, 'bfloat16');
   t.is(autocast('bfloat16', () => new LayerNorm(5).call(half)).dtype, 'float32');
 });
 
