@@ -2,6 +2,7 @@
  * Numbers for people.
  */
 import type { SkippedImage } from '../data/index.js';
+import { saysMore } from '../inference/class-metrics.js';
 
 /** `1:02:03` or `2:03` from seconds. */
 export function formatTime(seconds: number): string {
@@ -40,10 +41,9 @@ export function describeSkipped(skipped: readonly SkippedImage[]): string {
   return `Skipped ${plural(skipped.length, 'damaged image')}, ${such}${path} (${reason})`;
 }
 
-/** `, balanced 71.2 %` behind an accuracy; nothing where it is the same number, as with as many images of each class. */
+/** `, balanced 71.2 %` behind an accuracy; nothing where that says no more, as with about as many images of each class. */
 export function formatBalanced(accuracy: number, balanced = accuracy): string {
-  const text = formatShare(balanced);
-  return text === formatShare(accuracy) ? '' : `, balanced ${text}`;
+  return saysMore(accuracy, balanced) ? `, balanced ${formatShare(balanced)}` : '';
 }
 
 /** `97.3 %` from a share. */

@@ -41,3 +41,8 @@ export function balancedAccuracy(perClass: readonly ClassMetrics[]): number {
   const recalls = perClass.flatMap(({ recall }) => (recall === null ? [] : [recall]));
   return recalls.reduce((sum, recall) => sum + recall, 0) / recalls.length;
 }
+
+/** Whether a balanced accuracy says more than the accuracy: half a point or more is between them. */
+export function saysMore(accuracy: number, balanced: number): boolean {
+  return Math.abs(balanced - accuracy) >= 0.005;
+}

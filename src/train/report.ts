@@ -2,6 +2,7 @@
  * The report of a training run: one HTML file with everything in it, to look at, keep and send. It runs no scripts and
  * asks the network for nothing, which its content security policy also forbids it.
  */
+import { saysMore } from '../inference/class-metrics.js';
 import { writeFileAtomic } from '../io/atomic.js';
 import { fail } from '../tensor/error.js';
 import { drawCharts } from './report/chart.js';
@@ -153,7 +154,8 @@ function bestTile(summary: ReportData['summary']): Markup | undefined {
   const { evalMetric = 'accuracy' } = summary;
   const valAccuracy = summary.valAccuracy ?? undefined;
   if (valAccuracy === undefined) return undefined;
-  const balanced = percent(summary.valBalancedAccuracy ?? valAccuracy);
+  const valBalanced = summary.valBalancedAccuracy ?? valAccuracy;
+  const balanced = percent(valBalanced);
   const accuracy = percent(valAccuracy);
   const valTop5 = summary.valTop5 ?? undefined;
   const bestEpoch = summary.bestEpoch ?? undefined;
@@ -165,7 +167,7 @@ function bestTile(summary: ReportData['summary']): Markup | undefined {
   const details = [
     bestEpoch === undefined ? undefined : `epoch ${bestEpoch}`,
     evalMetric === 'accuracy' ? undefined : `accuracy ${accuracy}`,
-    evalMetric === 'balanced' || balanced === accuracy ? undefined : `balanced ${balanced}`,
+    evalMetric === 'balanced' || !saysMore(valAccuracy, valBalanced) ? undefined : `balanced ${balanced}`,
     valTop5 === undefined ? undefined : `top-5 ${percent(valTop5)}`,
   ].filter((detail) => detail !== undefined);
   return tile(name, value, details.join(' · '), 'lead');

@@ -1,6 +1,6 @@
 import test from 'ava';
 
-import { balancedAccuracy, classMetrics } from '../../src/inference/class-metrics.js';
+import { balancedAccuracy, classMetrics, saysMore } from '../../src/inference/class-metrics.js';
 
 test('precision, recall and F1 of each class are those of counting by hand', (t) => {
   // 90 of a common class, 10 of a rare one: 85 + 4 of 100 are right.
@@ -42,4 +42,11 @@ test('a model that knows the common class alone has half a balanced accuracy', (
     [5, 0],
   ]);
   t.is(balancedAccuracy(metrics), 0.5);
+});
+
+test('a balanced accuracy says more where half a point or more is between it and the accuracy', (t) => {
+  t.deepEqual(
+    [0.9, 0.904, 0.8951, 0.906, 0.894, 0.5].map((balanced) => saysMore(0.9, balanced)),
+    [false, false, false, true, true, true],
+  );
 });

@@ -1,6 +1,7 @@
 /**
  * The curves of a run: loss, accuracy, learning rate and speed over its epochs.
  */
+import { saysMore } from '../../inference/class-metrics.js';
 import { type Chart, type Line, type Point } from './chart.js';
 import { type ReportData, type ReportEpoch, type ReportStep } from './data.js';
 import { decimal, integer, percent, roundPercent, scientific } from './format.js';
@@ -80,7 +81,7 @@ export function curves({ epochs, steps = [], classes, summary }: ReportData): Ch
 
 /** Whether the balanced accuracy would be seen as another line than the accuracy. */
 function differs({ valAccuracy = NaN, valBalancedAccuracy = valAccuracy }: ReportEpoch): boolean {
-  return Math.abs(valAccuracy - valBalancedAccuracy) >= 0.005;
+  return saysMore(valAccuracy, valBalancedAccuracy);
 }
 
 /** A value over the steps, at most `STEP_POINTS` means, placed so that the last step ends the last epoch. */
