@@ -22,7 +22,8 @@ export interface Conv2dOptions<D extends FloatDType = FloatDType> {
   readonly activation?: 'none' | 'relu';
 }
 
-interface Settings {
+/** @internal What the op is given besides tensors; exports read it too. */
+export interface Conv2dSettings {
   readonly stride: readonly number[];
   readonly padding: readonly number[];
   readonly dilation: readonly number[];
@@ -39,7 +40,7 @@ const conv2dOp = ownOp({
     weight: Tensor,
     bias: Tensor | undefined,
     residual: Tensor | undefined,
-    s: Settings,
+    s: Conv2dSettings,
   ): Tensor {
     const y = wrap(
       native.conv2d(
@@ -61,7 +62,7 @@ const conv2dOp = ownOp({
   },
   backward({ saved: [x, weight, y], needsGrad, state }, dy) {
     if (dy === undefined) return [];
-    const { stride, padding, dilation, groups, relu } = state as Settings;
+    const { stride, padding, dilation, groups, relu } = state as Conv2dSettings;
     const dz = relu ? wrap(native.reluBackward(dy.id, y.id, 0)) : dy;
     const [, , height, width] = x.shape;
     const dx = needsGrad[0]

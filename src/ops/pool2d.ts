@@ -43,7 +43,8 @@ export const AVG_OPTIONS = {
   countIncludePad: true,
 } satisfies OptionNames<AvgPoolOptions>;
 
-interface Settings {
+/** @internal What the op is given besides tensors; exports read it too. */
+export interface Pool2dSettings {
   readonly kernel: readonly number[];
   readonly stride: readonly number[];
   readonly padding: readonly number[];
@@ -52,7 +53,7 @@ interface Settings {
   readonly countPadding: boolean;
 }
 
-function settings(op: string, kernel: Pair, options: MaxPoolOptions & AvgPoolOptions): Settings {
+function settings(op: string, kernel: Pair, options: MaxPoolOptions & AvgPoolOptions): Pool2dSettings {
   const { stride = kernel, padding = 0, dilation = 1, ceilMode = false, countIncludePad = true } = options;
   return {
     kernel: pairOf(op, 'kernel', kernel),
@@ -68,14 +69,18 @@ function settings(op: string, kernel: Pair, options: MaxPoolOptions & AvgPoolOpt
 interface State {
   readonly height: number;
   readonly width: number;
-  readonly settings: Settings;
+  readonly settings: Pool2dSettings;
 }
 
-const stateOf = (x: Tensor, s: Settings): State => ({ height: x.shape[2], width: x.shape[3], settings: s });
+const stateOf = (x: Tensor, s: Pool2dSettings): State => ({
+  height: x.shape[2],
+  width: x.shape[3],
+  settings: s,
+});
 
 const maxPool2dOp = ownOp({
   name: 'maxPool2d',
-  forward(ctx, x: Tensor, s: Settings): Tensor {
+  forward(ctx, x: Tensor, s: Pool2dSettings): Tensor {
     const [y, index] = native
       .maxPool2d(x.id, s.kernel, s.stride, s.padding, s.dilation, s.ceilMode)
       .map((id) => wrap(id));
@@ -96,7 +101,7 @@ const maxPool2dOp = ownOp({
 
 const avgPool2dOp = ownOp({
   name: 'avgPool2d',
-  forward(ctx, x: Tensor, s: Settings): Tensor {
+  forward(ctx, x: Tensor, s: Pool2dSettings): Tensor {
     const y = wrap(native.avgPool2d(x.id, s.kernel, s.stride, s.padding, s.ceilMode, s.countPadding));
     ctx.state = stateOf(x, s);
     return y;

@@ -1,6 +1,8 @@
 /**
  * Layers: products, norms, convolutions, pooling and resizing.
  */
+import type { Conv2dSettings } from '../../ops/conv2d.js';
+import type { Pool2dSettings } from '../../ops/pool2d.js';
 import type { Activation } from '../../ops/index.js';
 import { fail } from '../../tensor/error.js';
 import type { Graph, Input } from '../graph.js';
@@ -36,29 +38,12 @@ function layerNorm(
 
 const channelsOf = (x: Value): number => fixed('layerNorm', x.shape[x.shape.length - 1]);
 
-interface ConvSettings {
-  readonly stride: readonly number[];
-  readonly padding: readonly number[];
-  readonly dilation: readonly number[];
-  readonly groups: number;
-  readonly relu: boolean;
-}
-
 interface BatchNormSettings {
   readonly runningMean: Value | undefined;
   readonly runningVar: Value | undefined;
   readonly training: boolean;
   readonly eps: number;
   readonly relu: boolean;
-}
-
-interface PoolSettings {
-  readonly kernel: readonly number[];
-  readonly stride: readonly number[];
-  readonly padding: readonly number[];
-  readonly dilation: readonly number[];
-  readonly ceilMode: boolean;
-  readonly countPadding: boolean;
 }
 
 /** Of a window that moves over an image. */
@@ -130,7 +115,7 @@ export const LAYERS: Translations = {
         weight: Value,
         bias: Value | undefined,
         residual: Value | undefined,
-        settings: ConvSettings,
+        settings: Conv2dSettings,
       ],
     ) => {
       const y = graph.node('Conv', [x, weight, ...(bias === undefined ? [] : [bias])], {
@@ -168,7 +153,7 @@ export const LAYERS: Translations = {
       return activated(graph, plus(graph, y, residual), s.relu ? 'relu' : 'none');
     },
   ),
-  maxPool2d: byArguments((graph, [x, settings]: [x: Value, settings: PoolSettings]) =>
+  maxPool2d: byArguments((graph, [x, settings]: [x: Value, settings: Pool2dSettings]) =>
     graph.node('MaxPool', [x], {
       kernel_shape: settings.kernel,
       ...windowOf(settings),
@@ -176,7 +161,7 @@ export const LAYERS: Translations = {
       ceil_mode: Number(settings.ceilMode),
     }),
   ),
-  avgPool2d: byArguments((graph, [x, settings]: [x: Value, settings: PoolSettings]) =>
+  avgPool2d: byArguments((graph, [x, settings]: [x: Value, settings: Pool2dSettings]) =>
     graph.node('AveragePool', [x], {
       kernel_shape: settings.kernel,
       ...windowOf(settings),
