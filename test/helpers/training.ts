@@ -16,6 +16,8 @@ import {
   type ModelInfo,
   type Tensor,
   type TrainSettings,
+  Trainer,
+  type TrainerOptions,
   type ViTConfig,
   type VisionTransformer,
   createModel,
@@ -221,3 +223,19 @@ export function oneSentence(
     t.regex(stderr, /^tenon: [^\n]+\n$/);
   }
 }
+
+/** The loss of the first step of a `tinyModel`, before anything has been learnt. Default source: `tinyImages(6)` in one batch. */
+export async function firstLoss(
+  options: Partial<TrainerOptions>,
+  source: BatchSource = tinyBatches(6, 6),
+): Promise<number> {
+  const trainer = new Trainer(tinyModel(), { epochs: 1, lr: 1e-3, ...options });
+  let first = NaN;
+  await trainer.run(source, { classes: 3, onStep: ({ loss }) => void (first = loss) });
+  trainer.dispose();
+  return first;
+}
+
+/** Targets of the labels: `on` at each, `off` elsewhere. */
+export const tinyTargets = (off: number, on: number): number[][] =>
+  [...tinyImages(6).labels].map((label) => [0, 1, 2].map((c) => (c === label ? on : off)));

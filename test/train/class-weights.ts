@@ -22,10 +22,12 @@ import {
   cliHere,
   digestsOf,
   fileDigests,
+  firstLoss,
   temporaryFolder,
   tinyBatches,
   tinyImages,
   tinyModel,
+  tinyTargets,
   unequalPhotos,
 } from '../helpers/training.js';
 
@@ -58,17 +60,9 @@ function weightedBce(rows: readonly number[][], targets: readonly number[][]): n
   return terms.reduce((sum, x) => sum + x, 0) / terms.length;
 }
 
-/** The loss of the first step on the six images, before anything has been learnt. */
-async function firstLoss(options: Partial<TrainerOptions>, source = tinyBatches(6, 6)): Promise<number> {
-  const trainer = new Trainer(tinyModel(), { epochs: 1, lr: 1e-3, classWeights: WEIGHTS, ...options });
-  let first = NaN;
-  await trainer.run(source, { classes: 3, onStep: ({ loss }) => void (first = loss) });
-  trainer.dispose();
-  return first;
-}
-
-const oneHot = (off: number, on: number): number[][] =>
-  LABELS.map((label) => [0, 1, 2].map((c) => (c === label ? on : off)));
+/** The loss of the first step, before anything has been learnt. */
+const lossOf = (options: Partial<TrainerOptions>, source?: BatchSource): Promise<number> =>
+  firstLoss({ classWeights: WEIGHTS, ...options }, source);
 
 const MIXED = LABELS.map((_, i) => [[0.7, 0.3, 0], [0.1, 0.1, 0.8]][i % 2]); // prettier-ignore
 
@@ -89,17 +83,17 @@ test.serial(
     const rows = await logitsOf(tinyModel());
     const near = (loss: number, expected: number): boolean =>
       t.true(Math.abs(loss - expected) < 1e-6 * expected, `${loss} for ${expected}`);
-    near(await firstLoss({}), weightedLoss(rows, oneHot(0, 1)));
-    near(await firstLoss({ smoothing: 0.3 }), weightedLoss(rows, oneHot(0.1, 0.8)));
-    near(await firstLoss({}, mixed()), weightedLoss(rows, MIXED));
+    near(await lossOf({}), weightedLoss(rows, tinyTargets(0, 1)));
+    near(await lossOf({ smoothing: 0.3 }), weightedLoss(rows, tinyTargets(0.1, 0.8)));
+    near(await lossOf({}, mixed()), weightedLoss(rows, MIXED));
     const smooth = MIXED.map((row) => row.map((x) => 0.7 * x + 0.1));
-    near(await firstLoss({ smoothing: 0.3 }, mixed()), weightedLoss(rows, smooth));
-    near(await firstLoss({ bceLoss: true }), weightedBce(rows, oneHot(0, 1)));
-    near(await firstLoss({ bceLoss: true, smoothing: 0.3 }, mixed()), weightedBce(rows, smooth));
+    near(await lossOf({ smoothing: 0.3 }, mixed()), weightedLoss(rows, smooth));
+    near(await lossOf({ bceLoss: true }), weightedBce(rows, tinyTargets(0, 1)));
+    near(await lossOf({ bceLoss: true, smoothing: 0.3 }, mixed()), weightedBce(rows, smooth));
     const above = MIXED.map((row) => row.map((x) => Number(x > 0.2)));
-    near(await firstLoss({ bceLoss: true, bceTargetThresh: 0.2 }, mixed()), weightedBce(rows, above));
-    const rounded = await firstLoss({ precision: 'bf16' });
-    t.true(Math.abs(rounded - weightedLoss(rows, oneHot(0, 1))) < 2e-2, `${rounded}`);
+    near(await lossOf({ bceLoss: true, bceTargetThresh: 0.2 }, mixed()), weightedBce(rows, above));
+    const rounded = await lossOf({ precision: 'bf16' });
+    t.true(Math.abs(rounded - weightedLoss(rows, tinyTargets(0, 1))) < 2e-2, `${rounded}`);
   },
 );
 
@@ -107,10 +101,10 @@ test.serial('what comes of a teacher is not weighted', async (t) => {
   const rows = await logitsOf(tinyModel());
   const teacher = new Teacher(tinyModel({}, 7));
   const distillation = { type: 'hard', teacher, alpha: 0.25 } as const;
-  const plain = await firstLoss({ classWeights: undefined });
-  const taught = (await firstLoss({ classWeights: undefined, distillation })) - 0.75 * plain;
-  const expected = 0.75 * weightedLoss(rows, oneHot(0, 1)) + taught;
-  const loss = await firstLoss({ distillation });
+  const plain = await lossOf({ classWeights: undefined });
+  const taught = (await lossOf({ classWeights: undefined, distillation })) - 0.75 * plain;
+  const expected = 0.75 * weightedLoss(rows, tinyTargets(0, 1)) + taught;
+  const loss = await lossOf({ distillation });
   t.true(Math.abs(loss - expected) < 2e-6 * expected, `${loss} for ${expected}`);
 });
 
@@ -132,8 +126,8 @@ test.serial('weights of 1 are no weights, and other weights other bits', async (
     await trainer.run(tinyBatches(12, 4), { classes: 3 });
     return digestsOf(trainer.weights);
   };
-  const ones = await firstLoss({ classWeights: [1, 1, 1], smoothing: 0.1 });
-  const none = await firstLoss({ classWeights: undefined, smoothing: 0.1 });
+  const ones = await lossOf({ classWeights: [1, 1, 1], smoothing: 0.1 });
+  const none = await lossOf({ classWeights: undefined, smoothing: 0.1 });
   t.true(Math.abs(ones - none) < 1e-6, `${ones} for ${none}`);
   t.deepEqual(await bits(WEIGHTS), await bits(WEIGHTS));
   t.notDeepEqual(await bits(WEIGHTS), await bits());
@@ -156,7 +150,7 @@ test.serial('weights that make no sense are errors', async (t) => {
     instanceOf,
     message: "Trainer: expected an array, got 'balanced' for classWeights",
   });
-  await t.throwsAsync(firstLoss({ classWeights: [1, 2] }), {
+  await t.throwsAsync(lossOf({ classWeights: [1, 2] }), {
     instanceOf,
     message: 'Trainer: expected 3 classWeights, one for each class, got 2',
   });

@@ -15,11 +15,13 @@ import {
 import { argmax } from '../../src/ops/index.js';
 import {
   TINY,
+  firstLoss,
   temporaryFolder,
   tinyBatches,
   tinyImages,
   tinyModel,
   tinyPhotos,
+  tinyTargets,
 } from '../helpers/training.js';
 
 // One after the other: every trainer of a process draws from the same random numbers.
@@ -40,27 +42,19 @@ function bce(rows: readonly number[][], targets: readonly (readonly number[])[])
   return terms.reduce((sum, x) => sum + x, 0) / terms.length;
 }
 
-/** The loss of the first step on the six images, before anything has been learnt. */
-async function firstLoss(options: Partial<TrainerOptions>, source = tinyBatches(6, 6)): Promise<number> {
-  const trainer = new Trainer(tinyModel(), { epochs: 1, lr: 1e-3, bceLoss: true, ...options });
-  let first = NaN;
-  await trainer.run(source, { classes: 3, onStep: ({ loss }) => void (first = loss) });
-  trainer.dispose();
-  return first;
-}
-
-const oneHot = (off: number, on: number): number[][] =>
-  LABELS.map((label) => [0, 1, 2].map((c) => (c === label ? on : off)));
+/** The loss of the first step, before anything has been learnt. */
+const lossOf = (options: Partial<TrainerOptions>, source?: BatchSource): Promise<number> =>
+  firstLoss({ bceLoss: true, ...options }, source);
 
 test.serial('labels become one-hot targets, smoothed as timm does it', async (t) => {
   const rows = await logitsOf(tinyModel());
   const near = (loss: number, expected: number): boolean =>
     t.true(Math.abs(loss - expected) < 1e-6 * expected, `${loss} for ${expected}`);
-  near(await firstLoss({}), bce(rows, oneHot(0, 1)));
-  near(await firstLoss({ smoothing: 0.3 }), bce(rows, oneHot(0.1, 0.8)));
-  near(await firstLoss({ smoothing: 0.3, bceTargetThresh: 0.2 }), bce(rows, oneHot(0, 1)));
-  const rounded = await firstLoss({ precision: 'bf16' });
-  t.true(Math.abs(rounded - bce(rows, oneHot(0, 1))) < 1e-2, `${rounded}`);
+  near(await lossOf({}), bce(rows, tinyTargets(0, 1)));
+  near(await lossOf({ smoothing: 0.3 }), bce(rows, tinyTargets(0.1, 0.8)));
+  near(await lossOf({ smoothing: 0.3, bceTargetThresh: 0.2 }), bce(rows, tinyTargets(0, 1)));
+  const rounded = await lossOf({ precision: 'bf16' });
+  t.true(Math.abs(rounded - bce(rows, tinyTargets(0, 1))) < 1e-2, `${rounded}`);
 });
 
 test.serial('mixed targets are smoothed, and 1 above the threshold', async (t) => {
@@ -89,7 +83,7 @@ test.serial('mixed targets are smoothed, and 1 above the threshold', async (t) =
     [{ smoothing: 0.1, bceTargetThresh: 0.13 }, targets.map((row) => row.map((x) => Number(x > 0.1)))],
   ];
   for (const [options, wanted] of cases) {
-    const loss = await firstLoss(options, mixed);
+    const loss = await lossOf(options, mixed);
     const expected = bce(rows, wanted);
     t.true(Math.abs(loss - expected) < 1e-6 * expected, `${JSON.stringify(options)}: ${loss}, ${expected}`);
   }
@@ -100,8 +94,8 @@ test.serial('with a teacher it takes the place of the cross-entropy with the lab
   const teacher = new Teacher(tinyModel({}, 7));
   const taught = await inferenceMode(() => argmax(tinyModel({}, 7).eval().call(IMAGES), { dim: 1 })).data();
   const hard = rows.map((row, i) => Math.log(row.reduce((s, x) => s + Math.exp(x), 0)) - row[taught[i]]);
-  const expected = 0.75 * bce(rows, oneHot(0, 1)) + (0.25 * hard.reduce((a, b) => a + b, 0)) / 6;
-  const loss = await firstLoss({ distillation: { type: 'hard', teacher, alpha: 0.25 } });
+  const expected = 0.75 * bce(rows, tinyTargets(0, 1)) + (0.25 * hard.reduce((a, b) => a + b, 0)) / 6;
+  const loss = await lossOf({ distillation: { type: 'hard', teacher, alpha: 0.25 } });
   t.true(Math.abs(loss - expected) < 1e-6 * expected, `${loss} for ${expected}`);
 });
 
@@ -130,7 +124,7 @@ test.serial('thresholds that make no sense are errors, before a run leaves a fol
   const between = (name: string, got: number): string =>
     `expected ${name} between 0.1 and 0.8, which smoothing makes of the targets 0 and 1, got ${got}`;
   for (const bceTargetThresh of [0, 0.1, 0.8, 0.9]) {
-    await t.throwsAsync(firstLoss({ smoothing: 0.3, bceTargetThresh }), {
+    await t.throwsAsync(lossOf({ smoothing: 0.3, bceTargetThresh }), {
       message: `Trainer: ${between('bceTargetThresh', bceTargetThresh)}`,
     });
   }
