@@ -131,7 +131,7 @@ export async function writeOnnx(
   const { initializers } = content.graph;
   const total = initializers.reduce((sum, one) => sum + bytesOf(one), 0);
   const isExternal = (one: Initializer): boolean => total > maxInline && bytesOf(one) >= MIN_EXTERNAL;
-  const outside: Initializer[] = [];
+  const outside: Placed[] = [];
   const tensors: TensorProto[] = [];
   let end = 0;
   for (const one of initializers) {
@@ -141,8 +141,8 @@ export async function writeOnnx(
       tensor.rawData = await elementsOf(one.data);
       continue;
     }
-    outside.push(one);
     const offset = Math.ceil(end / ALIGNMENT) * ALIGNMENT;
+    outside.push({ data: one.data, offset });
     end = offset + bytesOf(one);
     tensor.dataLocation = DataLocation.EXTERNAL;
     const place = { location: `${basename(path)}.data`, offset, length: bytesOf(one) };
@@ -152,19 +152,23 @@ export async function writeOnnx(
   }
   const model = modelOf(content, tensors);
   const dataPath = outside.length > 0 ? `${path}.data` : undefined;
-  if (dataPath !== undefined) await writeFileAtomic(dataPath, aligned(outside));
+  if (dataPath !== undefined) await writeFileAtomic(dataPath, placed(outside));
   await writeFileAtomic(path, model);
   return { bytes: model.length + end, dataPath };
 }
 
-/** Constants one after the other, each at a multiple of the alignment. */
-async function* aligned(constants: readonly Initializer[]): AsyncGenerator<Uint8Array> {
+/** A constant, and where it begins in the file beside the model. */
+interface Placed extends Pick<Initializer, 'data'> {
+  readonly offset: number;
+}
+
+/** Constants one after the other, each in its place. */
+async function* placed(constants: readonly Placed[]): AsyncGenerator<Uint8Array> {
   let end = 0;
-  for (const { data } of constants) {
+  for (const { data, offset } of constants) {
+    if (offset > end) yield new Uint8Array(offset - end);
     const bytes = await elementsOf(data);
-    const gap = Math.ceil(end / ALIGNMENT) * ALIGNMENT - end;
-    if (gap > 0) yield new Uint8Array(gap);
     yield bytes;
-    end += gap + bytes.length;
+    end = offset + bytes.length;
   }
 }

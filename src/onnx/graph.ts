@@ -84,7 +84,8 @@ export class Graph {
   readonly nodes: NodeProto[] = [];
   readonly initializers: Initializer[] = [];
   private readonly results = new Map<ProgramStep, readonly (string | undefined)[]>();
-  private readonly constants = new Map<string, string>();
+  /** What is in the graph once, by what it stands for: constants, and sizes that grow with the batch. */
+  private readonly known = new Map<string, string>();
   private readonly names: Set<string>;
   private readonly counts = new Map<string, number>();
   private readonly owned: Tensor[] = [];
@@ -120,7 +121,7 @@ export class Graph {
       case 'input':
         return INPUT;
       case 'constant':
-        return this.constant(source.tensor, source.name);
+        return this.once(`${source.tensor.handle.id}`, () => this.addTensor(source.tensor, source.name));
       case 'result':
         return (
           this.results.get(source.step)?.[source.output] ??
@@ -162,27 +163,29 @@ export class Graph {
     return this.addNode(op, inputs, attributes, 1)[0];
   }
 
-  /** A tensor as a constant, once for each tensor and name. */
-  private constant(tensor: Tensor, name: string, key = `${tensor.handle.id}`): string {
-    const known = this.constants.get(key);
-    if (known !== undefined) return known;
-    const own = this.unique(name);
-    const { shape } = tensor;
-    this.initializers.push({ name: own, type: elementType(tensor.dtype), shape, data: tensor });
-    this.constants.set(key, own);
-    return own;
+  /** The name of what is added once for each key. */
+  private once(key: string, add: () => string): string {
+    const name = this.known.get(key) ?? add();
+    this.known.set(key, name);
+    return name;
   }
 
-  /** Numbers as a constant, once for each. */
+  private addConstant(wanted: string, constant: Omit<Initializer, 'name'>): string {
+    const name = this.unique(wanted);
+    this.initializers.push({ name, ...constant });
+    return name;
+  }
+
+  private addTensor(data: Tensor, name: string): string {
+    return this.addConstant(name, { type: elementType(data.dtype), shape: data.shape, data });
+  }
+
+  /** Numbers as a constant. */
   numbers(values: readonly number[], shape: readonly number[], dtype: DType): string {
     const type = elementType(dtype);
-    const key = `${type} [${shape.join()}] ${values.join()}`;
-    const known = this.constants.get(key);
-    if (known !== undefined) return known;
-    const name = this.unique('constant');
-    this.initializers.push({ name, type, shape, data: bytesOf(type, values) });
-    this.constants.set(key, name);
-    return name;
+    return this.once(`${type} [${shape.join()}] ${values.join()}`, () =>
+      this.addConstant('constant', { type, shape, data: bytesOf(type, values) }),
+    );
   }
 
   /** Whole numbers in a row: axes, bounds, sizes. */
@@ -203,12 +206,11 @@ export class Graph {
     const { source } = weight;
     if (source.kind !== 'constant') return this.node('Transpose', [weight], { perm: [1, 0] });
     const { tensor, name } = source;
-    const key = `${tensor.handle.id} transposed`;
-    const known = this.constants.get(key);
-    if (known !== undefined) return known;
-    const turned = keep(inferenceMode(() => transpose(tensor, 0, 1)));
-    this.owned.push(turned);
-    return this.constant(turned, name, key);
+    return this.once(`${tensor.handle.id} transposed`, () => {
+      const turned = keep(inferenceMode(() => transpose(tensor, 0, 1)));
+      this.owned.push(turned);
+      return this.addTensor(turned, name);
+    });
   }
 
   /** A shape as a tensor of the graph, computed of the input's where it grows with the batch. */
@@ -220,15 +222,11 @@ export class Graph {
 
   /** A size that grows with the batch, in a row of one. */
   private batch({ times }: BatchSize): string {
-    const key = `batch ${times}`;
-    const known = this.constants.get(key);
-    if (known !== undefined) return known;
-    const name =
+    return this.once(`batch ${times}`, () =>
       times === 1
         ? this.node('Shape', [INPUT], { start: 0, end: 1 })
-        : this.node('Mul', [this.batch(new BatchSize(1)), this.integers([times])]);
-    this.constants.set(key, name);
-    return name;
+        : this.node('Mul', [this.batch(new BatchSize(1)), this.integers([times])]),
+    );
   }
 
   /** Another shape for the same elements. */

@@ -2,8 +2,7 @@
  * Element by element: functions of one operand, arithmetic, comparisons, choices and conversions.
  */
 import type { Activation } from '../../ops/index.js';
-import { isFloating } from '../../tensor/index.js';
-import type { DType } from '../../tensor/index.js';
+import { type DType, isFloating } from '../../tensor/index.js';
 import { type Graph, type Input, elementType } from '../graph.js';
 import { Value } from '../program.js';
 import {

@@ -31,12 +31,9 @@ const reduction = (op: string, dtype?: DType): Translation =>
   });
 
 /** How many elements are behind each result. */
-function countOf(op: string, { shape }: ValueForm, dims: readonly number[]): number {
-  const all =
-    dims.length === 0
-      ? shape.map((_, dim) => dim)
-      : dims.map((dim) => fromStart(dim, { shape, dtype: 'float32' }));
-  return all.reduce((product, dim) => product * fixed(op, shape[dim]), 1);
+function countOf(op: string, x: ValueForm, dims: readonly number[]): number {
+  const sizes = dims.length === 0 ? x.shape : dims.map((dim) => x.shape[fromStart(dim, x)]);
+  return sizes.reduce<number>((product, size) => product * fixed(op, size), 1);
 }
 
 /** Where an extreme is: in the flattened tensor where no dimension is named. */
