@@ -1,4 +1,4 @@
-// Holds the native includes to binding -> ops -> backend -> core, and Node's headers to binding/.
+// Holds the native includes to binding -> ops -> backend -> core and binding -> image -> core, and Node's headers to binding/.
 import { readFileSync, readdirSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -12,8 +12,9 @@ const mayInclude = {
   'backend/cpu': ['backend/cpu', 'backend', 'core'],
   'backend/cuda': ['backend/cuda', 'backend', 'core'],
   ops: ['ops', 'backend', 'core'],
-  binding: ['binding', 'ops', 'backend', 'backend/cpu', 'core'],
-  test: ['test', 'ops', 'backend', 'backend/cpu', 'core'],
+  image: ['image', 'core'],
+  binding: ['binding', 'ops', 'backend', 'backend/cpu', 'image', 'core'],
+  test: ['test', 'ops', 'backend', 'backend/cpu', 'image', 'core'],
   'test/cuda_emulator': ['test/cuda_emulator', 'test', 'backend', 'backend/cuda', 'core'],
 };
 const nodeHeader = /^(napi|node_api|js_native_api|node|v8|uv)\b.*\.h$/;

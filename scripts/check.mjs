@@ -42,7 +42,8 @@ const changed = new Set([...git('diff', '--name-only', 'HEAD'), ...git('ls-files
 // Highway compiles the files of backend/cpu once per instruction set, which clang-tidy's analysis takes minutes for.
 const tidyFiles = nativeFiles.filter(
   (file) =>
-    /^native\/(core|ops|binding)\/.*\.cc$/.test(file) && (process.env.CI !== undefined || changed.has(file)),
+    /^native\/(core|ops|image|binding)\/.*\.cc$/.test(file) &&
+    (process.env.CI !== undefined || changed.has(file)),
 );
 
 /** The addon reports its signatures. */

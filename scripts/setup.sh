@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 say() { printf '==> %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
-packages=(g++ cmake ninja-build pkg-config libdnnl-dev libhwy-dev libgtest-dev ccache)
+packages=(g++ cmake ninja-build pkg-config libdnnl-dev libhwy-dev libjpeg-dev libgtest-dev ccache)
 case "${1-}" in
   '') ;;
   --dev) packages+=(clang-format clang-tidy) ;;
@@ -39,8 +39,8 @@ if command -v apt-get >/dev/null; then
   fi
 else
   for tool in c++ cmake; do
-    command -v "$tool" >/dev/null || die "$tool is missing. Tenon needs a C++20 compiler, CMake, oneDNN, Highway, OpenMP and
-  GoogleTest. With Homebrew: brew install cmake ninja pkg-config onednn highway libomp googletest ccache"
+    command -v "$tool" >/dev/null || die "$tool is missing. Tenon needs a C++20 compiler, CMake, oneDNN, Highway, libjpeg-turbo,
+  OpenMP and GoogleTest. With Homebrew: brew install cmake ninja pkg-config onednn highway jpeg-turbo libomp googletest ccache"
   done
 fi
 

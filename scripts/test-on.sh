@@ -82,7 +82,7 @@ on_arm64() {
   if [ ! -e "$system/.ready" ]; then
     # Packages are unpacked, not installed: nothing of arm64 runs.
     make_system "$system" "$VERSION_CODENAME" --foreign --arch=arm64 \
-      --include=libc6-dev,libdnnl-dev,libgomp1,libgtest-dev,libhwy-dev,"libstdc++-$(g++ -dumpversion)-dev"
+      --include=libc6-dev,libdnnl-dev,libgomp1,libgtest-dev,libhwy-dev,libjpeg-dev,"libstdc++-$(g++ -dumpversion)-dev"
     for package in "$system"/var/cache/apt/archives/*.deb; do dpkg-deb --extract "$package" "$system"; done
     touch "$system/.ready"
   fi

@@ -77,6 +77,13 @@ export interface CpuInfo {
   readonly oneDNN: string;
 }
 
+/** Pixels as the native functions give them; `Image` of src/data. */
+export interface NativeImage {
+  readonly data: Uint8Array;
+  readonly height: number;
+  readonly width: number;
+}
+
 export interface NativeModule extends NativeOps {
   readonly schema: readonly {
     readonly name: string;
@@ -120,6 +127,38 @@ export interface NativeModule extends NativeOps {
   /** The kernels of backend.h that a device was given since the last call. */
   launchedKernels(device: number): string[];
   cpuInfo(): CpuInfo;
+  /**
+   * The pixels of a JPEG, decoded on another thread: the bytes must stay as they are until then. Undefined for one that is damaged,
+   * too large, or of other colours than grey and YCbCr: what becomes of it is for another decoder to say.
+   */
+  decodeJpeg(bytes: Uint8Array, maxPixels: number): Promise<NativeImage | undefined>;
+  /** The same on this thread. */
+  decodeJpegSync(bytes: Uint8Array, maxPixels: number): NativeImage | undefined;
+  /**
+   * Resizes as Pillow does, and gives a window of the result.
+   *
+   * @param size of the image whose pixels `data` are
+   * @param part top, left, height and width of the part that is taken as all of it
+   * @param box of that part, what is resized: left, top, right and bottom
+   * @param window of the result: top, left, height and width
+   */
+  resizeImage(
+    data: Uint8Array,
+    size: readonly [height: number, width: number],
+    part: readonly [top: number, left: number, height: number, width: number],
+    box: readonly [left: number, top: number, right: number, bottom: number],
+    mode: string,
+    to: readonly [height: number, width: number],
+    window: readonly [top: number, left: number, height: number, width: number],
+  ): Uint8Array;
+  /** `(x / 255 - mean) / std` of pixels `[height, width, 3]`, to `out` from `offset` on, as `[3, height, width]`. */
+  normalizeImage(
+    data: Uint8Array,
+    mean: readonly number[],
+    std: readonly number[],
+    out: Float32Array,
+    offset: number,
+  ): void;
   setErrorClass(constructor: new (message: string, op: string, code: string) => Error): void;
 }
 

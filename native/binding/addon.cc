@@ -5,6 +5,7 @@
 
 #include "backend/cpu/device.h"
 #include "binding/def.h"
+#include "binding/image.h"
 #include "binding/instance.h"
 #include "ops/ops.h"
 
@@ -130,11 +131,6 @@ void define_ops(Module& m) {
   m.def<&ops::global_norm>("globalNorm", {"tensors"});
   m.def<&ops::clip>("clip", {"tensors", "norm", "maxNorm"});
   m.def<&ops::lerp>("lerp", {"targets", "sources", "weight", "numbers"});
-}
-
-napi_value wrap(const Napi::CallbackInfo& info, napi_value (*body)(const Napi::CallbackInfo&, Instance&)) {
-  const auto* op = static_cast<const char*>(info.Data());
-  return guarded(info.Env(), op, [&] { return body(info, Instance::of(info.Env())); });
 }
 
 const Tensor& tensor_argument(const Napi::CallbackInfo& info, size_t i) {
@@ -387,15 +383,6 @@ napi_value set_error_class(const Napi::CallbackInfo& info, Instance& instance) {
   return info.Env().Undefined();
 }
 
-// `op` is what errors name where they do not name one.
-template <napi_value (*body)(const Napi::CallbackInfo&, Instance&)>
-void define(Napi::Env env, Napi::Object exports, const char* name, const char* op = nullptr) {
-  exports.Set(
-      name, Napi::Function::New(
-                env, [](const Napi::CallbackInfo& info) { return Napi::Value(info.Env(), wrap(info, body)); },
-                name, const_cast<char*>(op == nullptr ? name : op)));
-}
-
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* instance = new Instance(env);
   napi_set_instance_data(env, instance, nullptr, nullptr);
@@ -436,6 +423,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define<&launched_kernels>(env, exports, "launchedKernels");
   define<&cpu_info>(env, exports, "cpuInfo");
   define<&set_error_class>(env, exports, "setErrorClass");
+  define_image_functions(env, exports);
   return exports;
 }
 

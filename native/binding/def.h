@@ -26,7 +26,7 @@ inline constexpr double kMaxSafeInteger = 9007199254740991.0;
 // A JavaScript value in a message: 1.5, 'text', undefined, an array.
 inline std::string shown(napi_env env, napi_value value) {
   const Napi::Value js(env, value);
-  if (js.IsString()) return "'" + js.As<Napi::String>().Utf8Value() + "'";
+  if (js.IsString()) return std::string("'").append(js.As<Napi::String>().Utf8Value()).append("'");
   if (js.IsArray()) return "an array";
   if (js.IsObject()) return js.IsFunction() ? "a function" : "an object";
   return js.IsSymbol() ? "a symbol" : js.ToString().Utf8Value();
@@ -345,5 +345,16 @@ class Module {
   Napi::Object exports_;
   Napi::Array schema_;
 };
+
+// A function that takes its arguments itself. `op` is what errors name where they do not name one.
+template <napi_value (*body)(const Napi::CallbackInfo&, Instance&)>
+void define(Napi::Env env, Napi::Object exports, const char* name, const char* op = nullptr) {
+  const auto call = [](const Napi::CallbackInfo& info) {
+    const auto* named = static_cast<const char*>(info.Data());
+    return Napi::Value(info.Env(),
+                       guarded(info.Env(), named, [&] { return body(info, Instance::of(info.Env())); }));
+  };
+  exports.Set(name, Napi::Function::New(env, call, name, const_cast<char*>(op == nullptr ? name : op)));
+}
 
 }  // namespace tenon::binding

@@ -1,12 +1,17 @@
 /**
- * Image files as pixels. Decoding is sharp's (libvips).
+ * Image files as pixels: ordinary JPEGs by libjpeg-turbo, of which photographs are made, and everything else by sharp (libvips),
+ * which takes two milliseconds to begin: more than it takes to decode an image of half a megapixel.
  */
+import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { isMainThread } from 'node:worker_threads';
 
-import sharp from 'sharp';
+import type Sharp from 'sharp';
 
+import { native } from '../native.js';
 import { fail, shown } from '../tensor/error.js';
 import { type OptionNames, expectOptions } from '../tensor/options.js';
+import { jpegHeader } from './jpeg.js';
 
 /** RGB pixels, 8 bits each, row by row: `[height, width, 3]`. */
 export interface Image {
@@ -27,15 +32,22 @@ export interface DecodeOptions {
 
 const OPTIONS = { orient: true, where: true, maxPixels: true } satisfies OptionNames<DecodeOptions>;
 
-sharp.cache(false); // every image is read once
-sharp.concurrency(1); // the loader's workers are the parallelism
+let loading: Promise<typeof Sharp> | undefined;
+
+/** Loads sharp, which takes as long as the rest of a worker's start, when an image first needs it. */
+async function loadSharp(): Promise<typeof Sharp> {
+  const { default: sharp } = await import('sharp');
+  sharp.cache(false); // every image is read once
+  sharp.concurrency(1); // the loader's workers are the parallelism
+  return sharp;
+}
 
 /**
  * Decodes JPEG, PNG, WebP, GIF (its first frame), TIFF or AVIF of any colour type to RGB, as Pillow's `convert('RGB')`
  * does: grey is repeated, alpha dropped, CMYK converted without a profile, 16 bits scaled to 8.
  *
  * @throws TensorError IO when the bytes are no image, a damaged or cut one, or one of too many pixels; VALUE for what is no
- *   bytes
+ *   bytes, or a `maxPixels` that is no number of pixels
  * @example
  * const { data, height, width } = await decodeImage(await readFile('cat.jpg'));
  */
@@ -45,12 +57,24 @@ export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}
   if (!((bytes as unknown) instanceof Uint8Array)) {
     fail('decodeImage', 'VALUE', `expected the bytes of an image, a Uint8Array, got ${shown(bytes)}`); // sharp opens paths
   }
+  if (!(Number.isInteger(maxPixels) && maxPixels > 0)) {
+    fail('decodeImage', 'VALUE', `expected maxPixels to be a whole number above 0, got ${shown(maxPixels)}`);
+  }
+  const jpeg = jpegHeader(bytes);
+  if (jpeg !== undefined && (!orient || jpeg.orientation === 1)) {
+    // A worker is there to decode: the threads that decode for others are only four in a process.
+    const image = isMainThread
+      ? await native.decodeJpeg(bytes, maxPixels)
+      : native.decodeJpegSync(bytes, maxPixels);
+    if (image !== undefined) return image;
+  }
   if (isText(bytes)) fail('decodeImage', 'IO', `expected pixels in ${where}, got text or a drawing (SVG)`);
+  const sharp = await (loading ??= loadSharp());
   try {
     const file = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length); // sharp words a Uint8Array's errors differently
     let pipeline = sharp(file, { failOn: 'error', ignoreIcc: true, limitInputPixels: maxPixels });
     if (orient) pipeline = pipeline.autoOrient();
-    const isCmyk = jpegComponents(bytes) === 4;
+    const isCmyk = jpeg?.components === 4;
     pipeline = isCmyk
       ? pipeline.pipelineColourspace('cmyk').toColourspace('cmyk')
       : pipeline.removeAlpha().toColourspace('srgb');
@@ -71,7 +95,7 @@ export async function readImage(path: string, options: DecodeOptions = {}): Prom
   expectOptions('readImage', options, OPTIONS);
   let bytes: Buffer;
   try {
-    bytes = await readFile(path);
+    bytes = isMainThread ? await readFile(path) : readFileSync(path);
   } catch (error) {
     return fail('readImage', 'IO', `expected to read ${path}, got ${(error as Error).message}`);
   }
@@ -92,18 +116,6 @@ function isText(bytes: Uint8Array): boolean {
   return (
     (start[0] === 0x1f && start[1] === 0x8b) || /^(\ufeff|\s)*</.test(Buffer.from(start).toString('utf8'))
   );
-}
-
-/** Colour components of a JPEG, from the marker that starts its frame; undefined for anything else. */
-function jpegComponents(bytes: Uint8Array): number | undefined {
-  if (bytes[0] !== 0xff || bytes[1] !== 0xd8) return undefined;
-  for (let at = 2; at + 9 < bytes.length && bytes[at] === 0xff;) {
-    const marker = bytes[at + 1];
-    // SOF0 to SOF15, but for the tables (C4, C8, CC) among them
-    if (marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker)) return bytes[at + 9];
-    at += 2 + (bytes[at + 2] << 8) + bytes[at + 3];
-  }
-  return undefined;
 }
 
 function greyToRgb(grey: Uint8Array): Uint8Array {

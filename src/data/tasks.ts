@@ -1,5 +1,5 @@
 /**
- * A pool's tasks as its threads see them. The addon is not loaded for it.
+ * A pool's tasks as its threads see them.
  */
 import type { MessagePort } from 'node:worker_threads';
 

@@ -4,6 +4,7 @@
  *
  * Source: torchvision and timm, whose rounding is kept.
  */
+import { native } from '../native.js';
 import { fail, shown } from '../tensor/error.js';
 import { type KindNames, type OptionNames, expectKind, expectOptions } from '../tensor/options.js';
 import { roundEven } from '../tensor/round.js';
@@ -141,7 +142,9 @@ function randomResizedCrop(image: Image, step: Step<'randomResizedCrop'>, random
     box = [Math.floor((W - w) / 2), Math.floor((H - h) / 2), Math.max(1, w), Math.max(1, h)];
   }
   const [left, top, w, h] = box;
-  return resize(cut(image, top, left, h, w), pair(step.size), filterOf(step.mode));
+  const [height, width] = pair(step.size);
+  const all = { top: 0, left: 0, height, width };
+  return resizeWindow(image, [height, width], all, filterOf(step.mode), { top, left, height: h, width: w });
 }
 
 function mirror(image: Image): Image {
@@ -277,10 +280,5 @@ export function normalizeInto(
   if (offset + 3 * pixels > out.length) {
     fail('normalizeInto', 'VALUE', `expected room for ${3 * pixels} numbers, got ${out.length - offset}`);
   }
-  for (let c = 0; c < 3; c++) {
-    const scale = 1 / (255 * std[c]);
-    const shift = -mean[c] / std[c];
-    const to = offset + c * pixels;
-    for (let i = 0, from = c; i < pixels; i++, from += 3) out[to + i] = data[from] * scale + shift;
-  }
+  native.normalizeImage(data, mean, std, out, offset);
 }

@@ -223,6 +223,16 @@ test('an image of more pixels than allowed, a drawing and what is no bytes are r
     await message(png, 9999),
     'decodeImage: expected a whole image in the bytes given, got Input image exceeds pixel limit',
   );
+  const jpeg = await toSharp(flat(100, 100, [0, 0, 0]))
+    .jpeg()
+    .toBuffer();
+  t.is((await decodeImage(jpeg, { maxPixels: 10_000 })).data.length, 30_000);
+  t.is(await message(jpeg, 9999), await message(png, 9999));
+  for (const wrong of [0, 1.5, Infinity, NaN])
+    t.is(
+      await message(jpeg, wrong),
+      `decodeImage: expected maxPixels to be a whole number above 0, got ${wrong}`,
+    );
   const svg =
     '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>';
   for (const drawing of [svg, `\ufeff \n${svg}`, `<?xml version="1.0"?>${svg}`].map((text) =>

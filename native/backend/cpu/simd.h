@@ -9,11 +9,8 @@
 // tenon::cpu::HWY_NAMESPACE, so that files cannot clash. This header has no include guard of the usual kind: it is
 // read again for every instruction set.
 
-// Machines without AVX2 run Highway's portable target: slow, but right. Fewer sets make for short builds.
-#ifndef HWY_DISABLED_TARGETS
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
-#endif
-
+#include "core/vector_targets.h"
+//
 #include "hwy/foreach_target.h"
 //
 #include <cmath>
