@@ -34,7 +34,7 @@ import {
   saveModel,
   uniform,
 } from '../../src/index.js';
-import { exportWithin } from '../../src/onnx/export.js';
+import { exportWithin } from '../../src/onnx/write.js';
 import { TensorProto_DataLocation } from '../../src/onnx/generated/onnx_pb.js';
 import { expectSame, readOnnx } from '../helpers/onnx.js';
 import { TINY_INFO, temporaryFolder, tinyModel } from '../helpers/training.js';

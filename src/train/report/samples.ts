@@ -1,8 +1,6 @@
 /**
  * Sample predictions: small images with the true class and what the model takes them for.
  */
-import sharp from 'sharp';
-
 import { fail } from '../../tensor/error.js';
 import { type ReportSample } from './data.js';
 import { shortPercent } from './format.js';
@@ -35,6 +33,7 @@ export async function thumbnail(image: {
   const longer = Math.max(height, width);
   const factor = longer < SMALL ? Math.ceil(SMALL / longer) : Math.min(1, LARGE / longer);
   const size = (side: number): number => Math.max(1, Math.round(side * factor));
+  const { default: sharp } = await import('sharp'); // loaded here: it takes as long as half of the library
   return sharp(data, { raw: { height, width, channels: 3 } })
     .resize(size(width), size(height), { fit: 'fill', kernel: factor > 1 ? 'nearest' : 'lanczos3' })
     .png({ compressionLevel: 9 })
