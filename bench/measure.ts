@@ -15,9 +15,11 @@ export interface Round {
 }
 
 /** Measures `run`, which may return a promise, and gives the median seconds of one call. */
-export function measure(run: () => unknown, round: Round): Promise<number> {
+export async function measure(run: () => unknown, round: Round): Promise<number> {
+  const first = run();
+  const isAsync = first instanceof Promise;
+  await first; // two runs must not share the machine
   return new Promise((resolve, reject) => {
-    const isAsync = run() instanceof Promise;
     const benchmark = new Benchmark({
       ...round,
       defer: isAsync,
