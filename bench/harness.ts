@@ -2,11 +2,16 @@
  * Measures cases on systems. The rounds of a case go around the systems, so that a machine that slows down for a while
  * slows all of them.
  */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
 import type { Round } from './measure.js';
+import { writePhotographs } from './photographs.js';
 import { type SystemCommand, SystemProcess } from './process.js';
 import { type Outcome, type Result, resultsOf } from './results.js';
 import type { ProfileRow, Replies } from './system.js';
-import { type BenchDevice, type Case, flops, limitOf } from './tasks.js';
+import { type BenchDevice, type Case, type Task, flops, limitOf } from './tasks.js';
 
 /** Seconds of one run beyond which the first timing is all there is. */
 const TOO_SLOW = 5;
@@ -16,6 +21,8 @@ function roundFor(seconds: number): Round {
     ? { minTime: 0.05, maxTime: 2 * seconds, minSamples: 2 }
     : { minTime: 0.02, maxTime: 0.25, minSamples: 3 };
 }
+
+const PHOTOGRAPHS = 64;
 
 /** A system that has loaded. */
 export interface Loaded {
@@ -29,6 +36,8 @@ export class Harness {
   readonly absent: Record<string, string> = {};
   private readonly processes = new Map<string, SystemProcess>();
   private readonly limits = new Map<string, Outcome[]>();
+  private readonly noted = new Set<string>();
+  private photographs: string | undefined;
 
   constructor(
     private readonly threads: number,
@@ -60,10 +69,12 @@ export class Harness {
     }
   }
 
-  /** Ends all processes. */
+  /** Ends all processes, and removes what was written for them. */
   async end(): Promise<void> {
     for (const process of this.processes.values()) await process.end();
     this.processes.clear();
+    if (this.photographs !== undefined) await rm(this.photographs, { recursive: true, force: true });
+    this.photographs = undefined;
   }
 
   /** The results of one case, after those of its limit where that had not been measured yet. */
@@ -87,9 +98,10 @@ export class Harness {
   }
 
   private async measure(item: Case): Promise<Outcome[]> {
+    const task = await this.withPhotographs(item.task);
     const entrants: Entrant[] = [];
     for (const system of this.systems) {
-      const entrant = await this.enter(system, item);
+      const entrant = await this.enter(system, { ...item, task });
       if (entrant !== undefined) entrants.push(entrant);
     }
     for (let round = 0; round < this.rounds; round++) {
@@ -99,16 +111,37 @@ export class Harness {
     return entrants.filter(({ seconds }) => seconds.length > 0);
   }
 
+  /** A task with the photographs that it is about, which are the same for all systems. */
+  private async withPhotographs(task: Task): Promise<Task> {
+    if (task.kind !== 'load' || task.transform === 'cifar') return task;
+    if (this.photographs === undefined) {
+      this.photographs = await mkdtemp(join(tmpdir(), 'tenon-bench-'));
+      await writePhotographs(this.photographs, PHOTOGRAPHS);
+    }
+    return { ...task, photographs: this.photographs };
+  }
+
   /** Makes a system ready for a case; undefined where it does not take it. */
   private async enter({ command }: Loaded, item: Case): Promise<Entrant | undefined> {
     const process = await this.processFor(command, item.memory);
     const entrant: Entrant = { system: command.name, process, seconds: [], failed: false };
     await this.attempt(entrant, item, async () => {
       const reply = await process.ask({ do: 'prepare', task: item.task });
-      if (!('unsupported' in reply)) entrant.ready = reply;
-      else if (item.memory) await process.end();
+      if (!('unsupported' in reply)) {
+        entrant.ready = reply;
+        return;
+      }
+      this.noteUnsupported(entrant.system, item, reply.unsupported);
+      if (item.memory) await process.end();
     });
     return entrant.ready === undefined ? undefined : entrant;
+  }
+
+  /** Says why a system does not take a case, once for all cases that it leaves out for that. */
+  private noteUnsupported(system: string, { suite, name }: Case, reason: string): void {
+    const key = `${system}: ${reason}`;
+    if (!this.noted.has(key)) this.log(`${suite}/${name}: left out by ${key}`);
+    this.noted.add(key);
   }
 
   /** The process that a system keeps for its cases, or a new one. */
@@ -134,8 +167,12 @@ export class Harness {
   }
 
   /** The ops of one run of a case, slowest first, by each system that has a profiler. */
-  async profile({ task }: Case): Promise<Map<string, readonly ProfileRow[]>> {
+  async profile({ suite, name, task }: Case): Promise<Map<string, readonly ProfileRow[]>> {
     const profiles = new Map<string, readonly ProfileRow[]>();
+    if (task.kind === 'load') {
+      this.log(`${suite}/${name}: workers make the batches, out of a profiler's sight`);
+      return profiles;
+    }
     for (const { command } of this.systems) {
       if (!PROFILED.has(command.name)) continue;
       const process = await this.processFor(command, false);

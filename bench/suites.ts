@@ -1,6 +1,6 @@
 /**
  * The suites: `dispatch` (the cost of a call), `kernels` (the shapes of a ViT-Ti/16 training step and Swin-T's window attention, against what the
- * machine can do) and `models` (whole training steps and forward passes).
+ * machine can do), `models` (whole training steps and forward passes) and `data` (batches of images, from files).
  */
 import { type BenchDevice, type Case, type DispatchOp, type Task, type TaskOf, isModel } from './tasks.js';
 import { SWIN_TINY } from './swin.js';
@@ -107,6 +107,20 @@ const MODELS: readonly [name: string, task: Task][] = [
   ['RegNetY-002 224, batch 8, inference', convnet('regnety_002', false)],
 ];
 
+const load = (transform: TaskOf<'load'>['transform'], batch = 32, batchesPerWorker = 12): Task => ({
+  kind: 'load',
+  transform,
+  batch,
+  batchesPerWorker,
+});
+
+const DATA: readonly [name: string, task: Task][] = [
+  ['photographs, random crop and mirror', load('crop')],
+  ['photographs, RandAugment and erasing', load('augment')],
+  ['photographs, resize and centre crop', load('center')],
+  ['CIFAR images in memory, random crop and mirror', load('cifar', 128, 48)],
+];
+
 function cases(suite: string, tasks: readonly (readonly [name: string, task: Task])[]): Case[] {
   return tasks.map(([name, task]) => ({
     suite,
@@ -172,6 +186,7 @@ export const CASES: Readonly<Record<BenchDevice, readonly Case[]>> = {
     ),
     ...cases('kernels', KERNELS),
     ...cases('models', MODELS),
+    ...cases('data', DATA),
   ],
   cuda: [...cases('kernels', GPU_KERNELS), ...cases('models', GPU_MODELS)],
 };

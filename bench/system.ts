@@ -5,14 +5,14 @@
  * lines of JSON: requests on standard input, replies on file descriptor 3, because libraries print on standard output.
  */
 import type { Round } from './measure.js';
-import type { BenchDevice, Task } from './tasks.js';
+import type { BenchDevice, Task, TensorTask } from './tasks.js';
 
 /** A task made ready: `run` returns, or resolves, when the result has been computed. */
 export interface Prepared {
   readonly run: () => unknown;
   /** How much of the task one run does: a share, where a system is too slow for the whole; or several in a row. */
   readonly portion?: number;
-  readonly dispose?: () => void;
+  readonly dispose?: () => void | Promise<void>;
 }
 
 /** Why a system does not take a task. */
@@ -34,7 +34,7 @@ export interface System {
   readonly threads: number;
   readonly prepare: (task: Task) => Prepared | Unsupported | Promise<Prepared | Unsupported>;
   /** The time of each op in one run of the task. */
-  readonly profile?: (task: Task) => ProfileRow[];
+  readonly profile?: (task: TensorTask) => ProfileRow[];
   /** The most memory that it has taken, where that is not the process's. */
   readonly peakBytes?: () => number;
 }
@@ -46,7 +46,7 @@ export type Request =
   | { readonly do: 'load'; readonly threads: number; readonly device: BenchDevice }
   | { readonly do: 'prepare'; readonly task: Task }
   | { readonly do: 'measure'; readonly round: Round }
-  | { readonly do: 'profile'; readonly task: Task }
+  | { readonly do: 'profile'; readonly task: TensorTask }
   | { readonly do: 'release' }
   | { readonly do: 'memory' };
 

@@ -66,7 +66,21 @@ export type Task =
       readonly model: 'resnet18' | 'regnety_002';
       readonly image: number;
       readonly classes: number;
-    } & ModelRun);
+    } & ModelRun)
+  /** A batch, from images to one tensor, by the workers of a loader: one for each thread. */
+  | {
+      readonly kind: 'load';
+      /**
+       * `crop`: a random part at 224 pixels, mirrored or not; `augment`: with RandAugment and random erasing too; `center`: resized,
+       * and the middle of it; `cifar`: a random place in 32 x 32 pixels with a margin, mirrored or not. All are normalised.
+       */
+      readonly transform: 'crop' | 'augment' | 'center' | 'cifar';
+      readonly batch: number;
+      /** In one epoch, which is one run. */
+      readonly batchesPerWorker: number;
+      /** Where the photographs are, as the harness has written them; without, small images in memory. */
+      readonly photographs?: string;
+    };
 
 /** A kernel on random numbers. */
 interface KernelRun {
@@ -84,6 +98,9 @@ interface ModelRun {
 
 /** The tasks of some kinds. */
 export type TaskOf<K extends Task['kind']> = Extract<Task, { readonly kind: K }>;
+
+/** A task that a system computes with tensors. */
+export type TensorTask = Exclude<Task, TaskOf<'load'>>;
 
 /** Whether a task runs a whole model. */
 export function isModel(task: Task): task is TaskOf<'vit' | 'swin' | 'convnet'> {
@@ -137,6 +154,7 @@ export function flops(task: Task): number {
       return gflops * 1e9 * (task.image / 224) ** 2 * task.batch * (task.train ? 3 : 1);
     }
     case 'dispatch':
+    case 'load':
     case 'copy':
     case 'layerNorm':
     case 'gelu':
@@ -163,6 +181,7 @@ export function bytes(task: Task): number {
       // parameter, gradient and two moments are read, all but the gradient written
       return 7 * FLOAT * parameterShapes(task.vit).reduce((sum, [, shape]) => sum + elements(shape), 0);
     case 'dispatch':
+    case 'load':
     case 'gemm':
     case 'linear':
     case 'attention':
@@ -179,7 +198,7 @@ export function metricOf(task: Task): Metric {
   if (task.kind === 'dispatch') {
     return { name: 'time per op', unit: 'us', lessIsBetter: true, of: (s) => (s / task.calls) * 1e6 };
   }
-  if (isModel(task)) {
+  if (isModel(task) || task.kind === 'load') {
     return { name: 'throughput', unit: 'images/s', lessIsBetter: false, of: (s) => task.batch / s };
   }
   const operations = flops(task);

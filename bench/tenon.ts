@@ -38,7 +38,8 @@ import { native } from '../src/native.js';
 import { tenonVersion } from './machine.js';
 import { profileNative } from './profile.js';
 import type { Prepared, System } from './system.js';
-import { type BenchDevice, type Task, type TaskOf, flops, isModel } from './tasks.js';
+import { type BenchDevice, type TaskOf, type TensorTask, flops, isModel } from './tasks.js';
+import { prepareLoader } from './tenon-data.js';
 import type { SwinShape } from './swin.js';
 import type { VitConfig } from './vit.js';
 
@@ -264,7 +265,7 @@ function model(task: ModelTask, asGraph: boolean): Prepared {
   return { run: () => scope(() => run().itemSync()) };
 }
 
-function kernel(task: Exclude<Task, TaskOf<'dispatch' | 'vit' | 'swin' | 'convnet'>>): Op {
+function kernel(task: Exclude<TensorTask, TaskOf<'dispatch' | 'vit' | 'swin' | 'convnet'>>): Op {
   switch (task.kind) {
     case 'gemm': {
       const a = normal([task.size, task.size], task.precision);
@@ -293,7 +294,7 @@ function kernel(task: Exclude<Task, TaskOf<'dispatch' | 'vit' | 'swin' | 'convne
   }
 }
 
-function prepare(task: Task, asGraph = device === 'cuda'): Prepared {
+function prepare(task: TensorTask, asGraph = device === 'cuda'): Prepared {
   if (task.kind === 'dispatch') return dispatch(task);
   if (isModel(task)) return model(task, asGraph);
   // As in a model, a kernel is enqueued while others run: waiting for each would add what it takes to wake threads. A GPU
@@ -309,7 +310,7 @@ export function loadTenon(_threads: number, where: BenchDevice): System {
   return {
     versions: { tenon: tenonVersion(), oneDNN },
     threads,
-    prepare,
+    prepare: (task) => (task.kind === 'load' ? prepareLoader(task, threads) : prepare(task)),
     profile: (task) => profileNative(prepare(task, false), deviceIndex(device)),
     ...(device === 'cuda' ? { peakBytes: () => memoryStats('cuda').reservedPeak } : {}),
   };

@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 
 import { type Round, measure } from './measure.js';
 import type { LoadSystem, Prepared, Replies, Request, System } from './system.js';
-import type { BenchDevice, Task } from './tasks.js';
+import type { BenchDevice, Task, TensorTask } from './tasks.js';
 
 /** Each system's module is imported only in its own process. */
 const LOADERS: Readonly<Record<string, () => Promise<LoadSystem>>> = {
@@ -52,8 +52,8 @@ async function measureRound(round: Round): Promise<Replies['measure']> {
   return { seconds: (await measure(run, round)) / portion };
 }
 
-function release(): Replies['release'] {
-  prepared?.dispose?.();
+async function release(): Promise<Replies['release']> {
+  await prepared?.dispose?.();
   prepared = undefined;
   return {};
 }
@@ -66,7 +66,7 @@ function peakBytes(): number {
   return Number(line?.[1] ?? Number.NaN) * 1024;
 }
 
-function profile(task: Task): Replies['profile'] {
+function profile(task: TensorTask): Replies['profile'] {
   const { profile: run } = loaded();
   if (run === undefined) throw new Error('expected a system with a profiler, got one without');
   return { rows: run(task) };

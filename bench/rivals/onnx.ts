@@ -95,6 +95,7 @@ export function modelOf(task: Task): TaskModel | undefined {
       return { make: () => createTaskModel(task), batch: task.batch, shape: [3, image, image] };
     }
     case 'dispatch':
+    case 'load':
     case 'copy':
     case 'crossEntropy':
     case 'adamw':

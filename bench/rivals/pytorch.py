@@ -4,6 +4,7 @@
 
 Requests are lines of JSON on standard input, replies on file descriptor 3. The models are timm's vision transformers
 (its Swin is in pytorch_swin.py, its convnets are in pytorch_convnet.py) in plain torch: fused qkv, scaled_dot_product_attention, exact GELU, layer norms with eps 1e-6, AdamW as it comes.
+pytorch_data.py, its loader, is imported when it is asked for: Pillow need not be installed.
 """
 
 import json
@@ -12,6 +13,7 @@ import resource
 import statistics
 import sys
 import time
+from importlib import metadata
 
 import torch
 import torch.nn.functional as F
@@ -265,6 +267,10 @@ GPU_CALLS = 32  # kernels enqueued before one waits, as in bench/tenon.ts
 
 def prepare(task, device):
     """What one run does, and how many times it does the task."""
+    if task["kind"] == "load":
+        import pytorch_data
+
+        return pytorch_data.load(task, torch.get_num_threads())
     if task["kind"] in MODELS:
         return TASKS[task["kind"]](task), 1  # waits for its result
     if task.get("precision") == "bfloat16":
@@ -317,6 +323,13 @@ def profile(task, steps=3):
     return sorted(rows, key=lambda row: -row["milliseconds"])
 
 
+def pillow_version():
+    try:
+        return {"pillow": metadata.version("pillow")}
+    except metadata.PackageNotFoundError:
+        return {}
+
+
 def peak_bytes():
     if not sys.platform.startswith("linux"):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
@@ -337,13 +350,18 @@ class Server:
         if self.device != "cpu":  # a default device is a mode that every call goes through: 1 us of each
             torch.set_default_device(self.device)
         torch.zeros(1).sum().item()  # fails here where there is no such device
-        versions = {"torch": torch.__version__, **({"timm": pytorch_timm.version()} if TIMM else {})}
+        versions = {"torch": torch.__version__, **pillow_version(), **({"timm": pytorch_timm.version()} if TIMM else {})}
         return {"versions": versions, "threads": torch.get_num_threads()}
 
     def prepare(self, request):
         task = request["task"]
         if (COMPILE or TIMM) and task["kind"] not in MODELS:
             return {"unsupported": "it takes models alone"}
+        if task["kind"] == "load":
+            import pytorch_data
+
+            if reason := pytorch_data.lacks(task):
+                return {"unsupported": reason}
         self.run, self.portion = prepare(task, self.device)
         self.run()
         return {"seconds": seconds_of(self.run, 1) / self.portion, "portion": self.portion}

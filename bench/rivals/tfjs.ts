@@ -281,6 +281,8 @@ class Tasks {
         return { unsupported: 'it has no Swin' };
       case 'convnet':
         return { unsupported: 'its convnets are not written here' };
+      case 'load':
+        return { unsupported: 'it has no loader of images' };
     }
   }
 }

@@ -42,6 +42,27 @@ test('a case runs in a process of its own, and a system that is missing is named
   }
 });
 
+test('a loader is measured by its images a second', async (t) => {
+  const lines: string[] = [];
+  const harness = new Harness(1, 1, 'cpu', (line) => lines.push(line));
+  const item: Case = {
+    suite: 'data',
+    name: 'tiny',
+    task: { kind: 'load', transform: 'cifar', batch: 4, batchesPerWorker: 2 },
+    memory: false,
+  };
+  try {
+    await harness.load([systemCommand('tenon', '')]);
+    const [result, ...others] = await harness.run(item);
+    t.deepEqual([result.metric, result.unit, others], ['throughput', 'images/s', []]);
+    t.true(result.value > 10 && Number.isFinite(result.value), `${result.value} images/s`);
+    await harness.profile(item);
+    t.deepEqual(lines, ["data/tiny: workers make the batches, out of a profiler's sight"]);
+  } finally {
+    await harness.end();
+  }
+});
+
 const main = fileURLToPath(new URL('../../bench/main.js', import.meta.url));
 
 async function bench(...args: string[]): Promise<{ code: number; stderr: string }> {

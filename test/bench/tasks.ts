@@ -64,6 +64,9 @@ test('seconds become the number that a task is reported by', (t) => {
   };
   t.deepEqual(value({ kind: 'dispatch', op: 'add', calls: 1000 }, 0.002), [2, 'us']);
   t.deepEqual(value({ kind: 'vit', vit: VIT_TINY, batch: 16, train: true }, 0.5), [32, 'images/s']);
+  const load = { kind: 'load', transform: 'crop', batch: 32, batchesPerWorker: 12 } as const;
+  t.deepEqual(value(load, 0.1), [320, 'images/s']);
+  t.is(limitOf(load), undefined);
   t.deepEqual(value({ kind: 'gemm', size: 1000 }, 0.1), [20, 'GFLOP/s']);
   t.deepEqual(value({ kind: 'copy', elements: 1e9 }, 2), [4, 'GB/s']);
 });
