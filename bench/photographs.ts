@@ -1,5 +1,5 @@
 /**
- * Photographs for the `data` suite: nobody's, so that they need no download, but as much work for a JPEG decoder as one.
+ * Photographs for the `data` suite: drawn, so that nothing is downloaded, with a spectrum that gives files of a photograph's size.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
