@@ -117,7 +117,7 @@ napi_value resize_image(const Napi::CallbackInfo& info, Instance&) {
   const image::Window part = window_argument(info, 2), window = window_argument(info, 6);
   const auto edges = numbers_argument<double>(info, 3, 4);
   const image::Filter filter = image::filter_named(Convert<std::string>::from_js(env, info[4]));
-  constexpr int64_t kMost = int64_t{1} << 31;
+  constexpr int64_t kMost = int64_t{1} << 30;
   if (!lies_within(part, size[0], size[1]) || std::max({size[0], size[1], to[0], to[1]}) > kMost ||
       data.ByteLength() != static_cast<size_t>(3 * size[0] * size[1]))
     throw TensorError(code::kShape, "expected a part within the image's pixels");

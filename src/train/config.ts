@@ -5,7 +5,7 @@
 import { z } from 'zod';
 
 import { type DatasetSpec, parseAugment } from '../data/index.js';
-import type { ModelInfo } from '../models/index.js';
+import { type ModelInfo, describeModel, modelEntry } from '../models/index.js';
 import { expectOptions } from '../tensor/arguments.js';
 import { fail, shown } from '../tensor/error.js';
 import { type Device, isDeviceName } from '../tensor/index.js';
@@ -488,8 +488,11 @@ export function resolveConfig(
 ): TrainConfig {
   const longer = Math.max(facts.height, facts.width);
   const small = longer <= SMALL;
-  const imgSize =
-    settings.imgSize ?? (pretrained && sizeOf(pretrained)) ?? (small ? Math.ceil(longer / 4) * 4 : 224);
+  const openSize = (): ReturnType<typeof sizeOf> => {
+    if (small) return Math.ceil(longer / 4) * 4;
+    return settings.model === undefined ? 224 : sizeOf(describeModel(modelEntry(settings.model)).imgSize);
+  };
+  const imgSize = settings.imgSize ?? (pretrained && sizeOf(pretrained.input.size)) ?? openSize();
   const [height] = typeof imgSize === 'number' ? [imgSize] : imgSize;
   const derived: TrainSettings = {
     model: small ? 'vit_micro_patch4_32' : 'vit_tiny_patch16_224',
@@ -554,9 +557,8 @@ function checkTogether(config: TrainConfig, given: TrainSettings, recipe: TrainS
   if (alone !== undefined) fail('train', 'VALUE', `expected --teacher beside ${flagOf(alone)}, got none`);
 }
 
-/** The size of a model's images; one number for a square. */
-function sizeOf({ input }: ModelInfo): number | [height: number, width: number] {
-  const [height, width] = input.size;
+/** One number for a square. */
+function sizeOf([height, width]: readonly [number, number]): number | [height: number, width: number] {
   return height === width ? height : [height, width];
 }
 

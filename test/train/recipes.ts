@@ -26,6 +26,17 @@ test('the learning rate grows with the images of an update', (t) => {
   t.is(resolveConfig('shapes', {}, { ...CIFAR, kind: 'shapes' }).lr, 2e-3);
 });
 
+test('large images take the size of a named model, small ones keep their own', (t) => {
+  const size = (settings: TrainSettings, facts = PHOTOS): unknown => config(settings, facts).imgSize;
+  t.is(size({}), 224);
+  t.is(size({ model: 'vit_base_patch16_384' }), 384);
+  t.is(size({ model: 'vit_micro_patch4_32' }), 32);
+  t.is(size({ model: 'resnet18' }), 224);
+  t.is(size({ model: 'vit_base_patch16_384', imgSize: 96 }), 96);
+  t.is(size({ model: 'vit_base_patch16_384' }, CIFAR), 32);
+  t.throws(() => size({ model: 'vit_bass' }), { message: /^createModel: expected a registered model/ });
+});
+
 test("DeiT's and Swin's recipes are the papers' at a batch of 1024", (t) => {
   const shared = {
     epochs: 300,
