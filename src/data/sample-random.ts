@@ -74,6 +74,16 @@ export class SampleRandom {
     return radius * Math.cos(2 * Math.PI * this.uniform());
   }
 
+  /** Fills a part of an array with such numbers, two from each pair of uniform ones: twice as fast as one by one. */
+  fillNormal(values: Float32Array, start: number, end: number): void {
+    for (let i = start; i < end; i += 2) {
+      const radius = Math.sqrt(-2 * Math.log(1 - this.uniform()));
+      const angle = 2 * Math.PI * this.uniform();
+      values[i] = radius * Math.cos(angle);
+      if (i + 1 < end) values[i + 1] = radius * Math.sin(angle);
+    }
+  }
+
   /** From 0 to 1 by the Beta distribution of two equal parameters above 0: `a / (a + b)` of two Gamma numbers. */
   beta(alpha: number): number {
     const [a, b] = [this.logGamma(alpha), this.logGamma(alpha)];

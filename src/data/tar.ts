@@ -7,6 +7,7 @@
 import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { isMainThread } from 'node:worker_threads';
 
 import { fail } from '../tensor/error.js';
 import type { Dataset } from './dataset.js';
@@ -231,7 +232,9 @@ export async function openTar(spec: TarSpec): Promise<Dataset> {
     async read(index): Promise<Image> {
       checkIndex(name, index, spec.names.length);
       const bytes = Buffer.alloc(spec.size[index]);
-      await files[spec.shard[index]].read(bytes, 0, bytes.length, spec.offset[index]);
+      const file = files[spec.shard[index]];
+      if (isMainThread) await file.read(bytes, 0, bytes.length, spec.offset[index]);
+      else readSync(file.fd, bytes, 0, bytes.length, spec.offset[index]); // a worker has nothing else to do
       return decodeImage(bytes, { where: where(index) });
     },
     async close() {

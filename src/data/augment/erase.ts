@@ -80,7 +80,7 @@ export function erase(
       for (let y = box.top; y < box.top + box.height; y++) {
         const start = offset + (c * height + y) * width + box.left;
         if (erasing.mode !== 'pixel') images.fill(fill, start, start + box.width);
-        else for (let i = start; i < start + box.width; i++) images[i] = random.normal();
+        else random.fillNormal(images, start, start + box.width);
       }
     }
   }
