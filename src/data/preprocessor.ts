@@ -1,6 +1,6 @@
 /**
- * Images prepared for a model in threads: decoded, resized and cropped. Decoding is off the calling thread anyway, resizing as
- * Pillow does it is not: a photograph of 12 megapixels would hold the event loop for more than a tenth of a second.
+ * Images prepared for a model in threads: decoded, resized and cropped. Without them decoding is off the calling thread anyway, but
+ * the rest is not: photographs of 12 megapixels, eight at a time, held the event loop for a tenth of a second.
  */
 import type { Image } from './image.js';
 import { WorkerPool, defaultWorkers } from './pool.js';
@@ -12,7 +12,7 @@ export interface PreprocessorOptions extends ViewOptions {
   readonly workers?: number | undefined;
 }
 
-/** Images that a thread has at a time: while one is decoded, which is not the thread's own work, it resizes another. */
+/** Images that a thread has at a time: the next is there when one is done, or while sharp, on another thread, decodes one. */
 const PER_THREAD = 2;
 
 /** Threads that prepare images, in the order in which they came. */
