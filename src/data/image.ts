@@ -1,6 +1,6 @@
 /**
  * Image files as pixels: ordinary JPEGs by libjpeg-turbo, of which photographs are made, and everything else by sharp (libvips),
- * which takes two milliseconds to begin: more than it takes to decode an image of half a megapixel.
+ * which takes four times as long for one of 640 x 480, and 0.8 ms for the smallest.
  */
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
