@@ -47,7 +47,7 @@ std::vector<uint8_t> encode(std::vector<uint8_t> pixels, int64_t height, int64_t
   jpeg.err = jpeg_std_error(&errors);
   jpeg_create_compress(&jpeg);
   unsigned char* memory = nullptr;
-  unsigned long size = 0;  // NOLINT: libjpeg's type
+  unsigned long size = 0;
   jpeg_mem_dest(&jpeg, &memory, &size);
   jpeg.image_height = static_cast<JDIMENSION>(height);
   jpeg.image_width = static_cast<JDIMENSION>(width);
@@ -67,7 +67,7 @@ std::vector<uint8_t> encode(std::vector<uint8_t> pixels, int64_t height, int64_t
   jpeg_finish_compress(&jpeg);
   jpeg_destroy_compress(&jpeg);
   std::vector<uint8_t> file(memory, memory + size);
-  std::free(memory);  // NOLINT: libjpeg's own
+  std::free(memory);  // which libjpeg has allocated
   return file;
 }
 

@@ -6,9 +6,8 @@ import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { isMainThread } from 'node:worker_threads';
 
-import type Sharp from 'sharp';
-
 import { native } from '../native.js';
+import { loadSharp } from '../sharp.js';
 import { fail, shown } from '../tensor/error.js';
 import { type OptionNames, expectOptions } from '../tensor/options.js';
 import { jpegHeader } from './jpeg.js';
@@ -31,16 +30,6 @@ export interface DecodeOptions {
 }
 
 const OPTIONS = { orient: true, where: true, maxPixels: true } satisfies OptionNames<DecodeOptions>;
-
-let loading: Promise<typeof Sharp> | undefined;
-
-/** Loads sharp, which takes as long as the rest of a worker's start, when an image first needs it. */
-async function loadSharp(): Promise<typeof Sharp> {
-  const { default: sharp } = await import('sharp');
-  sharp.cache(false); // every image is read once
-  sharp.concurrency(1); // the loader's workers are the parallelism
-  return sharp;
-}
 
 /**
  * Decodes JPEG, PNG, WebP, GIF (its first frame), TIFF or AVIF of any colour type to RGB, as Pillow's `convert('RGB')`
@@ -69,7 +58,7 @@ export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}
     if (image !== undefined) return image;
   }
   if (isText(bytes)) fail('decodeImage', 'IO', `expected pixels in ${where}, got text or a drawing (SVG)`);
-  const sharp = await (loading ??= loadSharp());
+  const sharp = await loadSharp();
   try {
     const file = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length); // sharp words a Uint8Array's errors differently
     let pipeline = sharp(file, { failOn: 'error', ignoreIcc: true, limitInputPixels: maxPixels });

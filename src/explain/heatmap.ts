@@ -2,6 +2,7 @@
  * A map over the picture that it explains.
  */
 import { interpolate, tensor } from '../ops/index.js';
+import { loadSharp } from '../sharp.js';
 import { type OptionNames, expectOptions } from '../tensor/arguments.js';
 import { fail } from '../tensor/error.js';
 import { inferenceMode } from '../tensor/index.js';
@@ -60,7 +61,7 @@ export async function heatmap(
   const factor = Math.max(1, Math.ceil(minSize / Math.max(height, width)));
   const size = [height * factor, width * factor] as const;
   const large = await enlarged(values, grid, size);
-  const { default: sharp } = await import('sharp'); // loaded here: it takes as long as half of the library
+  const sharp = await loadSharp();
   const base = await sharp(data, { raw: { height, width, channels: 3 } })
     .resize(size[1], size[0], { fit: 'fill', kernel: 'nearest' })
     .raw()

@@ -1,6 +1,7 @@
 /**
  * Sample predictions: small images with the true class and what the model takes them for.
  */
+import { loadSharp } from '../../sharp.js';
 import { fail } from '../../tensor/error.js';
 import { type ReportSample } from './data.js';
 import { shortPercent } from './format.js';
@@ -33,7 +34,7 @@ export async function thumbnail(image: {
   const longer = Math.max(height, width);
   const factor = longer < SMALL ? Math.ceil(SMALL / longer) : Math.min(1, LARGE / longer);
   const size = (side: number): number => Math.max(1, Math.round(side * factor));
-  const { default: sharp } = await import('sharp'); // loaded here: it takes as long as half of the library
+  const sharp = await loadSharp();
   return sharp(data, { raw: { height, width, channels: 3 } })
     .resize(size(width), size(height), { fit: 'fill', kernel: factor > 1 ? 'nearest' : 'lanczos3' })
     .png({ compressionLevel: 9 })
