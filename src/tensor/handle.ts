@@ -73,12 +73,12 @@ export function swapScope(next: ScopeMember[] | undefined): ScopeMember[] | unde
 }
 
 /** While leaks are tracked: where each handle made since then, and still alive, was made. */
-let origins: Map<Handle, string> | undefined;
+let origins: Map<Handle, Error> | undefined;
 
 /** Starts to remember where handles are made; returns a function that stops and gives the ones still alive. */
-export function trackHandles(): () => Map<Handle, string> {
+export function trackHandles(): () => Map<Handle, Error> {
   const isOutermost = origins === undefined;
-  const tracked = (origins ??= new Map<Handle, string>());
+  const tracked = (origins ??= new Map<Handle, Error>());
   const earlier = new Set(tracked.keys());
   return () => {
     if (isOutermost) origins = undefined;
@@ -86,11 +86,14 @@ export function trackHandles(): () => Map<Handle, string> {
   };
 }
 
-/** The calls that led here, more of them than the usual ten: a method of a recorded op is already nine deep. */
-function stackHere(): string {
+/**
+ * The calls that led here, more of them than the usual ten: a method of a recorded op is already nine deep. Of an Error
+ * they become text where somebody reads it, and hardly any is read.
+ */
+function stackHere(): Error {
   const limit = Error.stackTraceLimit;
   Error.stackTraceLimit = 64;
-  const { stack = '' } = new Error('made here');
+  const here = new Error('made here');
   Error.stackTraceLimit = limit;
-  return stack;
+  return here;
 }

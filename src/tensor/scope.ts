@@ -89,7 +89,7 @@ export async function leakCheck<T>(fn: () => T | Promise<T>): Promise<T> {
   }
   visitTensors(result, (tensor) => origins.delete(tensor.handle));
   if (origins.size > 0) {
-    const lines = [...origins.values()].map(userLine).sort();
+    const lines = [...origins.values()].map(({ stack = '' }) => userLine(stack)).sort();
     fail(
       'leakCheck',
       'MEMORY',

@@ -50,8 +50,10 @@ opCases(ops, {
   softmax: {
     reference: (x: Nd, { dim = -1 }: ops.SoftmaxOptions = {}) =>
       lines(x, dim, (line) => {
-        const shifted = line.map((v) => Math.exp(v - largest(line)));
-        return shifted.map((v) => v / total(shifted));
+        const shift = largest(line);
+        const powers = line.map((v) => Math.exp(v - shift));
+        const sum = total(powers);
+        return powers.map((v) => v / sum);
       }),
     samples: SAMPLES,
     errors: errorsOf('softmax'),
@@ -59,8 +61,9 @@ opCases(ops, {
   logSoftmax: {
     reference: (x: Nd, { dim = -1 }: ops.SoftmaxOptions = {}) =>
       lines(x, dim, (line) => {
-        const shifted = line.map((v) => v - largest(line));
-        return shifted.map((v) => v - Math.log(total(shifted.map(Math.exp))));
+        const shift = largest(line);
+        const logSum = Math.log(total(line.map((v) => Math.exp(v - shift))));
+        return line.map((v) => v - shift - logSum);
       }),
     samples: SAMPLES,
     errors: errorsOf('logSoftmax'),
