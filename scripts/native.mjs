@@ -106,12 +106,16 @@ export async function testNative({ sanitize, args = [] } = {}) {
   const total = { passed: 0, failed: 0 };
   for (const harness of harnesses) {
     await cmake('build', folder, '--target', harness);
-    // The emulator runs on one thread: it gets a process for each core.
-    const shards = harness === 'tenon_cuda_tests' ? availableParallelism() : 1;
+    // The emulator runs on one thread: a process for each core takes one of these parts after the other.
+    const cores = harness === 'tenon_cuda_tests' ? availableParallelism() : 1;
+    const shards = cores === 1 ? 1 : 4 * cores;
     const path = join(root, folder, harness);
-    const results = await Promise.all(
-      Array.from({ length: shards }, (_, shard) => runShard(path, args, shard, shards)),
-    );
+    const results = [];
+    let next = 0;
+    const takeShards = async () => {
+      while (next < shards) results.push(await runShard(path, args, next++, shards));
+    };
+    await Promise.all(Array.from({ length: cores }, takeShards));
     for (const { passed, failed } of results) {
       total.passed += passed;
       total.failed += failed;

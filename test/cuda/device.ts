@@ -43,7 +43,7 @@ test.serial('the GPUs have names and properties, and cuda is the first one', (t)
   t.deepEqual(devices(), ['cpu', 'cuda:0', 'cuda:1']);
   t.deepEqual(cudaInfo(), {
     reason: '',
-    devices: [0, 1].map((i) => ({ name: `Emulated GPU ${i}`, bytes: 2 ** 30, capability: '9.0' })),
+    devices: [0, 1].map((i) => ({ name: `Emulated GPU ${i}`, bytes: 2 ** 28, capability: '9.0' })),
   });
   t.is(zeros([1], { device: 'cuda' }).device, 'cuda:0');
   t.is(zeros([1], { device: 'cuda:1' }).device, 'cuda:1');

@@ -27,7 +27,7 @@ namespace {
 
 constexpr int kMaxDevices = 2;
 constexpr int kMajor = 9;  // of the compute capability
-constexpr size_t kDeviceBytes = size_t{1} << 30;
+constexpr size_t kDeviceBytes = size_t{256} << 20;
 constexpr size_t kAlignment = 256;
 
 int from_environment(const char* name, int otherwise) {
