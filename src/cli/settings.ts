@@ -9,14 +9,21 @@ import { parse as parseYaml } from 'yaml';
 import { fail } from '../tensor/error.js';
 import { DEFAULTS, SETTINGS, type TrainSettings, describeIssue, parseSettings } from '../train/index.js';
 
-/** Adds a flag for every setting. */
+/** What takes a flag without an argument back: `--no-x` for `--x`, and `--x` for `--no-x`. */
+const opposite = ({ negate, long = '' }: Option): string =>
+  negate ? long.replace('--no-', '--') : long.replace('--', '--no-');
+
+/** Adds a flag for every setting, and unlisted what takes one without an argument back. */
 export function addSettings(command: Command): void {
   const defaults: Readonly<Record<string, unknown>> = DEFAULTS;
   for (const [key, { flag, help }] of Object.entries(SETTINGS)) {
     const value = defaults[key];
     const text = Array.isArray(value) ? value.map((x) => +Number(x).toPrecision(3)).join(',') : String(value);
     const shown = ['undefined', 'false', '[object Object]'].includes(text) ? '' : ` (default: ${text})`;
-    command.addOption(new Option(flag, help + shown));
+    const option = new Option(flag, help + shown);
+    const options = option.required ? [option] : [option, new Option(opposite(option)).hideHelp()];
+    // Where --x comes before --no-x, a command line with neither of them leaves x undefined.
+    for (const each of options.sort((a, b) => Number(a.negate) - Number(b.negate))) command.addOption(each);
   }
 }
 
@@ -50,11 +57,11 @@ export function settingsOf(options: Readonly<Record<string, unknown>>): TrainSet
   for (const [key, { flag, schema }] of Object.entries(SETTINGS)) {
     const option = new Option(flag);
     const value = options[option.attributeName()];
+    if (value === undefined) continue;
     if (option.negate) {
-      if (value === false) settings[key] = true; // --no-x: commander's x is true unless the flag is there
+      settings[key] = value === false;
       continue;
     }
-    if (value === undefined) continue;
     const name = option.long ?? flag;
     if (Array.isArray(value)) settings[key] = keyValues(value as string[]);
     else if (typeof value !== 'string') settings[key] = value;

@@ -34,7 +34,10 @@ export function trainCommand(): Command {
       '--resume <folder>',
       'continue a run that was stopped, exactly as if it had not been; [data] says where its images are now',
     )
-    .option('--config <file>', 'settings from YAML or JSON; flags override them')
+    .option(
+      '--config <file>',
+      'settings from YAML or JSON; flags override them (what is on: by --no-bce-loss, --aug)',
+    )
     .option('--print-config', 'write all settings as YAML for --config, and stop');
   addSettings(command);
   return command.action(async (data: string | undefined, options: Record<string, unknown>) => {
