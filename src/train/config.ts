@@ -514,7 +514,9 @@ export function resolveConfig(
   checkTogether(config, settings, recipe);
   const rates = layers.findLast(({ lr, lrBase }) => lr !== undefined || lrBase !== undefined);
   const lr = rates?.lr ?? ((rates?.lrBase ?? config.lr) * batch) / config.lrBaseSize;
-  return { ...config, lr, modelKwargs: { ...begun.modelKwargs, ...config.modelKwargs } };
+  const modelKwargs = { ...begun.modelKwargs, ...config.modelKwargs };
+  for (const key of MODEL_FLAGS) if (settings[key] !== undefined) delete modelKwargs[key];
+  return { ...config, lr, modelKwargs };
 }
 
 /** A setting's flag: `--lr`. */
@@ -522,7 +524,10 @@ export function flagOf(key: keyof typeof SETTINGS): string {
   return /--[\w-]+/.exec(SETTINGS[key].flag)?.[0] ?? key;
 }
 
-/** Settings of a model that the data or flags of their own decide, and what that is. */
+/** Settings of a model that have flags, and bear their names. */
+export const MODEL_FLAGS = ['patchSize', 'embedDim', 'depth', 'numHeads', 'globalPool'] as const;
+
+/** Settings of a model that the data or other flags decide, and what that is. */
 const DECIDED: Readonly<Record<string, string>> = {
   numClasses: 'the number of classes from the data',
   imgSize: `${flagOf('imgSize')} for imgSize`,
@@ -548,6 +553,15 @@ function checkTogether(config: TrainConfig, given: TrainSettings, recipe: TrainS
   for (const [key, value] of Object.entries(given.modelKwargs ?? {})) {
     if (!Object.hasOwn(DECIDED, key)) continue;
     fail('train', 'VALUE', `expected ${DECIDED[key]}, got ${key}=${textOf(value)} in --model-kwargs`);
+  }
+  const twice = MODEL_FLAGS.find((key) => given[key] !== undefined && given.modelKwargs?.[key] !== undefined);
+  if (twice !== undefined) {
+    const value = textOf(given.modelKwargs?.[twice]);
+    fail(
+      'train',
+      'VALUE',
+      `expected ${flagOf(twice)} alone, got ${twice}=${value} in --model-kwargs beside it`,
+    );
   }
   // `distillation: none` switches it off, and leaves the rest of a configuration file as it is.
   if (given.teacher !== undefined || given.distillation === 'none') return;

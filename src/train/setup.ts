@@ -14,7 +14,7 @@ import { fail } from '../tensor/error.js';
 import { inputTransform } from '../inference/index.js';
 import { augmentation } from './augmentation.js';
 import { balancedWeights } from './classes.js';
-import { type TrainConfig, flagOf } from './config.js';
+import { MODEL_FLAGS, type TrainConfig, flagOf } from './config.js';
 import type { Teacher } from './teacher.js';
 import type { TrainerOptions } from './trainer-options.js';
 
@@ -23,16 +23,16 @@ export function modelOf(
   config: TrainConfig,
   classes: number,
 ): { model: Model; name: string; options: ModelOptions } {
-  const { patchSize, embedDim, depth, numHeads, globalPool, drop, dropPath } = config;
-  const given = { patchSize, embedDim, depth, numHeads, globalPool };
+  const { drop, dropPath } = config;
   const { defaults } = familyOf(modelEntry(config.model).family);
-  for (const key of Object.keys(given) as (keyof typeof given)[]) {
-    if (given[key] === undefined || key in defaults) continue;
-    fail('train', 'VALUE', `expected settings that ${config.model} has, got ${flagOf(key)}`);
+  const given = MODEL_FLAGS.filter((key) => config[key] !== undefined);
+  const unknown = given.find((key) => !(key in defaults));
+  if (unknown !== undefined) {
+    fail('train', 'VALUE', `expected settings that ${config.model} has, got ${flagOf(unknown)}`);
   }
   const options: ModelOptions = {
-    ...(Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as ModelOptions),
     ...config.modelKwargs,
+    ...(Object.fromEntries(given.map((key) => [key, config[key]])) as ModelOptions),
     imgSize: config.imgSize,
     numClasses: classes,
     dropRate: drop,

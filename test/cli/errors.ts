@@ -185,6 +185,11 @@ const CASES: readonly [what: string, command: string, error: string | RegExp][] 
     'train: expected --img-size for imgSize, got imgSize=32 in --model-kwargs',
   ],
   [
+    'a patch size in two ways',
+    'train photos --patch-size 8 --model-kwargs patchSize=4',
+    'train: expected --patch-size alone, got patchSize=4 in --model-kwargs beside it',
+  ],
+  [
     'dropout beside its flag',
     'train photos --model-kwargs dropRate=0.1',
     'train: expected --drop for dropRate, got dropRate=0.1 in --model-kwargs',

@@ -244,6 +244,12 @@ const ERRORS: readonly [what: string, command: string, error: string | RegExp][]
     'train: expected a teacher of 3 classes (blue, green, red), got one of 2 classes (cat, dog) in vit',
   ],
   [
+    'blocks that the pretrained weights do not have',
+    'train photos --pretrained vit --depth 2',
+    'loadPretrained: expected the tensors of vit, got missing blocks.1.norm1.weight, blocks.1.norm1.bias, ' +
+      'blocks.1.attn.qkv.weight, blocks.1.attn.qkv.bias and 8 more',
+  ],
+  [
     'a model beside a pretrained one',
     'train photos --pretrained vit --model deit_tiny_patch16_224',
     'train: expected no model beside --pretrained, whose model is vit, got deit_tiny_patch16_224',
