@@ -107,15 +107,14 @@ export async function testNative({ sanitize, args = [] } = {}) {
   for (const harness of harnesses) {
     await cmake('build', folder, '--target', harness);
     // The emulator runs on one thread: a process for each core takes one of these parts after the other.
-    const cores = harness === 'tenon_cuda_tests' ? availableParallelism() : 1;
-    const shards = cores === 1 ? 1 : 4 * cores;
+    const shards = harness === 'tenon_cuda_tests' ? 4 * availableParallelism() : 1;
     const path = join(root, folder, harness);
     const results = [];
     let next = 0;
     const takeShards = async () => {
       while (next < shards) results.push(await runShard(path, args, next++, shards));
     };
-    await Promise.all(Array.from({ length: cores }, takeShards));
+    await Promise.all(Array.from({ length: availableParallelism() }, takeShards));
     for (const { passed, failed } of results) {
       total.passed += passed;
       total.failed += failed;
